@@ -1,0 +1,27 @@
+//! The SMTP wire language and both conversations, without I/O.
+//!
+//! Bytes go in, steps come out: [`server`] is what a peer may say to us and [`client`] what we
+//! say to a next hop. Neither knows a socket, a clock or a runtime, so every dialogue can be
+//! replayed from a file, cut at any byte, and fuzzed. The nouns both share come first:
+//! [`Mailbox`], [`Reply`], [`BodyType`], [`Extensions`].
+
+#![forbid(unsafe_code)]
+
+pub mod address;
+pub mod reply;
+
+pub use address::{AddressError, Domain, Mailbox, ReversePath};
+pub use reply::{Code, Enhanced, PermanentReply, Reply, Severity, TransientReply};
+
+use serde::{Deserialize, Serialize};
+
+/// What a body may contain (RFC 6152 §2, RFC 3030 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyType {
+    /// Lines of US-ASCII. What a submitter promises when it says nothing.
+    #[default]
+    SevenBit,
+    /// Lines that may have octets over 127 (`BODY=8BITMIME`).
+    EightBitMime,
+}
