@@ -3,14 +3,18 @@
 //! Bytes go in, steps come out: [`server`] is what a peer may say to us and [`client`] what we
 //! say to a next hop. Neither knows a socket, a clock or a runtime, so every dialogue can be
 //! replayed from a file, cut at any byte, and fuzzed. The nouns both share come first:
-//! [`Mailbox`], [`Reply`], [`BodyType`], [`Extensions`].
+//! [`Mailbox`], [`Reply`], [`BodyType`], [`Phase`].
 
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod client;
+pub mod phase;
 pub mod reply;
+pub mod server;
 
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
+pub use phase::Phase;
 pub use reply::{Code, Enhanced, PermanentReply, Reply, Severity, TransientReply};
 
 use serde::{Deserialize, Serialize};
