@@ -1,1 +1,45 @@
-//! x
+//! The nouns of a message's journey.
+//!
+//! A peer's [`Facts`] and [`Envelope`] plus a [`Body`] make a [`Message`]; once accepted it is an
+//! [`Entry`] whose recipients each carry a [`RecipientState`], are sent along a [`Route`] and end
+//! in an [`Outcome`]. No room below knows these words, every room above shares them.
+
+#![forbid(unsafe_code)]
+
+pub mod attr;
+pub mod body;
+pub mod clock;
+pub mod dsn;
+pub mod entry;
+pub mod envelope;
+pub mod facts;
+pub mod header;
+pub mod id;
+pub mod ledger;
+pub mod outcome;
+pub mod route;
+
+pub use attr::Attr;
+pub use body::{Body, IncomingFile};
+pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
+pub use entry::{Entry, RecipientEntry, RecipientState};
+pub use envelope::{Envelope, Recipient};
+pub use facts::{Facts, Protocol, TlsFacts};
+pub use header::HeaderBlock;
+pub use id::{IdSource, MessageId, SessionId};
+pub use ledger::{Ledger, LedgerError};
+pub use outcome::{Outcome, Why};
+pub use route::{NextHop, Route, TlsLevel};
+
+/// A complete message at the door: nothing about it is durable yet.
+#[derive(Debug)]
+pub struct Message {
+    /// Who sends it to whom.
+    pub envelope: Envelope,
+    /// What we know of the peer that brought it.
+    pub facts: Facts,
+    /// Header and body as received, dot-unstuffed.
+    pub body: Body,
+    /// When the transaction began.
+    pub received: Timestamp,
+}

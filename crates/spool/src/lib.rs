@@ -1,1 +1,107 @@
-//! x
+//! Makes a message and its state durable, and finds them again after anything.
+//!
+//! An append-only log is the truth; sled is its index and the state in use. Whoever changes
+//! something hands a [`Change`] to [`Spool::commit`]; when that returns, the change has been
+//! appended and synced to the log, applied to sled, and flushed.
+
+#![deny(unsafe_code)]
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waypost_mail::{Body, Entry, MessageId, RecipientState, Timestamp};
+
+/// A message about to become durable: final bytes, nothing left to decide.
+#[derive(Debug)]
+pub struct Arrival {
+    /// Everything about it but its bytes.
+    pub entry: Entry,
+    /// The header fields, each with its CRLF, without the blank line.
+    pub header: Bytes,
+    /// What follows the header: the blank line and the body.
+    pub body: Body,
+}
+
+/// One change of what is kept. Each is applied whole or not at all.
+#[derive(Debug)]
+pub enum Change {
+    /// A message arrived (record MSG).
+    Accept(Box<Arrival>),
+    /// Recipients of a message have another state (record DONE). When afterwards all recipients
+    /// are done, the message is gone.
+    Settle {
+        /// The message.
+        id: MessageId,
+        /// Recipient id and its new state.
+        states: Vec<(u32, RecipientState)>,
+        /// The notice this causes, durable in the same record.
+        notice: Option<Box<Arrival>>,
+    },
+    /// An operator's or policy's change of recipients that are not done: hold, release, retry
+    /// (record STATE).
+    Administer {
+        /// The message.
+        id: MessageId,
+        /// Recipient id and its new state.
+        states: Vec<(u32, RecipientState)>,
+    },
+    /// The message is gone, whatever its recipients' states (record TOMB).
+    Remove {
+        /// The message.
+        id: MessageId,
+    },
+}
+
+/// Why a change or a read failed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum SpoolError {
+    /// Less space is left than the configuration keeps free; new mail is refused, settling goes on.
+    #[error("the spool's file system is nearly full: free some space, mail is taken again by itself")]
+    NoSpace,
+    /// Storage failed. Nothing more is acknowledged until the program is started anew.
+    #[error("the spool failed and stopped taking mail: {0}; check the disk, then restart")]
+    Failed(Arc<str>),
+    /// The record of this message is absent or damaged.
+    #[error("the record of message {0} is damaged: {1}")]
+    Damaged(MessageId, String),
+    /// There is no such message.
+    #[error("there is no message {0} in the spool")]
+    Unknown(MessageId),
+}
+
+/// The stored bytes of one message, read in pieces.
+pub trait Content: Send + Sync + fmt::Debug {
+    /// Octets of header, blank line and body together.
+    fn len(&self) -> u64;
+    /// True when there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+    /// At most `max` octets from `offset` on; empty at the end. Blocking, served from the page cache
+    /// in the ordinary case. The content's checksum was verified when it was opened.
+    fn read_at(&self, offset: u64, max: usize) -> Result<Bytes, SpoolError>;
+}
+
+/// Durable storage for the queue. Besides sled with a segment log there may be others, such as a
+/// replicated log; nothing else in the house knows where records live.
+#[async_trait]
+pub trait Spool: Send + Sync + fmt::Debug {
+    /// Makes the change durable. Changes of concurrent callers share one sync.
+    async fn commit(&self, change: Change) -> Result<(), SpoolError>;
+    /// The message with all its recipients, done ones included.
+    fn load(&self, id: MessageId) -> Result<Entry, SpoolError>;
+    /// The message's bytes.
+    fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError>;
+    /// Ids of all messages kept, in order, above `after` and at most `limit` of them.
+    fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError>;
+    /// The highest id ever seen; new ids must be above it.
+    fn highest_id(&self) -> u64;
+    /// Where messages gather that are too large for memory. On the same file system as the log, and
+    /// emptied at start.
+    fn incoming(&self) -> PathBuf;
+    /// Fails when new mail should be refused, without trying.
+    fn accepting(&self, now: Timestamp) -> Result<(), SpoolError>;
+}

@@ -1,0 +1,1 @@
+//! Notices about a message's fate (RFC 3461, RFC 3464).

@@ -1,0 +1,72 @@
+//! What we know of the peer that brought a message. Written into the trace header, shown to
+//! policy, kept with the message.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Attr, SessionId};
+
+/// The session as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Facts {
+    /// The session's id.
+    pub session: SessionId,
+    /// Name of the listener in the configuration.
+    pub listener: String,
+    /// The peer's address and port. IPv4-mapped addresses are IPv4 here.
+    pub client: SocketAddr,
+    /// Our end of the connection.
+    pub local: SocketAddr,
+    /// Argument of EHLO or HELO, once given.
+    pub helo: Option<String>,
+    /// The protocol, for `Received: … with` (RFC 3848).
+    pub protocol: Protocol,
+    /// Transport security, absent in clear text.
+    pub tls: Option<TlsFacts>,
+    /// The authenticated user.
+    pub identity: Option<String>,
+    /// Metadata of the session that policy set.
+    pub meta: Vec<Attr>,
+}
+
+impl Facts {
+    /// Facts for a message this relay makes itself, such as a bounce.
+    pub fn internal(session: SessionId) -> Facts {
+        let nowhere = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        Facts {
+            session,
+            listener: "internal".to_owned(),
+            client: nowhere,
+            local: nowhere,
+            helo: None,
+            protocol: Protocol::Internal,
+            tls: None,
+            identity: None,
+            meta: Vec::new(),
+        }
+    }
+}
+
+/// How a message came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// After HELO.
+    Smtp,
+    /// After EHLO.
+    Esmtp,
+    /// Made by this relay itself.
+    Internal,
+}
+
+/// Transport security of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TlsFacts {
+    /// `1.2` or `1.3`.
+    pub version: String,
+    /// IANA name of the cipher suite.
+    pub cipher: String,
+    /// Server name the client asked for.
+    pub sni: Option<String>,
+}

@@ -1,0 +1,78 @@
+//! Where a recipient's mail goes next and how safely, as configuration or policy chose it.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use waypost_smtp::Domain;
+
+/// Hops in order of preference, and what the way there must be like. Stored with the message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Route {
+    /// Tried in order. Never empty where [`Route::new`] made it.
+    pub hops: Vec<NextHop>,
+    /// Queue lane for scheduling and limits; absent means the lane of the first hop.
+    pub lane: Option<String>,
+    /// The least the connection must offer.
+    pub tls: TlsLevel,
+    /// Name of the credentials in the configuration to log in with.
+    pub credentials: Option<String>,
+}
+
+impl Route {
+    /// A route by one hop.
+    pub fn new(hop: NextHop, tls: TlsLevel) -> Route {
+        Route { hops: vec![hop], lane: None, tls, credentials: None }
+    }
+
+    /// What the schedule groups by: the lane if one was chosen, else the first hop.
+    pub fn destination(&self) -> String {
+        match (&self.lane, self.hops.first()) {
+            (Some(lane), _) => lane.clone(),
+            (None, Some(hop)) => hop.to_string(),
+            (None, None) => "nowhere".to_owned(),
+        }
+    }
+}
+
+/// One next hop.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum NextHop {
+    /// The mail exchangers of this domain (RFC 5321 §5.1); an address literal means itself.
+    Mx(Domain),
+    /// This host, without MX lookup.
+    Host {
+        /// A host name, or an address in text form.
+        host: String,
+        /// TCP port.
+        port: u16,
+        /// TLS from the first byte, as on port 465.
+        implicit_tls: bool,
+    },
+}
+
+impl fmt::Display for NextHop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NextHop::Mx(domain) => domain.fmt(f),
+            NextHop::Host { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
+            NextHop::Host { host, port, .. } => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// The least a connection to the next hop must offer.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum TlsLevel {
+    /// Never use TLS.
+    Never,
+    /// Encrypt when offered, whatever the certificate; go on in clear text when not (RFC 7435).
+    #[default]
+    Opportunistic,
+    /// Encrypt or do not send; the certificate is not checked.
+    Encrypt,
+    /// Encrypt to a host that proves its name, or do not send.
+    Verify,
+}
