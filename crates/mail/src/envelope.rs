@@ -34,11 +34,7 @@ pub struct Recipient {
 
 impl Envelope {
     /// An envelope, unless there is no recipient.
-    pub fn new(
-        id: MessageId,
-        sender: ReversePath,
-        recipients: Vec<Recipient>,
-    ) -> Option<Envelope> {
+    pub fn new(id: MessageId, sender: ReversePath, recipients: Vec<Recipient>) -> Option<Envelope> {
         let body_type = BodyType::SevenBit;
         (!recipients.is_empty()).then_some(Envelope {
             id,

@@ -101,10 +101,7 @@ impl IdSource {
 }
 
 fn encode(id: u64) -> String {
-    (0..LENGTH)
-        .rev()
-        .map(|place| char::from(ALPHABET[(id >> (5 * place)) as usize & 31]))
-        .collect()
+    (0..LENGTH).rev().map(|place| char::from(ALPHABET[(id >> (5 * place)) as usize & 31])).collect()
 }
 
 fn decode(text: &str) -> Option<u64> {

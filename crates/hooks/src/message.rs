@@ -1,0 +1,92 @@
+//! The complete message, before it is answered for.
+
+use waypost_mail::{Attr, Body, HeaderBlock};
+use waypost_smtp::{Mailbox, ReversePath};
+
+use crate::{Reason, Refusal, Transaction};
+
+/// A complete message as it stands after the edits so far.
+#[derive(Debug, Clone, Copy)]
+pub struct MessageView<'a> {
+    /// Envelope and session.
+    pub transaction: Transaction<'a>,
+    /// Its id, which becomes the queue id.
+    pub id: waypost_mail::MessageId,
+    /// The header.
+    pub header: &'a HeaderBlock,
+    /// What follows the header: the blank line and the body.
+    pub body: &'a Body,
+}
+
+/// Decision about the whole message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum MessageVerdict {
+    /// No objection.
+    #[default]
+    Proceed,
+    /// Say no.
+    Refuse(Refusal),
+    /// Say yes and drop it. The text goes to the log.
+    Discard(String),
+    /// Say yes and hold it. The text is the reason.
+    Quarantine(String),
+}
+
+/// Decision about one recipient of a complete message. Where one reply answers for all (SMTP), a
+/// refused recipient is dropped when others remain and bounced to nobody: see
+/// [`MessageAnswer::recipients`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientVerdict {
+    /// The recipient's id.
+    pub id: u32,
+    /// The decision.
+    pub verdict: Refusal,
+}
+
+/// Where a new header field goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HeaderPlace {
+    /// Above everything else.
+    Top,
+    /// Below the last field.
+    Bottom,
+}
+
+/// A change to the message. The edits of one answer apply together or not at all, in order.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MessageEdit {
+    /// Adds a field; the host folds it.
+    AddHeader {
+        /// Field name.
+        name: String,
+        /// Unfolded value without CR, LF or NUL.
+        value: String,
+        /// Where.
+        place: HeaderPlace,
+    },
+    /// Removes every field of this name.
+    RemoveHeaders(String),
+    /// Another reverse path.
+    SetSender(ReversePath),
+    /// One recipient more.
+    AddRecipient(Mailbox),
+    /// One recipient fewer.
+    RemoveRecipient(u32),
+    /// Message metadata, kept with the message.
+    SetMeta(Attr),
+}
+
+/// Answer about a complete message.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct MessageAnswer {
+    /// The decision about all of it.
+    pub verdict: MessageVerdict,
+    /// Refused recipients. Over SMTP one reply answers for all: if all are refused the message is
+    /// refused with the first one's reply; if some are, the message is refused with 4xx when any
+    /// refusal is transient, and otherwise accepted for the rest while the refused ones bounce.
+    pub recipients: Vec<RecipientVerdict>,
+    /// Changes.
+    pub edits: Vec<MessageEdit>,
+    /// Why.
+    pub reasons: Vec<Reason>,
+}
