@@ -17,6 +17,7 @@ pub mod header;
 pub mod id;
 pub mod ledger;
 pub mod outcome;
+pub mod pattern;
 pub mod route;
 
 pub use attr::Attr;
@@ -29,6 +30,7 @@ pub use header::HeaderBlock;
 pub use id::{IdSource, MessageId, SessionId};
 pub use ledger::{Ledger, LedgerError};
 pub use outcome::{Outcome, Why};
+pub use pattern::DomainPattern;
 pub use route::{NextHop, Route, TlsLevel};
 
 /// A complete message at the door: nothing about it is durable yet.
