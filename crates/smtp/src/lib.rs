@@ -9,13 +9,19 @@
 
 pub mod address;
 pub mod client;
+pub mod extensions;
 pub mod phase;
 pub mod reply;
+pub mod reply_parser;
 pub mod server;
+pub mod stuff;
 
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
+pub use extensions::Extensions;
 pub use phase::Phase;
 pub use reply::{Code, Enhanced, PermanentReply, Reply, Severity, TransientReply};
+pub use reply_parser::{ReplyError, ReplyParser};
+pub use stuff::Stuffer;
 
 use serde::{Deserialize, Serialize};
 

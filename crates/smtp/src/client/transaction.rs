@@ -1,0 +1,333 @@
+//! One message to one next hop: MAIL, RCPT, DATA and the reply to the final dot.
+
+use super::{Obstacle, ProtocolError, Wire, closes, obstacle};
+use crate::{BodyType, Extensions, Mailbox, Phase, Reply, ReversePath, Severity};
+
+/// Octets of a reply text that are kept per recipient.
+const MAX_KEPT_TEXT: usize = 2048;
+
+/// What a transaction transfers, except for the message itself.
+#[derive(Debug, Clone)]
+pub struct Letter {
+    /// Where bounces go.
+    pub sender: ReversePath,
+    /// For whom. Without any nothing is sent at all.
+    pub recipients: Vec<Mailbox>,
+    /// Octets of the message before dots are doubled.
+    pub size: u64,
+    /// What the body contains.
+    pub body: BodyType,
+    /// A header field is internationalized. Addresses speak for themselves.
+    pub smtputf8: bool,
+}
+
+impl Letter {
+    /// What stands between this letter and a next hop that offers `extensions`.
+    pub fn obstacle(&self, extensions: &Extensions) -> Option<Obstacle> {
+        obstacle(extensions, self.body, self.needs_smtputf8(), self.size)
+    }
+
+    fn needs_smtputf8(&self) -> bool {
+        let sender = self.sender.mailbox();
+        self.smtputf8 || !self.recipients.iter().chain(sender).all(Mailbox::is_ascii)
+    }
+}
+
+/// What a [`Transaction`] wants now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TransactionStep {
+    /// Write the output, then push more bytes.
+    NeedInput,
+    /// Stream the message through a [`Stuffer`](crate::Stuffer), its end included, then call
+    /// [`Transaction::body_sent`].
+    SendBody,
+    /// Every recipient has its reply.
+    Done(TransactionResult),
+    /// The next hop does not speak SMTP: close the connection. [`Transaction::lost`] tells what
+    /// is known about the recipients.
+    Failed(ProtocolError),
+}
+
+/// How a transaction ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransactionResult {
+    /// One for each recipient of the letter, in its order.
+    pub recipients: Vec<RecipientResult>,
+    /// What may be done with the connection.
+    pub reuse: Reuse,
+}
+
+/// What the next hop decided about one recipient.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RecipientResult {
+    /// Which command was answered. A positive reply is always one of [`Phase::Eod`].
+    pub phase: Phase,
+    /// The answer, cut to 2 KiB of text.
+    pub reply: Reply,
+}
+
+/// Whether a connection may carry another transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reuse {
+    /// As it is.
+    AsIs,
+    /// After a positive reply to RSET: the next hop may still hold this transaction open.
+    AfterReset,
+    /// Never: close it.
+    Never,
+}
+
+/// One mail transaction over a ready session (RFC 5321 §3.3), pipelined when that is offered
+/// (RFC 2920 §3.1).
+#[derive(Debug)]
+pub struct Transaction {
+    wire: Wire,
+    letter: Letter,
+    pipelined: bool,
+    recipients: Vec<Fate>,
+    awaited: Awaited,
+    outcome: Option<Result<Reuse, ProtocolError>>,
+}
+
+/// What is known about a recipient.
+#[derive(Debug, Clone)]
+enum Fate {
+    Open,
+    /// RCPT was answered with 2xx.
+    Taken,
+    Settled(RecipientResult),
+}
+
+/// Which reply comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    Mail,
+    Rcpt(usize),
+    Data,
+    /// None: it is our turn to send the message.
+    Body,
+    Eod,
+    /// The reply to the final dot, of which a part came before the dot was sent.
+    EarlyEod,
+    /// The reply to a lone dot that ends a DATA without recipients.
+    LoneDot,
+}
+
+impl Transaction {
+    /// A transaction over a session that offers `extensions`. Fails when the next hop cannot take
+    /// the letter as it is.
+    pub fn new(letter: Letter, extensions: &Extensions) -> Result<Transaction, Obstacle> {
+        if let Some(obstacle) = letter.obstacle(extensions) {
+            return Err(obstacle);
+        }
+        let mut transaction = Transaction {
+            wire: Wire::default(),
+            pipelined: extensions.pipelining,
+            recipients: vec![Fate::Open; letter.recipients.len()],
+            awaited: Awaited::Mail,
+            outcome: letter.recipients.is_empty().then_some(Ok(Reuse::AsIs)),
+            letter,
+        };
+        if transaction.outcome.is_none() {
+            transaction.begin(extensions);
+        }
+        Ok(transaction)
+    }
+
+    /// Bytes arrived.
+    pub fn push(&mut self, bytes: &[u8]) {
+        self.wire.replies.push(bytes);
+    }
+
+    /// What now.
+    pub fn step(&mut self) -> TransactionStep {
+        loop {
+            match &self.outcome {
+                Some(Ok(reuse)) => return TransactionStep::Done(self.result(*reuse)),
+                Some(Err(error)) => return TransactionStep::Failed(error.clone()),
+                None => {}
+            }
+            match self.wire.reply() {
+                Ok(Some(reply)) => self.take(kept(reply)),
+                Ok(None) if self.awaited == Awaited::Body => return TransactionStep::SendBody,
+                Ok(None) => return TransactionStep::NeedInput,
+                Err(error) => self.outcome = Some(Err(error)),
+            }
+        }
+    }
+
+    /// What is to be written.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.wire.take_output()
+    }
+
+    /// The message and the final dot were written. To be called before anything is pushed that
+    /// was read afterwards: a reply from before the dot is no reply to it.
+    pub fn body_sent(&mut self) {
+        if self.awaited == Awaited::Body {
+            self.awaited = if self.wire.is_quiet() { Awaited::Eod } else { Awaited::EarlyEod };
+        }
+    }
+
+    /// What is going on, or where it ended.
+    pub fn phase(&self) -> Phase {
+        match self.awaited {
+            Awaited::Mail => Phase::Mail,
+            Awaited::Rcpt(_) => Phase::Rcpt,
+            Awaited::Data | Awaited::LoneDot => Phase::Data,
+            Awaited::Body => Phase::Body,
+            Awaited::Eod | Awaited::EarlyEod => Phase::Eod,
+        }
+    }
+
+    /// The connection is lost, timed out or was given up at this point: which recipients have
+    /// their reply all the same, in the order of the letter. The fate of the others is told by
+    /// [`Transaction::phase`]: at [`Phase::Eod`] it is unknown, before that they got nothing.
+    pub fn lost(self) -> Vec<Option<RecipientResult>> {
+        let settled = |fate| match fate {
+            Fate::Settled(result) => Some(result),
+            Fate::Open | Fate::Taken => None,
+        };
+        self.recipients.into_iter().map(settled).collect()
+    }
+
+    fn begin(&mut self, extensions: &Extensions) {
+        let mut mail = format!("MAIL FROM:<{}>", self.letter.sender);
+        if extensions.declares_size {
+            mail.push_str(&format!(" SIZE={}", self.letter.size));
+        }
+        if self.letter.body == BodyType::EightBitMime {
+            mail.push_str(" BODY=8BITMIME");
+        }
+        if self.letter.needs_smtputf8() {
+            mail.push_str(" SMTPUTF8");
+        }
+        self.wire.command(&mail);
+        if self.pipelined {
+            (0..self.letter.recipients.len()).for_each(|index| self.send_rcpt(index));
+            self.wire.command("DATA");
+        }
+    }
+
+    fn send_rcpt(&mut self, index: usize) {
+        self.wire.command(&format!("RCPT TO:<{}>", self.letter.recipients[index]));
+    }
+
+    fn take(&mut self, reply: Reply) {
+        if closes(&reply) {
+            return self.end(reply, Reuse::Never);
+        }
+        match (self.awaited, reply.severity()) {
+            // Any answer ends it; nobody was to be delivered.
+            (Awaited::LoneDot, _) => self.end(reply, Reuse::AsIs),
+            (Awaited::Data, Severity::Intermediate) => self.data_accepted(),
+            (_, Severity::Intermediate) => self.fail_unexpected(reply),
+            (Awaited::Mail, severity) => self.mail_answered(reply, severity),
+            (Awaited::Rcpt(index), severity) => self.rcpt_answered(index, reply, severity),
+            (Awaited::Data, Severity::Positive) => self.fail_unexpected(reply),
+            (Awaited::Data, _) => self.end(reply, Reuse::AfterReset),
+            (Awaited::Eod, _) => self.end(reply, Reuse::AsIs),
+            // Yes to what was not sent yet: the replies are out of step with the commands.
+            (Awaited::Body | Awaited::EarlyEod, Severity::Positive) => {
+                self.outcome = Some(Err(ProtocolError::Unsolicited { phase: self.phase() }));
+            }
+            (Awaited::Body | Awaited::EarlyEod, _) => self.end(reply, Reuse::Never),
+        }
+    }
+
+    fn mail_answered(&mut self, reply: Reply, severity: Severity) {
+        if severity != Severity::Positive {
+            self.settle_rest(&reply);
+            if !self.pipelined {
+                self.outcome = Some(Ok(self.reuse(Reuse::AsIs)));
+                return;
+            }
+        }
+        self.awaited = Awaited::Rcpt(0);
+        if !self.pipelined {
+            self.send_rcpt(0);
+        }
+    }
+
+    fn rcpt_answered(&mut self, index: usize, reply: Reply, severity: Severity) {
+        // After a refused MAIL the recipient has its reply already.
+        if matches!(self.recipients[index], Fate::Open) {
+            self.recipients[index] = match severity {
+                Severity::Positive => Fate::Taken,
+                _ => Fate::Settled(RecipientResult { phase: Phase::Rcpt, reply }),
+            };
+        }
+        if index + 1 < self.recipients.len() {
+            self.awaited = Awaited::Rcpt(index + 1);
+            if !self.pipelined {
+                self.send_rcpt(index + 1);
+            }
+        } else if self.pipelined {
+            self.awaited = Awaited::Data;
+        } else if self.has_taken() {
+            self.awaited = Awaited::Data;
+            self.wire.command("DATA");
+        } else {
+            self.outcome = Some(Ok(self.reuse(Reuse::AfterReset)));
+        }
+    }
+
+    /// RFC 2920 §3.1: DATA may succeed though every recipient was refused. Then the message must
+    /// not be sent, and the next hop has to be brought back out of DATA.
+    fn data_accepted(&mut self) {
+        if self.has_taken() {
+            self.awaited = Awaited::Body;
+        } else {
+            self.awaited = Awaited::LoneDot;
+            self.wire.command(".");
+        }
+    }
+
+    fn has_taken(&self) -> bool {
+        self.recipients.iter().any(|fate| matches!(fate, Fate::Taken))
+    }
+
+    /// This reply decides about all who have none.
+    fn settle_rest(&mut self, reply: &Reply) {
+        let phase = self.phase();
+        for fate in &mut self.recipients {
+            if !matches!(fate, Fate::Settled(_)) {
+                *fate = Fate::Settled(RecipientResult { phase, reply: reply.clone() });
+            }
+        }
+    }
+
+    fn end(&mut self, reply: Reply, reuse: Reuse) {
+        self.settle_rest(&reply);
+        self.outcome = Some(Ok(self.reuse(reuse)));
+    }
+
+    /// Who says more than was asked is not asked again.
+    fn reuse(&self, reuse: Reuse) -> Reuse {
+        if self.wire.is_quiet() { reuse } else { Reuse::Never }
+    }
+
+    fn fail_unexpected(&mut self, reply: Reply) {
+        let phase = self.phase();
+        self.outcome = Some(Err(ProtocolError::Unexpected { phase, reply }));
+    }
+
+    fn result(&self, reuse: Reuse) -> TransactionResult {
+        let settled = |fate: &Fate| match fate {
+            Fate::Settled(result) => Some(result.clone()),
+            Fate::Open | Fate::Taken => None,
+        };
+        TransactionResult {
+            recipients: self.recipients.iter().filter_map(settled).collect(),
+            reuse,
+        }
+    }
+}
+
+fn kept(mut reply: Reply) -> Reply {
+    if reply.text.len() > MAX_KEPT_TEXT {
+        let end = reply.text.floor_char_boundary(MAX_KEPT_TEXT);
+        reply.text.to_mut().truncate(end);
+    }
+    reply
+}
