@@ -6,6 +6,12 @@
 
 #![deny(unsafe_code)]
 
+mod memory;
+#[cfg(test)]
+mod samples;
+
+pub use memory::MemorySpool;
+
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +65,9 @@ pub enum Change {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum SpoolError {
     /// Less space is left than the configuration keeps free; new mail is refused, settling goes on.
-    #[error("the spool's file system is nearly full: free some space, mail is taken again by itself")]
+    #[error(
+        "the spool's file system is nearly full: free some space, mail is taken again by itself"
+    )]
     NoSpace,
     /// Storage failed. Nothing more is acknowledged until the program is started anew.
     #[error("the spool failed and stopped taking mail: {0}; check the disk, then restart")]
@@ -104,4 +112,23 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn incoming(&self) -> PathBuf;
     /// Fails when new mail should be refused, without trying.
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError>;
+}
+
+/// Gives recipients their new states. What is done stays done: a late or repeated settlement
+/// changes nothing, nor does one of a recipient the message does not have.
+pub(crate) fn advance(entry: &mut Entry, states: Vec<(u32, RecipientState)>) {
+    for (id, state) in states {
+        // Ids are usually positions, as intake numbers recipients from zero.
+        let guess = entry.recipients.get(id as usize).is_some_and(|r| r.recipient.id == id);
+        let at = if guess {
+            Some(id as usize)
+        } else {
+            entry.recipients.iter().position(|r| r.recipient.id == id)
+        };
+        if let Some(recipient) = at.and_then(|at| entry.recipients.get_mut(at)) {
+            if !recipient.state.is_done() {
+                recipient.state = state;
+            }
+        }
+    }
 }

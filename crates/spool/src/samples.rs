@@ -1,0 +1,48 @@
+//! Messages for tests.
+
+use bytes::Bytes;
+use waypost_mail::{
+    Body, Entry, Facts, MessageId, NextHop, Recipient, RecipientEntry, RecipientState, Route,
+    SessionId, Timestamp, TlsLevel,
+};
+use waypost_smtp::{Mailbox, ReversePath};
+
+use crate::{Arrival, Change};
+
+pub(crate) const HEADER: &[u8] = b"Subject: a sample\r\n";
+
+pub(crate) fn entry(id: u64, recipients: u32, body: usize) -> Entry {
+    let host = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
+    let recipient = |id| RecipientEntry {
+        recipient: Recipient { id, mailbox: mailbox(&format!("to{id}@example.org")), meta: vec![] },
+        route: 0,
+        state: RecipientState::fresh(Timestamp(1_000)),
+    };
+    Entry {
+        id: MessageId(id),
+        received: Timestamp(1_000),
+        expires: Timestamp(1_000_000),
+        sender: ReversePath::Mailbox(mailbox("from@example.com")),
+        eight_bit: false,
+        smtputf8: false,
+        size: (HEADER.len() + body) as u64,
+        facts: Facts::internal(SessionId(id)),
+        meta: vec![],
+        routes: vec![Route::new(host, TlsLevel::Opportunistic)],
+        recipients: (0..recipients).map(recipient).collect(),
+    }
+}
+
+pub(crate) fn arrival(id: u64, recipients: u32, body: &[u8]) -> Arrival {
+    let entry = entry(id, recipients, body.len());
+    let body = Body::Memory(Bytes::copy_from_slice(body));
+    Arrival { entry, header: Bytes::from_static(HEADER), body }
+}
+
+pub(crate) fn accept(id: u64, recipients: u32, body: &[u8]) -> Change {
+    Change::Accept(Box::new(arrival(id, recipients, body)))
+}
+
+fn mailbox(text: &str) -> Mailbox {
+    text.parse().unwrap()
+}
