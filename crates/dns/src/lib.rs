@@ -1,1 +1,21 @@
-//! x
+//! What other domains publish and what follows.
+//!
+//! A [`Resolver`] answers three questions about names ([`Hickory`] asks the network). [`hosts`]
+//! turns one hop of a route into the ordered [`Host`]s to try, or into the reason why there is
+//! none (RFC 5321 §5.1).
+
+#![forbid(unsafe_code)]
+
+mod hickory;
+mod hosts;
+mod metrics;
+mod mx;
+mod own;
+mod resolver;
+
+pub use hickory::{Config, Hickory, SetupError};
+pub use hosts::{Host, Search, hosts};
+pub use metrics::Metrics;
+pub use mx::{Mx, MxAnswer};
+pub use own::OwnAddresses;
+pub use resolver::{DnsError, Family, Resolver};

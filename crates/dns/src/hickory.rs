@@ -1,0 +1,328 @@
+//! The resolver that asks the network: hickory with its cache.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::net::runtime::TokioRuntimeProvider;
+use hickory_resolver::net::{DnsError as HickoryError, NetError};
+use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
+use hickory_resolver::proto::op::ResponseCode;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::{ResolverBuilder, TokioResolver};
+use prometheus_client::registry::Registry;
+use tokio::time::{Instant, timeout};
+
+use crate::metrics::Metrics;
+use crate::mx::{Mx, MxAnswer, is_host_name};
+use crate::resolver::{DnsError, Family, Resolver};
+
+/// Answers kept in memory; the oldest make room.
+const CACHE_ANSWERS: u64 = 16_384;
+/// "There is none" is believed for no longer than this, whatever the zone says: it bounces mail.
+const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
+/// An answer is believed for no longer than this.
+const LONGEST_POSITIVE: Duration = Duration::from_secs(86_400);
+/// PTR names of one address that are tried (RFC 8601 §2.7.3 asks for a limit).
+const MAX_PTR: usize = 4;
+
+/// How to ask.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// Recursive servers to ask. Empty: those of the system, from `/etc/resolv.conf`, and then
+    /// `/etc/hosts` counts too.
+    pub servers: Vec<SocketAddr>,
+    /// DNSKEY records in zone-file text. With it every answer is validated, and one that does not
+    /// verify is an error; the servers must hand on signatures. A zone without a key above it in
+    /// the file is not provably unsigned, so the file needs the root's key unless all mail goes
+    /// to zones below its keys.
+    pub trust_anchor: Option<PathBuf>,
+    /// The longest wait for one question, second try and CNAMEs included.
+    pub timeout: Duration,
+    /// Which addresses of hosts to use.
+    pub family: Family,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            servers: Vec::new(),
+            trust_anchor: None,
+            timeout: Duration::from_secs(10),
+            family: Family::default(),
+        }
+    }
+}
+
+/// Why a resolver cannot be made: the configuration's or the system's fault.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The file of `trust_anchor`.
+    #[error("cannot use {} as trust anchor: {reason}; it must hold DNSKEY records", path.display())]
+    TrustAnchor {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// `/etc/resolv.conf`.
+    #[error("the system names no DNS servers ({0}); list some in the configuration")]
+    System(String),
+}
+
+/// A [`Resolver`] that asks DNS servers and remembers the answers for as long as they say.
+#[derive(Debug, Clone)]
+pub struct Hickory {
+    resolver: TokioResolver,
+    timeout: Duration,
+    family: Family,
+    metrics: Metrics,
+}
+
+impl Hickory {
+    /// Reads the trust anchor and the system's configuration, as far as `config` says so.
+    pub fn new(config: Config) -> Result<Hickory, SetupError> {
+        let mut builder = builder(&config.servers)?;
+        let options = builder.options_mut();
+        options.timeout = config.timeout / 2;
+        options.attempts = 1;
+        options.cache_size = CACHE_ANSWERS;
+        options.negative_max_ttl = Some(LONGEST_NEGATIVE);
+        options.positive_max_ttl = Some(LONGEST_POSITIVE);
+        if let Some(path) = config.trust_anchor {
+            builder = builder.with_trust_anchor(Arc::new(trust_anchors(path)?));
+        }
+        let resolver = builder.build().map_err(|error| SetupError::System(error.to_string()))?;
+        let metrics = Metrics::default();
+        Ok(Hickory { resolver, timeout: config.timeout, family: config.family, metrics })
+    }
+
+    /// Adds this resolver's counters to `registry`.
+    pub fn register(&self, registry: &mut Registry) {
+        self.metrics.register(registry);
+    }
+
+    /// This resolver's counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The records of one type, or that there are none.
+    async fn records(&self, question: &Question) -> Result<Found, DnsError> {
+        let began = Instant::now();
+        let lookup = self.resolver.lookup(question.name.clone(), question.record_type);
+        let result = match timeout(self.timeout, lookup).await {
+            Err(_) => Err(question.timed_out(self.timeout)),
+            Ok(Err(error)) => question.read_error(&error, self.timeout),
+            Ok(Ok(lookup)) => {
+                let records = lookup.answers().iter().map(|record| &record.data);
+                let wanted = records.filter(|data| data.record_type() == question.record_type);
+                Ok(Found::from_records(wanted.cloned().collect()))
+            }
+        };
+        self.metrics.asked(question.kind, label(&result), began.elapsed());
+        result
+    }
+
+    async fn addresses_of(
+        &self,
+        name: &Name,
+        kind: &'static str,
+        record_type: RecordType,
+    ) -> Result<Vec<IpAddr>, DnsError> {
+        let question = Question { name: name.clone(), kind, record_type };
+        Ok(self
+            .records(&question)
+            .await?
+            .into_records()
+            .iter()
+            .filter_map(RData::ip_addr)
+            .collect())
+    }
+
+    fn v4(&self, name: &Name) -> impl Future<Output = Result<Vec<IpAddr>, DnsError>> {
+        self.addresses_of(name, "a", RecordType::A)
+    }
+
+    fn v6(&self, name: &Name) -> impl Future<Output = Result<Vec<IpAddr>, DnsError>> {
+        self.addresses_of(name, "aaaa", RecordType::AAAA)
+    }
+}
+
+#[async_trait]
+impl Resolver for Hickory {
+    async fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
+        let name = complete(parse_name(domain)?);
+        let question = Question { name, kind: "mx", record_type: RecordType::MX };
+        let records = match self.records(&question).await? {
+            Found::Records(records) => records,
+            Found::None => return Ok(MxAnswer::Implicit),
+            Found::NoSuchName => return Ok(MxAnswer::NoSuchDomain),
+        };
+        let exchangers = records.iter().filter_map(|data| match data {
+            RData::MX(mx) => {
+                Some(Mx { preference: mx.preference, exchange: plain_text(&mx.exchange) })
+            }
+            _ => None,
+        });
+        Ok(MxAnswer::from_records(exchangers.collect()))
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let name = parse_name(host)?;
+        let name = if host.contains('.') { complete(name) } else { name };
+        let (v4, v6) = match self.family {
+            Family::V4Only => (self.v4(&name).await, Ok(Vec::new())),
+            Family::V6Only => (Ok(Vec::new()), self.v6(&name).await),
+            _ => tokio::join!(self.v4(&name), self.v6(&name)),
+        };
+        match (v4, v6) {
+            (Ok(v4), Ok(v6)) => Ok(self.family.order(v4, v6)),
+            (Ok(known), Err(_)) | (Err(_), Ok(known)) if !known.is_empty() => Ok(known),
+            (Err(error), _) | (_, Err(error)) => Err(error),
+        }
+    }
+
+    async fn reverse(&self, ip: IpAddr) -> Result<Option<String>, DnsError> {
+        let ip = ip.to_canonical();
+        let question = Question { name: ip.into(), kind: "ptr", record_type: RecordType::PTR };
+        let records = self.records(&question).await?.into_records();
+        for data in records.iter().take(MAX_PTR) {
+            let RData::PTR(pointer) = data else { continue };
+            let host = plain_text(&pointer.0);
+            if !is_host_name(&host) {
+                continue;
+            }
+            let name = complete(pointer.0.clone());
+            let forward = if ip.is_ipv4() { self.v4(&name).await } else { self.v6(&name).await };
+            if forward.is_ok_and(|known| known.contains(&ip)) {
+                return Ok(Some(host));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// One question to DNS.
+struct Question {
+    name: Name,
+    kind: &'static str,
+    record_type: RecordType,
+}
+
+/// What DNS knows. `None` differs from `NoSuchName`: the name exists, with other types.
+enum Found {
+    Records(Vec<RData>),
+    None,
+    NoSuchName,
+}
+
+impl Found {
+    fn from_records(records: Vec<RData>) -> Found {
+        if records.is_empty() { Found::None } else { Found::Records(records) }
+    }
+
+    fn into_records(self) -> Vec<RData> {
+        match self {
+            Found::Records(records) => records,
+            Found::None | Found::NoSuchName => Vec::new(),
+        }
+    }
+}
+
+impl Question {
+    /// hickory reports "there is none" as an error; only the others are failures.
+    fn read_error(&self, error: &NetError, limit: Duration) -> Result<Found, DnsError> {
+        match error {
+            NetError::Dns(HickoryError::NoRecordsFound(none)) => {
+                self.read_code(none.response_code, error)
+            }
+            NetError::Dns(HickoryError::Nsec { proof: Proof::Bogus, .. })
+            | NetError::Dns(HickoryError::DnssecBogus) => {
+                Err(DnsError::Bogus { kind: self.kind, name: self.name.to_ascii() })
+            }
+            NetError::Dns(HickoryError::Nsec { response, .. }) => {
+                self.read_code(response.response_code, error)
+            }
+            NetError::Timeout => Err(self.timed_out(limit)),
+            _ => Err(self.failed(error)),
+        }
+    }
+
+    fn read_code(&self, code: ResponseCode, error: &NetError) -> Result<Found, DnsError> {
+        match code {
+            ResponseCode::NoError => Ok(Found::None),
+            ResponseCode::NXDomain => Ok(Found::NoSuchName),
+            _ => Err(self.failed(error)),
+        }
+    }
+
+    fn failed(&self, error: &NetError) -> DnsError {
+        let error = error.to_string();
+        DnsError::Failed { kind: self.kind, name: self.name.to_ascii(), error }
+    }
+
+    fn timed_out(&self, after: Duration) -> DnsError {
+        DnsError::TimedOut { kind: self.kind, name: self.name.to_ascii(), after }
+    }
+}
+
+fn label(result: &Result<Found, DnsError>) -> &'static str {
+    match result {
+        Ok(Found::Records(_)) => "found",
+        Ok(Found::None) => "none",
+        Ok(Found::NoSuchName) => "nxdomain",
+        Err(DnsError::Bogus { .. }) => "bogus",
+        Err(DnsError::TimedOut { .. }) => "timeout",
+        Err(DnsError::BadName(_) | DnsError::Failed { .. }) => "failed",
+    }
+}
+
+fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvider>, SetupError> {
+    if servers.is_empty() {
+        return TokioResolver::builder_tokio()
+            .map_err(|error| SetupError::System(error.to_string()));
+    }
+    let servers = servers.iter().map(|server| {
+        let mut config = NameServerConfig::udp_and_tcp(server.ip());
+        for connection in &mut config.connections {
+            connection.port = server.port();
+        }
+        config
+    });
+    let config = ResolverConfig::from_name_servers(servers.collect());
+    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    builder.options_mut().use_hosts_file = ResolveHosts::Never;
+    Ok(builder)
+}
+
+fn trust_anchors(path: PathBuf) -> Result<TrustAnchors, SetupError> {
+    TrustAnchors::from_file(&path)
+        .map_err(|error| SetupError::TrustAnchor { path, reason: error.to_string() })
+}
+
+fn parse_name(text: &str) -> Result<Name, DnsError> {
+    let bad = || DnsError::BadName(text.to_owned());
+    if !is_host_name(text.strip_suffix('.').unwrap_or(text)) {
+        return Err(bad());
+    }
+    Name::from_ascii(text).map_err(|_| bad())
+}
+
+fn complete(mut name: Name) -> Name {
+    name.set_fqdn(true);
+    name
+}
+
+/// As it is shown and compared: lower case, no trailing dot; empty for the root.
+fn plain_text(name: &Name) -> String {
+    let mut text = name.to_lowercase().to_ascii();
+    if text.ends_with('.') {
+        text.pop();
+    }
+    text
+}
