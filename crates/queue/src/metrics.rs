@@ -1,0 +1,46 @@
+//! What the queue counts.
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Counters and gauges, cheap to clone: all clones are the same numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// Recipients that wait.
+    pub waiting: Gauge,
+    /// Recipients that are held.
+    pub held: Gauge,
+    /// Recipients that are in flight.
+    pub leased: Gauge,
+    /// Destinations that rest.
+    pub resting: Gauge,
+    /// Messages committed.
+    pub committed: Counter,
+    /// Recipients settled, by outcome and cause.
+    pub settled: Family<SettledLabels, Counter>,
+}
+
+/// Labels of a settled recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct SettledLabels {
+    /// [`waypost_mail::Outcome::label`], or `held`.
+    pub outcome: &'static str,
+    /// [`waypost_mail::Why::label`], empty when there is nothing to explain.
+    pub cause: &'static str,
+}
+
+impl Metrics {
+    /// Enters all of them, each with the prefix `waypost_queue`.
+    pub fn register(&self, registry: &mut Registry) {
+        let queue = registry.sub_registry_with_prefix("waypost_queue");
+        queue.register("waiting", "Recipients waiting for an attempt", self.waiting.clone());
+        queue.register("held", "Recipients held", self.held.clone());
+        queue.register("leased", "Recipients in flight", self.leased.clone());
+        queue.register("resting", "Destinations resting after failures", self.resting.clone());
+        queue.register("committed", "Messages made durable", self.committed.clone());
+        queue.register("settled", "Recipients settled by an attempt", self.settled.clone());
+    }
+}

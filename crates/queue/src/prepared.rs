@@ -1,0 +1,32 @@
+//! A message with nothing left to decide.
+
+use bytes::Bytes;
+use waypost_mail::{Body, Entry, MessageId};
+use waypost_spool::Arrival;
+
+/// Final bytes and routes: it can only be committed.
+#[derive(Debug)]
+pub struct Prepared {
+    arrival: Arrival,
+}
+
+impl Prepared {
+    /// `header` is the header fields, each with its CRLF; `body` is the blank line and what follows.
+    pub fn new(entry: Entry, header: Bytes, body: Body) -> Prepared {
+        Prepared { arrival: Arrival { entry, header, body } }
+    }
+
+    /// The message's id.
+    pub fn id(&self) -> MessageId {
+        self.arrival.entry.id
+    }
+
+    /// Everything about it but its bytes.
+    pub fn entry(&self) -> &Entry {
+        &self.arrival.entry
+    }
+
+    pub(crate) fn into_arrival(self) -> Arrival {
+        self.arrival
+    }
+}
