@@ -9,6 +9,8 @@
 
 pub mod address;
 pub mod client;
+mod command;
+pub mod data;
 pub mod extensions;
 pub mod phase;
 pub mod reply;

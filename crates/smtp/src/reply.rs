@@ -213,6 +213,12 @@ impl Reply {
     pub const TOO_BUSY: Reply = Reply::fixed(421, (4, 3, 2), "Too many sessions, try again later");
     /// 421 4.7.0
     pub const TOO_MANY_ERRORS: Reply = Reply::fixed(421, (4, 7, 0), "Too many errors, closing");
+    /// 421 4.7.0
+    pub const TOO_MANY_COMMANDS: Reply =
+        Reply::fixed(421, (4, 7, 0), "Too many commands without mail, closing");
+    /// 421 4.3.0
+    pub const INTERNAL_FAULT: Reply =
+        Reply::fixed(421, (4, 3, 0), "Internal error, closing, try again later");
     /// 451 4.3.0
     pub const LOCAL_ERROR: Reply = Reply::fixed(451, (4, 3, 0), "Local error, try again later");
     /// 452 4.3.1
@@ -229,13 +235,17 @@ impl Reply {
         Reply::fixed(454, (4, 7, 0), "TLS not available, try again later");
     /// 500 5.5.2
     pub const COMMAND_UNKNOWN: Reply = Reply::fixed(500, (5, 5, 2), "Command not recognized");
+    /// 500 5.5.2
+    pub const BAD_LINE: Reply =
+        Reply::fixed(500, (5, 5, 2), "Bare CR, bare LF, NUL or broken UTF-8 in a command");
     /// 500 5.5.6
     pub const LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 6), "Line too long");
     /// 501 5.5.4
     pub const BAD_ARGUMENTS: Reply = Reply::fixed(501, (5, 5, 4), "Syntax error in arguments");
+    /// 501 5.5.2
+    pub const BAD_BASE64: Reply = Reply::fixed(501, (5, 5, 2), "Cannot decode base64");
     /// 501 5.1.7
-    pub const BAD_SENDER_SYNTAX: Reply =
-        Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
+    pub const BAD_SENDER_SYNTAX: Reply = Reply::fixed(501, (5, 1, 7), "Bad sender address syntax");
     /// 501 5.1.3
     pub const BAD_RECIPIENT_SYNTAX: Reply =
         Reply::fixed(501, (5, 1, 3), "Bad recipient address syntax");
@@ -267,11 +277,16 @@ impl Reply {
     pub const RELAY_DENIED: Reply = Reply::fixed(550, (5, 7, 1), "Relaying denied");
     /// 552 5.3.4
     pub const MESSAGE_TOO_BIG: Reply = Reply::fixed(552, (5, 3, 4), "Message too big");
+    /// 553 5.6.7
+    pub const RECIPIENT_NEEDS_SMTPUTF8: Reply =
+        Reply::fixed(553, (5, 6, 7), "Internationalized address without SMTPUTF8");
     /// 554 5.5.1
     pub const NO_VALID_RECIPIENTS: Reply = Reply::fixed(554, (5, 5, 1), "No valid recipients");
     /// 554 5.6.0
     pub const BARE_LINE_ENDING: Reply =
         Reply::fixed(554, (5, 6, 0), "Bare CR or LF in message, lines end with CRLF");
+    /// 554 5.6.0
+    pub const NUL_IN_MESSAGE: Reply = Reply::fixed(554, (5, 6, 0), "NUL octet in message");
     /// 554 5.4.6
     pub const ROUTING_LOOP: Reply = Reply::fixed(554, (5, 4, 6), "Too many hops, routing loop");
     /// 554 5.7.1

@@ -1,0 +1,349 @@
+//! The arguments of the commands a peer may send, read strictly (RFC 5321 §4.1).
+//!
+//! What cannot be read is answered with a reply at once; these functions know nothing of order.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+use crate::{BodyType, Domain, Mailbox, Reply, ReversePath};
+
+/// What `MAIL FROM` said (RFC 5321 §4.1.1.2).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailFrom {
+    /// Where bounces go.
+    pub path: ReversePath,
+    /// The size in octets that was declared, which may be wrong (RFC 1870 §6.1).
+    pub size: Option<u64>,
+    /// What kind of body was promised.
+    pub body: BodyType,
+    /// Whether addresses and header fields may be internationalized (RFC 6531 §3.4).
+    pub smtputf8: bool,
+}
+
+/// What `RCPT TO` said (RFC 5321 §4.1.1.3).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RcptTo {
+    /// The recipient. `<postmaster>` without a domain is postmaster at our own host name.
+    pub mailbox: Mailbox,
+    /// True for `<postmaster>` without a domain, which must be taken (RFC 5321 §4.5.1).
+    pub postmaster: bool,
+}
+
+/// What the session agreed on, as far as arguments depend on it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Dialect {
+    /// Greeted with EHLO: parameters are allowed.
+    pub(crate) esmtp: bool,
+    /// AUTH is on offer or done: `MAIL … AUTH=` is allowed.
+    pub(crate) auth: bool,
+    /// A space after the colon is taken. RFC 5321 §3.3 forbids it; many submitters do it.
+    pub(crate) lenient: bool,
+}
+
+/// Reads the name given with HELO or EHLO. Names that are wrong but harmless are the business of
+/// policy; one with spaces, controls or over 255 octets is refused.
+pub(crate) fn parse_name(args: &str) -> Result<String, Reply> {
+    let legal = (1..=255).contains(&args.len()) && args.bytes().all(|b| b.is_ascii_graphic());
+    if legal { Ok(args.to_owned()) } else { Err(Reply::BAD_ARGUMENTS) }
+}
+
+/// Reads `FROM:<path> parameters`.
+pub(crate) fn parse_mail(args: &str, dialect: Dialect) -> Result<MailFrom, Reply> {
+    let (path, params) = split_path(args, "FROM:", dialect.lenient, Reply::BAD_SENDER_SYNTAX)?;
+    let reverse = if path.is_empty() {
+        ReversePath::Null
+    } else {
+        let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
+        ReversePath::Mailbox(mailbox.ok_or(Reply::BAD_SENDER_SYNTAX)?)
+    };
+    if !dialect.esmtp && !params.is_empty() {
+        return Err(Reply::UNKNOWN_PARAMETER);
+    }
+    let mut params = Params::new(params, dialect);
+    params.read()?;
+    if !path.is_ascii() && !params.smtputf8 {
+        return Err(Reply::NEEDS_SMTPUTF8);
+    }
+    let (size, smtputf8) = (params.size, params.smtputf8);
+    Ok(MailFrom { path: reverse, size, body: params.body.unwrap_or_default(), smtputf8 })
+}
+
+/// Reads `TO:<path>`. `postmaster` is the mailbox that `<postmaster>` stands for.
+pub(crate) fn parse_rcpt(
+    args: &str,
+    dialect: Dialect,
+    smtputf8: bool,
+    postmaster: Option<&Mailbox>,
+) -> Result<RcptTo, Reply> {
+    let (path, params) = split_path(args, "TO:", dialect.lenient, Reply::BAD_RECIPIENT_SYNTAX)?;
+    let rcpt = match postmaster {
+        Some(mailbox) if path.eq_ignore_ascii_case("postmaster") => {
+            RcptTo { mailbox: mailbox.clone(), postmaster: true }
+        }
+        _ => {
+            let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
+            RcptTo { mailbox: mailbox.ok_or(Reply::BAD_RECIPIENT_SYNTAX)?, postmaster: false }
+        }
+    };
+    if !params.is_empty() {
+        return Err(Reply::UNKNOWN_PARAMETER);
+    }
+    if !path.is_ascii() && !smtputf8 {
+        return Err(Reply::RECIPIENT_NEEDS_SMTPUTF8);
+    }
+    Ok(rcpt)
+}
+
+/// Reads `mechanism [initial-response]` (RFC 4954 §4); the mechanism comes in upper case.
+pub(crate) fn parse_auth(args: &str) -> Result<(String, Option<Vec<u8>>), Reply> {
+    let (mechanism, initial) = match args.split_once(' ') {
+        Some((mechanism, initial)) => (mechanism, Some(initial)),
+        None => (args, None),
+    };
+    let initial = match initial {
+        None => None,
+        Some("=") => Some(Vec::new()),
+        Some("") => return Err(Reply::BAD_ARGUMENTS),
+        Some(text) => Some(decode_base64(text)?),
+    };
+    Ok((mechanism.to_ascii_uppercase(), initial))
+}
+
+/// Reads base64 with its padding (RFC 4648 §4).
+pub(crate) fn decode_base64(text: &str) -> Result<Vec<u8>, Reply> {
+    STANDARD.decode(text).map_err(|_| Reply::BAD_BASE64)
+}
+
+/// Reads `size [LAST]` (RFC 3030 §2). Without a size nobody knows where the next command begins.
+pub(crate) fn parse_bdat(args: &str) -> Option<(u64, bool)> {
+    let mut words = args.split(' ');
+    let size = parse_number(words.next()?)?;
+    let last = match words.next() {
+        None => false,
+        Some(word) if word.eq_ignore_ascii_case("LAST") => true,
+        Some(_) => return None,
+    };
+    words.next().is_none().then_some((size, last))
+}
+
+/// A string as RFC 5321 §4.1.2 has it: `keyword:` in any case, the path inside `<>`, parameters.
+fn split_path<'a>(
+    args: &'a str,
+    keyword: &str,
+    lenient: bool,
+    refusal: Reply,
+) -> Result<(&'a str, &'a str), Reply> {
+    let (head, rest) = args.split_at_checked(keyword.len()).ok_or(Reply::BAD_ARGUMENTS)?;
+    if !head.eq_ignore_ascii_case(keyword) {
+        return Err(Reply::BAD_ARGUMENTS);
+    }
+    let rest = if lenient { rest.trim_start_matches(' ') } else { rest };
+    let inner = rest.strip_prefix('<').ok_or(refusal.clone())?;
+    let end = closing_bracket(inner).ok_or(refusal.clone())?;
+    let params = &inner[end + 1..];
+    if !params.is_empty() && !params.starts_with(' ') {
+        return Err(refusal);
+    }
+    Ok((&inner[..end], params.trim()))
+}
+
+/// Where the path ends: the first `>` outside a quoted string.
+fn closing_bracket(text: &str) -> Option<usize> {
+    let (mut quoted, mut escaped) = (false, false);
+    for (at, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            b'>' if !quoted => return Some(at),
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Takes `@one,@two:` off the front: source routes are read and ignored (RFC 5321 §3.6.1, §4.1.1.3).
+fn strip_route(path: &str) -> Option<&str> {
+    if !path.starts_with('@') {
+        return Some(path);
+    }
+    let mut rest = path;
+    loop {
+        let hop = rest.strip_prefix('@')?;
+        let literal = if hop.starts_with('[') { hop.find(']')? } else { 0 };
+        let end = literal + hop[literal..].find([',', ':'])?;
+        Domain::parse(&hop[..end]).ok()?;
+        rest = &hop[end + 1..];
+        if hop[end..].starts_with(':') {
+            return Some(rest);
+        }
+    }
+}
+
+/// Parameters of MAIL, each at most once.
+struct Params<'a> {
+    words: &'a str,
+    dialect: Dialect,
+    size: Option<u64>,
+    body: Option<BodyType>,
+    smtputf8: bool,
+    auth: bool,
+}
+
+impl<'a> Params<'a> {
+    fn new(words: &'a str, dialect: Dialect) -> Self {
+        Params { words, dialect, size: None, body: None, smtputf8: false, auth: false }
+    }
+
+    fn read(&mut self) -> Result<(), Reply> {
+        for word in self.words.split_ascii_whitespace() {
+            let (keyword, value) = match word.split_once('=') {
+                Some((keyword, value)) => (keyword, Some(value)),
+                None => (word, None),
+            };
+            self.set(keyword, value)?;
+        }
+        Ok(())
+    }
+
+    fn set(&mut self, keyword: &str, value: Option<&str>) -> Result<(), Reply> {
+        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
+        if is("SIZE") {
+            let size = value.and_then(parse_number).ok_or(Reply::BAD_ARGUMENTS)?;
+            return once(self.size.replace(size).is_none());
+        }
+        if is("BODY") {
+            let body = parse_body(value.ok_or(Reply::BAD_ARGUMENTS)?)?;
+            return once(self.body.replace(body).is_none());
+        }
+        if is("SMTPUTF8") {
+            return once(value.is_none() && !std::mem::replace(&mut self.smtputf8, true));
+        }
+        // RFC 4954 §5: we trust nobody to assert a submitter, so a legal value is taken and ignored.
+        if is("AUTH") && self.dialect.auth {
+            let legal = value.is_some_and(is_xtext);
+            return once(legal && !std::mem::replace(&mut self.auth, true));
+        }
+        Err(Reply::UNKNOWN_PARAMETER)
+    }
+}
+
+fn once(good: bool) -> Result<(), Reply> {
+    if good { Ok(()) } else { Err(Reply::BAD_ARGUMENTS) }
+}
+
+/// RFC 6152 §3. BINARYMIME (RFC 3030 §3) is not on offer.
+fn parse_body(value: &str) -> Result<BodyType, Reply> {
+    if value.eq_ignore_ascii_case("7BIT") {
+        return Ok(BodyType::SevenBit);
+    }
+    if value.eq_ignore_ascii_case("8BITMIME") {
+        return Ok(BodyType::EightBitMime);
+    }
+    Err(Reply::PARAMETER_NOT_IMPLEMENTED)
+}
+
+/// At most 20 digits (RFC 1870 §4) that fit.
+fn parse_number(text: &str) -> Option<u64> {
+    let digits = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
+    if digits { text.parse().ok() } else { None }
+}
+
+/// `<>` or xtext (RFC 3461 §4).
+fn is_xtext(value: &str) -> bool {
+    let mut bytes = value.bytes();
+    let hex = |b: Option<u8>| b.is_some_and(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
+    if value == "<>" {
+        return true;
+    }
+    while let Some(byte) = bytes.next() {
+        let legal = match byte {
+            b'+' => hex(bytes.next()) && hex(bytes.next()),
+            b'=' => false,
+            _ => byte.is_ascii_graphic(),
+        };
+        if !legal {
+            return false;
+        }
+    }
+    !value.is_empty()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ESMTP: Dialect = Dialect { esmtp: true, auth: true, lenient: false };
+
+    fn sender(args: &str) -> String {
+        match parse_mail(args, ESMTP) {
+            Ok(from) => from.path.to_string(),
+            Err(reply) => reply.code.get().to_string(),
+        }
+    }
+
+    fn recipient(args: &str) -> String {
+        match parse_rcpt(args, ESMTP, false, None) {
+            Ok(to) => to.mailbox.to_string(),
+            Err(reply) => reply.code.get().to_string(),
+        }
+    }
+
+    #[test]
+    fn paths_are_read_strictly() {
+        assert_eq!(sender("FROM:<a@b>"), "a@b");
+        assert_eq!(sender("from:<>"), "");
+        assert_eq!(sender("FROM:<\"a>b\"@c>"), "\"a>b\"@c");
+        assert_eq!(sender("FROM:<@x,@[IPv6:::1]:a@b>"), "a@b");
+        for text in ["FROM: <a@b>", "FROM:a@b", "FROM:<a@b", "FROM:<a@b>SIZE=1", "FROM:<@x:>"] {
+            assert_eq!(sender(text), "501", "{text}");
+        }
+        assert_eq!(recipient("TO:<a@b>"), "a@b");
+        for text in ["TO:<>", "FROM:<a@b>", "TO:<postmaster>", "TO:<a@b> <c@d>x", "TO", ""] {
+            assert!(recipient(text).starts_with('5'), "{text}");
+        }
+        assert_eq!(recipient("TO:<a@b> NOTIFY=NEVER"), "555");
+    }
+
+    #[test]
+    fn a_space_after_the_colon_is_for_submitters() {
+        let lenient = Dialect { lenient: true, ..ESMTP };
+        assert!(parse_mail("FROM: <a@b>", lenient).is_ok());
+        assert!(parse_rcpt("TO:  <a@b>", lenient, false, None).is_ok());
+    }
+
+    #[test]
+    fn parameters_are_known_legal_and_single() {
+        let from = parse_mail("FROM:<a@b> size=12 BODY=8bitmime SMTPUTF8 AUTH=<>", ESMTP).unwrap();
+        assert_eq!((from.size, from.body, from.smtputf8), (Some(12), BodyType::EightBitMime, true));
+        for (params, code) in [
+            ("SIZE=1 SIZE=1", "501"),
+            ("SIZE", "501"),
+            ("SIZE=", "501"),
+            ("SIZE=-1", "501"),
+            ("SIZE=99999999999999999999", "501"),
+            ("BODY=7BIT BODY=7BIT", "501"),
+            ("BODY=BINARYMIME", "504"),
+            ("SMTPUTF8=1", "501"),
+            ("SMTPUTF8 SMTPUTF8", "501"),
+            ("AUTH=a+2", "501"),
+            ("AUTH=", "501"),
+            ("RET=FULL", "555"),
+            ("=", "555"),
+        ] {
+            assert_eq!(sender(&format!("FROM:<a@b> {params}")), code, "{params}");
+        }
+        assert_eq!(sender("FROM:<a@b> AUTH=e+3Dmc2@example.org"), "a@b");
+    }
+
+    #[test]
+    fn bdat_needs_a_size_that_fits() {
+        assert_eq!(parse_bdat("10"), Some((10, false)));
+        assert_eq!(parse_bdat("0 last"), Some((0, true)));
+        for text in
+            ["", "LAST", "1 LAST x", "1 FIRST", "-1", "+1", "1  LAST", "18446744073709551616"]
+        {
+            assert_eq!(parse_bdat(text), None, "{text}");
+        }
+    }
+}

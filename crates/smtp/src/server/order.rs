@@ -1,0 +1,251 @@
+//! The rules of order, in one table. The checks, HELP, and the reply to EHLO are read from it.
+
+use super::session::{Session, Transaction};
+use super::{AuthRule, Rules, TlsRule};
+use crate::Reply;
+
+/// A command word we know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verb {
+    Helo,
+    Ehlo,
+    Mail,
+    Rcpt,
+    Data,
+    Bdat,
+    Rset,
+    Noop,
+    Vrfy,
+    Expn,
+    Help,
+    StartTls,
+    Auth,
+    Quit,
+}
+
+/// In which state of the session a command is in order (RFC 5321 §4.1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum When {
+    /// At any time.
+    Always,
+    /// After HELO or EHLO, outside a transaction.
+    Greeted,
+    /// After EHLO, outside a transaction.
+    Extended,
+    /// In a transaction, before its body.
+    Envelope,
+    /// In a transaction.
+    Transaction,
+}
+
+/// Whether a command takes an argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Args {
+    No,
+    Maybe,
+    Yes,
+}
+
+/// What becomes of bytes that came behind a command before its reply (RFC 2920 §3.1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Behind {
+    /// They are commands. So are those behind EHLO, VRFY and NOOP: RFC 2920 wants these last in a
+    /// group, but to answer them in turn harms nobody.
+    Commands,
+    /// They are a body. When there is to be none the connection is closed, because what was meant
+    /// as content must not be obeyed.
+    Body,
+    /// They are lost: the session ends or begins anew behind this command.
+    Nothing,
+}
+
+/// One command and its rules.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) verb: Verb,
+    pub(super) word: &'static str,
+    pub(super) when: When,
+    pub(super) args: Args,
+    /// In order before STARTTLS where TLS is required (RFC 3207 §4).
+    pub(super) before_tls: bool,
+    /// In order before AUTH where it is required (RFC 4954 §6).
+    pub(super) before_auth: bool,
+    pub(super) behind: Behind,
+    /// Counts against [`Rules::max_commands`] even when it succeeds.
+    pub(super) idle: bool,
+    /// What EHLO says of it, where it is an extension.
+    pub(super) keyword: Option<&'static str>,
+}
+
+/// A command that is in order at any time, takes no argument and counts against its limit.
+const PLAIN: Order = Order {
+    verb: Verb::Noop,
+    word: "NOOP",
+    when: When::Always,
+    args: Args::No,
+    before_tls: true,
+    before_auth: true,
+    behind: Behind::Commands,
+    idle: true,
+    keyword: None,
+};
+
+/// A command that brings mail forward.
+const MAIL: Order = Order {
+    verb: Verb::Mail,
+    word: "MAIL",
+    when: When::Greeted,
+    args: Args::Yes,
+    before_tls: false,
+    idle: false,
+    ..PLAIN
+};
+
+pub(super) const TABLE: [Order; 14] = [
+    Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, ..PLAIN },
+    Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, ..PLAIN },
+    Order { before_auth: false, ..MAIL },
+    Order { verb: Verb::Rcpt, word: "RCPT", when: When::Envelope, ..MAIL },
+    Order {
+        verb: Verb::Data,
+        word: "DATA",
+        when: When::Envelope,
+        args: Args::No,
+        behind: Behind::Body,
+        ..MAIL
+    },
+    Order {
+        verb: Verb::Bdat,
+        word: "BDAT",
+        when: When::Transaction,
+        keyword: Some("CHUNKING"),
+        ..MAIL
+    },
+    Order { verb: Verb::Rset, word: "RSET", ..PLAIN },
+    Order { args: Args::Maybe, ..PLAIN },
+    Order { verb: Verb::Vrfy, word: "VRFY", args: Args::Yes, before_tls: false, ..PLAIN },
+    Order { verb: Verb::Expn, word: "EXPN", args: Args::Maybe, ..PLAIN },
+    Order { verb: Verb::Help, word: "HELP", args: Args::Maybe, keyword: Some("HELP"), ..PLAIN },
+    Order {
+        verb: Verb::StartTls,
+        word: "STARTTLS",
+        when: When::Extended,
+        behind: Behind::Nothing,
+        keyword: Some("STARTTLS"),
+        ..PLAIN
+    },
+    Order {
+        verb: Verb::Auth,
+        word: "AUTH",
+        when: When::Extended,
+        args: Args::Yes,
+        before_tls: false,
+        keyword: Some("AUTH"),
+        ..PLAIN
+    },
+    Order { verb: Verb::Quit, word: "QUIT", behind: Behind::Nothing, ..PLAIN },
+];
+
+impl Order {
+    /// The rules of the command that a line begins with, and its argument without the white space
+    /// at its end (RFC 5321 §4.1.1).
+    pub(super) fn of(line: &str) -> Option<(&'static Order, &str)> {
+        let line = line.trim_end_matches([' ', '\t']);
+        let (word, args) = line.split_once(' ').unwrap_or((line, ""));
+        let order = TABLE.iter().find(|order| order.word.eq_ignore_ascii_case(word))?;
+        Some((order, args))
+    }
+
+    /// The first beat: is this command in order now?
+    pub(super) fn check(
+        &self,
+        args: &str,
+        rules: &Rules,
+        session: &Session,
+        transaction: Option<&Transaction>,
+    ) -> Result<(), Reply> {
+        if session.refused && self.verb != Verb::Quit {
+            return Err(Reply::BAD_SEQUENCE);
+        }
+        if !self.exists(rules) {
+            return Err(Reply::NOT_IMPLEMENTED);
+        }
+        if rules.tls == TlsRule::Required && !self.before_tls {
+            return Err(Reply::STARTTLS_FIRST);
+        }
+        if !self.in_time(session, transaction) {
+            return Err(Reply::BAD_SEQUENCE);
+        }
+        let unauthenticated = rules.auth == AuthRule::Required && !session.authenticated;
+        if unauthenticated && !self.before_auth {
+            return Err(Reply::AUTH_REQUIRED);
+        }
+        match self.args {
+            Args::No if !args.is_empty() => Err(Reply::BAD_ARGUMENTS),
+            Args::Yes if args.is_empty() => Err(Reply::BAD_ARGUMENTS),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether this command is on offer now: such commands are in EHLO and HELP.
+    fn is_offered(&self, rules: &Rules, session: &Session) -> bool {
+        match self.verb {
+            Verb::StartTls => matches!(rules.tls, TlsRule::Offered | TlsRule::Required),
+            Verb::Auth => offers_auth(rules) && !session.authenticated,
+            _ => self.exists(rules),
+        }
+    }
+
+    /// Whether this listener knows the command at all.
+    fn exists(&self, rules: &Rules) -> bool {
+        match self.verb {
+            Verb::Expn => false,
+            Verb::StartTls => rules.tls != TlsRule::Off,
+            Verb::Auth => rules.auth != AuthRule::Off,
+            _ => true,
+        }
+    }
+
+    fn in_time(&self, session: &Session, transaction: Option<&Transaction>) -> bool {
+        match self.when {
+            When::Always => true,
+            When::Greeted => session.greeted && transaction.is_none(),
+            When::Extended => session.esmtp && transaction.is_none(),
+            When::Envelope => transaction.is_some_and(|t| t.body.is_none()),
+            When::Transaction => transaction.is_some(),
+        }
+    }
+}
+
+/// AUTH is on offer: the channel is encrypted and there is a mechanism.
+pub(super) fn offers_auth(rules: &Rules) -> bool {
+    let encrypted = rules.tls == TlsRule::Active;
+    encrypted && rules.auth != AuthRule::Off && !rules.mechanisms.is_empty()
+}
+
+/// The reply to EHLO: what is advertised is obeyed (RFC 5321 §4.1.1.1).
+pub(super) fn extensions(rules: &Rules, session: &Session) -> Reply {
+    let mut lines = vec![
+        rules.hostname.clone(),
+        "PIPELINING".to_owned(),
+        format!("SIZE {}", rules.max_size),
+        "8BITMIME".to_owned(),
+        "SMTPUTF8".to_owned(),
+        "ENHANCEDSTATUSCODES".to_owned(),
+    ];
+    for order in TABLE.iter().filter(|order| order.is_offered(rules, session)) {
+        match order.keyword {
+            Some("AUTH") => lines.push(format!("AUTH {}", rules.mechanisms.join(" "))),
+            Some(keyword) => lines.push(keyword.to_owned()),
+            None => {}
+        }
+    }
+    Reply::plain(250, "").with_text(lines.join("\n"))
+}
+
+/// The reply to HELP.
+pub(super) fn help(rules: &Rules, session: &Session) -> Reply {
+    let offered = TABLE.iter().filter(|order| order.is_offered(rules, session));
+    let words: Vec<_> = offered.map(|order| order.word).collect();
+    Reply::fixed(214, (2, 0, 0), "").with_text(format!("Commands: {}", words.join(" ")))
+}

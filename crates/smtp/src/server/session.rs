@@ -1,0 +1,95 @@
+//! Two lifetimes: what is known of the peer, and the message it is about to send.
+
+use super::Rules;
+use crate::Reply;
+use crate::data::Decoder;
+
+/// What a session has agreed on and how often it erred. It lives as long as the channel.
+#[derive(Debug, Default)]
+pub(super) struct Session {
+    /// HELO or EHLO was taken.
+    pub(super) greeted: bool,
+    /// It was EHLO.
+    pub(super) esmtp: bool,
+    /// AUTH succeeded.
+    pub(super) authenticated: bool,
+    /// Policy refused the connection: only QUIT is left.
+    pub(super) refused: bool,
+    errors: u32,
+    idle: u32,
+}
+
+impl Session {
+    /// After the TLS handshake everything is forgotten (RFC 3207 §4.2) but misbehaviour.
+    pub(super) fn forget(&mut self) {
+        let (errors, idle) = (self.errors, self.idle);
+        *self = Session { errors, idle, ..Session::default() };
+    }
+
+    /// Notes a reply 5xx.
+    pub(super) fn err(&mut self) {
+        self.errors = self.errors.saturating_add(1);
+    }
+
+    /// Notes a command that brings no mail forward.
+    pub(super) fn idle(&mut self) {
+        self.idle = self.idle.saturating_add(1);
+    }
+
+    /// A message was taken: the peer is of use, its slips are forgiven.
+    pub(super) fn forgive(&mut self) {
+        (self.errors, self.idle) = (0, 0);
+    }
+
+    /// The farewell for a peer that went over a limit.
+    pub(super) fn over_limit(&self, rules: &Rules) -> Option<Reply> {
+        if self.errors > rules.max_errors {
+            return Some(Reply::TOO_MANY_ERRORS);
+        }
+        (self.idle > rules.max_commands).then_some(Reply::TOO_MANY_COMMANDS)
+    }
+
+    /// How many commands may fail before a limit is certainly not passed unnoticed: the most
+    /// recipients that one question has.
+    pub(super) fn patience(&self, rules: &Rules) -> usize {
+        let errors = rules.max_errors.saturating_sub(self.errors);
+        let idle = rules.max_commands.saturating_sub(self.idle);
+        (errors.min(idle) as usize).saturating_add(1)
+    }
+}
+
+/// From MAIL to the end of data. RSET makes an end of it.
+#[derive(Debug, Default)]
+pub(super) struct Transaction {
+    /// MAIL said SMTPUTF8.
+    pub(super) smtputf8: bool,
+    /// Recipients that were taken.
+    pub(super) recipients: usize,
+    /// Recipients over the limit.
+    pub(super) excess: usize,
+    /// The body, once policy let it come.
+    pub(super) body: Option<Body>,
+}
+
+/// A body on its way in.
+#[derive(Debug, Default)]
+pub(super) struct Body {
+    pub(super) decoder: Decoder,
+    /// The shell knows what becomes of the message: it was told to throw it away, and the rest is
+    /// swallowed, or to commit it.
+    pub(super) settled: bool,
+}
+
+impl Body {
+    /// Why this message cannot be taken, the same for every way of cutting it.
+    pub(super) fn fault(&self, max_size: u64) -> Option<Reply> {
+        let lines = self.decoder.lines();
+        if lines.size() > max_size {
+            return Some(Reply::MESSAGE_TOO_BIG);
+        }
+        if lines.has_bare_line_ending() {
+            return Some(Reply::BARE_LINE_ENDING);
+        }
+        lines.has_nul().then_some(Reply::NUL_IN_MESSAGE)
+    }
+}
