@@ -1,1 +1,5 @@
-//! x
+//! What the tests of several rooms share: peers, servers and clocks that do as they are told.
+
+#![forbid(unsafe_code)]
+
+pub mod zone;
