@@ -1,1 +1,244 @@
-//! x
+//! The one door into the queue. SMTP and our own notices come through it, so that policy cannot
+//! differ by the way mail came in.
+//!
+//! [`Gather`] collects a body; [`Intake::accept`] takes the complete [`Message`] through its steps,
+//! each in a file of its own: the header is read and mended ([`submission`]), policy speaks and its
+//! edits are applied ([`policy`]), the trace field goes on top ([`trace`]), recipients get their
+//! routes ([`routing`]), and what has come of it is committed. Only then is there a 250.
+
+#![forbid(unsafe_code)]
+
+mod content;
+pub mod events;
+mod gather;
+mod notice;
+mod policy;
+pub mod routing;
+mod submission;
+mod trace;
+
+pub use events::Events;
+pub use gather::{Gather, GatherError};
+pub use notice::Notice;
+pub use routing::{RoutePlan, RouteRule, Routing, Via};
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use tracing::{error, info};
+use waypost_hooks::{EventKind, Hooks};
+use waypost_mail::{Clock, Entry, Envelope, Facts, IdSource, Message, Recipient, Timestamp};
+use waypost_queue::{Prepared, Queue};
+use waypost_smtp::{Reply, ReversePath};
+
+use crate::content::Content;
+use crate::policy::{Ruling, Waiting};
+
+/// What intake is told by the configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Our name in trace fields.
+    pub hostname: String,
+    /// Messages with more `Received` fields are in a loop (RFC 5321 §6.3).
+    pub max_hops: usize,
+    /// How long a message is tried.
+    pub lifetime: Duration,
+    /// Bodies up to this many octets gather in memory, larger ones in a file.
+    pub memory_limit: usize,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            hostname: "localhost".to_owned(),
+            max_hops: 100,
+            lifetime: Duration::from_secs(5 * 24 * 3600),
+            memory_limit: 256 * 1024,
+        }
+    }
+}
+
+/// Which kind of door a message came through.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Port 25: the message is passed on as it is.
+    Relay,
+    /// Ports 587 and 465: the message is completed (RFC 6409 §8).
+    Submission,
+}
+
+/// The door. One for the whole program.
+#[derive(Debug)]
+pub struct Intake {
+    config: Config,
+    queue: Arc<Queue>,
+    hooks: Arc<dyn Hooks>,
+    routing: RwLock<Arc<Routing>>,
+    clock: Arc<dyn Clock>,
+    ids: IdSource,
+    incoming: std::path::PathBuf,
+    events: Events,
+}
+
+/// What the door stands on.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    /// Where accepted messages wait.
+    pub queue: Arc<Queue>,
+    /// Policy.
+    pub hooks: Arc<dyn Hooks>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Names for messages.
+    pub ids: IdSource,
+    /// Where what happened is told.
+    pub events: Events,
+    /// The directory for large bodies; see `Spool::incoming`.
+    pub incoming: std::path::PathBuf,
+}
+
+impl Intake {
+    /// A door into `rooms.queue`.
+    pub fn new(config: Config, routing: Routing, rooms: Rooms) -> Intake {
+        Intake {
+            config,
+            queue: rooms.queue,
+            hooks: rooms.hooks,
+            routing: RwLock::new(Arc::new(routing)),
+            clock: rooms.clock,
+            ids: rooms.ids,
+            incoming: rooms.incoming,
+            events: rooms.events,
+        }
+    }
+
+    /// Puts other routes in place; messages from now on take them.
+    pub fn set_routing(&self, routing: Routing) {
+        *self.routing.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(routing);
+    }
+
+    /// Names for sessions and messages.
+    pub fn ids(&self) -> &IdSource {
+        &self.ids
+    }
+
+    /// A place for one body to gather in.
+    pub fn gather(&self) -> Gather {
+        Gather::new(self.incoming.clone(), self.config.memory_limit)
+    }
+
+    /// Fails with the reply for MAIL when no message can be taken now.
+    pub fn accepting(&self) -> Result<(), Reply> {
+        self.queue.accepting().map_err(|error| storage_reply(&error))
+    }
+
+    /// Takes a message: when the answer is `Ok`, it is durable and ours.
+    ///
+    /// # Errors
+    /// The 4xx or 5xx for the end of data. Nothing of the message is kept then.
+    pub async fn accept(&self, message: Message, door: Door) -> Result<Reply, Reply> {
+        let id = message.envelope.id;
+        let outcome = self.prepare(message, door).await;
+        match outcome {
+            Ok(Some(prepared)) => self.commit(prepared).await,
+            Ok(None) => Ok(queued_as(id)),
+            Err(reply) => {
+                info!(message = %id, reply = %reply, "message refused");
+                self.events.tell(EventKind::MessageRefused, Some(id), reply.to_string());
+                Err(reply)
+            }
+        }
+    }
+
+    /// Everything between the final dot and durability. `None` when policy discards the message.
+    async fn prepare(&self, message: Message, door: Door) -> Result<Option<Prepared>, Reply> {
+        let Message { mut envelope, facts, body, received } = message;
+        let mut content = Content::read(body).await?;
+        if content.header.count_named("Received") > self.config.max_hops {
+            return Err(Reply::ROUTING_LOOP);
+        }
+        if door == Door::Submission {
+            submission::complete(&mut content, &self.config.hostname, received, &self.ids);
+        }
+        let ruling = self.ask_message(&facts, &mut envelope, &mut content).await?;
+        let held = match ruling {
+            Ruling::Proceed(waiting) => waiting,
+            Ruling::Discard(reason) => {
+                info!(message = %envelope.id, reason, "message discarded by policy");
+                return Ok(None);
+            }
+        };
+        content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
+        self.finish(envelope, facts, content, held, received).await.map(Some)
+    }
+
+    /// Routes the recipients and seals the message.
+    async fn finish(
+        &self,
+        envelope: Envelope,
+        facts: Facts,
+        content: Content,
+        waiting: Waiting,
+        received: Timestamp,
+    ) -> Result<Prepared, Reply> {
+        let size = content.len();
+        let eight_bit = content.is_eight_bit().await?;
+        let plan = self.route(&envelope, &facts, size, received, &waiting).await?;
+        let entry = Entry {
+            id: envelope.id,
+            received,
+            expires: received.after(self.config.lifetime),
+            smtputf8: needs_smtputf8(&envelope, &content),
+            eight_bit,
+            size,
+            sender: envelope.sender,
+            meta: envelope.meta,
+            facts,
+            routes: plan.routes,
+            recipients: plan.recipients,
+        };
+        let (header, body) = content.into_parts();
+        Ok(Prepared::new(entry, header, body))
+    }
+
+    async fn commit(&self, prepared: Prepared) -> Result<Reply, Reply> {
+        let id = prepared.id();
+        let (size, recipients) = (prepared.entry().size, prepared.entry().recipients.len());
+        let sender = prepared.entry().sender.clone();
+        match self.queue.commit(prepared).await {
+            Ok(_) => {
+                info!(message = %id, %sender, size, recipients, "message accepted");
+                self.events.tell(EventKind::MessageAccepted, Some(id), String::new());
+                Ok(queued_as(id))
+            }
+            Err(failure) => {
+                error!(message = %id, error = %failure, "message not accepted, storage failed");
+                Err(storage_reply(&failure))
+            }
+        }
+    }
+}
+
+fn queued_as(id: waypost_mail::MessageId) -> Reply {
+    Reply::OK.with_text(format!("OK queued as {id}"))
+}
+
+fn storage_reply(error: &waypost_queue::SpoolError) -> Reply {
+    match error {
+        waypost_queue::SpoolError::NoSpace => Reply::INSUFFICIENT_STORAGE,
+        _ => Reply::LOCAL_ERROR,
+    }
+}
+
+/// RFC 6531 §3.4 asks for SMTPUTF8 only where something is internationalized: an ASCII message of a
+/// submitter that always says SMTPUTF8 can go anywhere.
+fn needs_smtputf8(envelope: &Envelope, content: &Content) -> bool {
+    let sender_is_ascii = match &envelope.sender {
+        ReversePath::Null => true,
+        ReversePath::Mailbox(mailbox) => mailbox.is_ascii(),
+    };
+    let recipient_is_ascii = |r: &Recipient| r.mailbox.is_ascii();
+    let addresses_are_ascii =
+        sender_is_ascii && envelope.recipients().iter().all(recipient_is_ascii);
+    !addresses_are_ascii || (envelope.smtputf8 && content.header.is_eight_bit())
+}

@@ -1,0 +1,59 @@
+//! Notices of our own come through the same door as anybody's mail.
+
+use bytes::Bytes;
+use tracing::{error, warn};
+use waypost_mail::{Body, Envelope, Facts, HeaderBlock, MessageId, Recipient};
+use waypost_queue::Prepared;
+use waypost_smtp::{Mailbox, ReversePath};
+
+use crate::Intake;
+use crate::content::Content;
+use crate::policy::{Ruling, Waiting};
+use crate::trace;
+
+/// A message this relay makes itself, such as a bounce. Its sender is always `<>`.
+#[derive(Debug, Clone)]
+pub struct Notice {
+    /// Whom it tells.
+    pub to: Mailbox,
+    /// Header fields, without the blank line.
+    pub header: Bytes,
+    /// The blank line and the body.
+    pub body: Bytes,
+    /// The message it is about.
+    pub about: MessageId,
+}
+
+impl Intake {
+    /// Prepares a notice; it is committed in the record that settles the message it is about.
+    /// Policy may change, hold or discard it. When policy fails or refuses, the notice goes out as
+    /// it is: nobody is there to be refused, and a bounce must not be lost to policy.
+    pub async fn notice(&self, notice: Notice) -> Option<Prepared> {
+        let now = self.clock.now();
+        let facts = Facts::internal(self.ids.session());
+        let recipient = Recipient { id: 0, mailbox: notice.to, meta: Vec::new() };
+        let mut envelope =
+            Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
+        let header = HeaderBlock::parse(notice.header);
+        let mut content = Content { header, rest: Body::Memory(notice.body) };
+        let waiting = match self.ask_message(&facts, &mut envelope, &mut content).await {
+            Ok(Ruling::Proceed(waiting)) => waiting,
+            Ok(Ruling::Discard(reason)) => {
+                warn!(message = %notice.about, reason, "policy discards the notice");
+                return None;
+            }
+            Err(reply) => {
+                warn!(message = %notice.about, %reply, "policy refuses a notice, sent unchanged");
+                Waiting::default()
+            }
+        };
+        content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, now));
+        match self.finish(envelope, facts, content, waiting, now).await {
+            Ok(prepared) => Some(prepared),
+            Err(reply) => {
+                error!(message = %notice.about, %reply, "a notice has no way to go, dropped");
+                None
+            }
+        }
+    }
+}

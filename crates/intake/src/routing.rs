@@ -1,0 +1,230 @@
+//! Which way recipients go: what policy says first, then the configured rules in order.
+
+use tracing::warn;
+use waypost_hooks::{RouteDecision, RouteGroup, RouteView};
+use waypost_mail::{
+    DomainPattern, Envelope, Facts, NextHop, Recipient, RecipientEntry, RecipientState, Route,
+    Timestamp, TlsLevel, Why,
+};
+use waypost_smtp::{Domain, Reply};
+
+use crate::Intake;
+use crate::policy::Waiting;
+
+/// The configured routes: the first rule that covers a recipient's domain decides.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Routing {
+    /// In order. A recipient that none covers goes by MX with opportunistic TLS.
+    pub rules: Vec<RouteRule>,
+}
+
+/// One configured route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteRule {
+    /// Which recipient domains it is for.
+    pub domains: Vec<DomainPattern>,
+    /// Where they go.
+    pub via: Via,
+    /// The least the connection must offer.
+    pub tls: TlsLevel,
+    /// Name of the credentials to log in with.
+    pub credentials: Option<String>,
+}
+
+/// Where a rule's recipients go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Via {
+    /// To the mail exchangers of their own domain.
+    Mx,
+    /// To these hosts, in order.
+    Hosts(Vec<NextHop>),
+}
+
+impl Routing {
+    /// The configured way to `domain`.
+    pub fn route(&self, domain: &Domain) -> Route {
+        let covers = |rule: &&RouteRule| rule.domains.iter().any(|p| p.matches(domain));
+        let own_exchangers = || vec![NextHop::Mx(domain.clone())];
+        match self.rules.iter().find(covers) {
+            None => Route::new(NextHop::Mx(domain.clone()), TlsLevel::Opportunistic),
+            Some(rule) => Route {
+                hops: match &rule.via {
+                    Via::Mx => own_exchangers(),
+                    Via::Hosts(hops) => hops.clone(),
+                },
+                lane: None,
+                tls: rule.tls,
+                credentials: rule.credentials.clone(),
+            },
+        }
+    }
+}
+
+/// Recipients and the ways they refer to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct RoutePlan {
+    /// The ways, each once.
+    pub routes: Vec<Route>,
+    /// The recipients.
+    pub recipients: Vec<RecipientEntry>,
+}
+
+impl RoutePlan {
+    fn add(&mut self, recipient: Recipient, route: Route, state: RecipientState) {
+        let known = self.routes.iter().position(|known| *known == route);
+        let index = known.unwrap_or_else(|| {
+            self.routes.push(route);
+            self.routes.len() - 1
+        });
+        // More than 65,535 different routes cannot come from 65,535 recipients or fewer.
+        self.recipients.push(RecipientEntry { recipient, route: index as u16, state });
+    }
+}
+
+/// The way of recipients for whom policy could not decide: they are kept, and policy is asked again
+/// at their first attempt.
+pub fn undecided() -> Route {
+    Route {
+        hops: Vec::new(),
+        lane: Some("undecided".to_owned()),
+        tls: TlsLevel::default(),
+        credentials: None,
+    }
+}
+
+impl Intake {
+    /// Routes every recipient of a message that is about to be committed.
+    ///
+    /// # Errors
+    /// The reply of policy when it fails every recipient: better refused than bounced.
+    pub(crate) async fn route(
+        &self,
+        envelope: &Envelope,
+        facts: &Facts,
+        size: u64,
+        received: Timestamp,
+        waiting: &Waiting,
+    ) -> Result<RoutePlan, Reply> {
+        let view = RouteView {
+            id: envelope.id,
+            received,
+            session: facts,
+            sender: &envelope.sender,
+            recipients: envelope.recipients(),
+            size,
+            meta: &envelope.meta,
+        };
+        let plan = self.plan(&view, waiting).await;
+        refused_by_all(&plan).map_or(Ok(plan), Err)
+    }
+
+    /// Asks policy for the way of recipients, as [`Intake::accept`] does; for those it could not
+    /// decide about before.
+    pub async fn plan_again(&self, view: &RouteView<'_>) -> RoutePlan {
+        self.plan(view, &Waiting::default()).await
+    }
+
+    async fn plan(&self, view: &RouteView<'_>, waiting: &Waiting) -> RoutePlan {
+        let groups = match self.hooks.on_route(view).await {
+            Ok(groups) => Some(groups),
+            Err(fault) => {
+                warn!(message = %view.id, %fault, "policy gave no route, asking again later");
+                None
+            }
+        };
+        let now = self.clock.now();
+        let routing = self.routing.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let mut plan = RoutePlan::default();
+        for recipient in view.recipients {
+            let fresh = waiting.state_of(recipient.id, now);
+            let (route, state) = match &groups {
+                None => (undecided(), fresh),
+                Some(groups) => {
+                    let configured = routing.route(recipient.mailbox.domain());
+                    decided(groups, recipient.id, configured, fresh)
+                }
+            };
+            plan.add(recipient.clone(), route, state);
+        }
+        plan
+    }
+}
+
+/// Way and state of one recipient, by the group that names it.
+fn decided(
+    groups: &[RouteGroup],
+    recipient: u32,
+    configured: Route,
+    fresh: RecipientState,
+) -> (Route, RecipientState) {
+    let group = groups.iter().find(|group| group.recipients.contains(&recipient));
+    match group.map(|group| &group.decision) {
+        None => (configured, fresh),
+        Some(RouteDecision::Route { route, not_before }) => {
+            let state = match (fresh, not_before) {
+                (RecipientState::Waiting { due, tries, last }, Some(moment)) => {
+                    RecipientState::Waiting { due: due.max(*moment), tries, last }
+                }
+                (fresh, _) => fresh,
+            };
+            (route.clone(), state)
+        }
+        Some(RouteDecision::Fail(reply)) => {
+            let why = Why::Policy(reply.reply().clone());
+            (configured, doomed(&fresh, why))
+        }
+        Some(RouteDecision::Hold(reason)) => {
+            (configured, RecipientState::Held { tries: 0, reason: reason.clone() })
+        }
+    }
+}
+
+/// A recipient that bounces at its first turn: its last failure is permanent before any attempt.
+pub(crate) fn doomed(fresh: &RecipientState, why: Why) -> RecipientState {
+    let due = match fresh {
+        RecipientState::Waiting { due, .. } => *due,
+        _ => Timestamp(0),
+    };
+    RecipientState::Waiting { due, tries: 0, last: Some(why) }
+}
+
+fn refused_by_all(plan: &RoutePlan) -> Option<Reply> {
+    let refusal = |r: &RecipientEntry| match &r.state {
+        RecipientState::Waiting { tries: 0, last: Some(Why::Policy(reply)), .. } => {
+            Some(reply.clone())
+        }
+        _ => None,
+    };
+    let all: Option<Vec<Reply>> = plan.recipients.iter().map(refusal).collect();
+    all?.into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule(domains: &[&str], via: Via) -> RouteRule {
+        let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
+        RouteRule { domains, via, tls: TlsLevel::Verify, credentials: None }
+    }
+
+    #[test]
+    fn the_first_rule_that_covers_decides() {
+        let smart_host = NextHop::Host { host: "s".into(), port: 587, implicit_tls: false };
+        let routing = Routing {
+            rules: vec![
+                rule(&["direct.example"], Via::Mx),
+                rule(&["*"], Via::Hosts(vec![smart_host.clone()])),
+            ],
+        };
+        let direct = Domain::parse("direct.example").unwrap();
+        assert_eq!(routing.route(&direct).hops, [NextHop::Mx(direct)]);
+        assert_eq!(routing.route(&Domain::parse("other.example").unwrap()).hops, [smart_host]);
+    }
+
+    #[test]
+    fn without_rules_mail_goes_by_mx() {
+        let route = Routing::default().route(&Domain::parse("a.example").unwrap());
+        assert_eq!((route.destination().as_str(), route.tls), ("a.example", TlsLevel::Opportunistic));
+    }
+}

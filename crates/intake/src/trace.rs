@@ -1,0 +1,108 @@
+//! The `Received` field (RFC 5321 §4.4, RFC 3848, RFC 6531 §3.7.3).
+
+use std::net::{IpAddr, SocketAddr};
+
+use waypost_mail::{Envelope, Facts, Protocol, Timestamp, header};
+
+/// The field for a message that came in by `facts` at `now`. It names the recipient only when there
+/// is one, and never the user who logged in.
+pub(crate) fn received(
+    hostname: &str,
+    facts: &Facts,
+    envelope: &Envelope,
+    now: Timestamp,
+) -> Vec<u8> {
+    let mut value = String::new();
+    if facts.protocol != Protocol::Internal {
+        let helo = facts.helo.as_deref().unwrap_or("unknown");
+        value += &format!("from {} ({}) ", printable(helo), literal(facts.client));
+        if let Some(tls) = &facts.tls {
+            value += &format!("(using TLSv{} with cipher {}) ", tls.version, tls.cipher);
+        }
+    }
+    value += &format!("by {hostname} (Waypost) with {} id {}", with(facts, envelope), envelope.id);
+    if let [only] = envelope.recipients() {
+        value += &format!(" for <{}>", only.mailbox);
+    }
+    value += &format!("; {}", now.rfc5322());
+    header::field("Received", &value)
+}
+
+/// The protocol keyword, from the IANA registry of mail transmission types.
+fn with(facts: &Facts, envelope: &Envelope) -> String {
+    let (base, utf8) = match facts.protocol {
+        Protocol::Internal => return "local".to_owned(),
+        Protocol::Smtp => return "SMTP".to_owned(),
+        Protocol::Esmtp => ("ESMTP", "UTF8SMTP"),
+    };
+    let base = if envelope.smtputf8 { utf8 } else { base };
+    let tls = if facts.tls.is_some() { "S" } else { "" };
+    let auth = if facts.identity.is_some() { "A" } else { "" };
+    format!("{base}{tls}{auth}")
+}
+
+fn literal(client: SocketAddr) -> String {
+    match client.ip() {
+        IpAddr::V4(ip) => format!("[{ip}]"),
+        IpAddr::V6(ip) => format!("[IPv6:{ip}]"),
+    }
+}
+
+/// A HELO name as it may stand in a field: what could end a comment or begin a quoted string goes.
+fn printable(helo: &str) -> String {
+    helo.chars()
+        .take(255)
+        .map(|c| if c.is_ascii_graphic() && !"()\"\\;<>".contains(c) { c } else { '?' })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_mail::{MessageId, Recipient, SessionId, TlsFacts};
+    use waypost_smtp::ReversePath;
+
+    use super::*;
+
+    fn envelope(recipients: usize) -> Envelope {
+        let recipient = |id| Recipient {
+            id,
+            mailbox: "rcpt@example.org".parse().unwrap(),
+            meta: Vec::new(),
+        };
+        let recipients = (0..recipients as u32).map(recipient).collect();
+        Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
+    }
+
+    fn facts() -> Facts {
+        Facts {
+            client: "192.0.2.7:4000".parse().unwrap(),
+            helo: Some("client(\u{7}).example".into()),
+            protocol: Protocol::Esmtp,
+            identity: Some("alice".into()),
+            tls: Some(TlsFacts {
+                version: "1.3".into(),
+                cipher: "TLS13_AES_256_GCM_SHA384".into(),
+                sni: None,
+            }),
+            ..Facts::internal(SessionId(1))
+        }
+    }
+
+    #[test]
+    fn says_all_but_the_user() {
+        let field = String::from_utf8(received("r.example", &facts(), &envelope(1), Timestamp(0)));
+        let field = field.unwrap().replace("\r\n ", " ");
+        assert_eq!(
+            field,
+            "Received: from client???.example ([192.0.2.7]) (using TLSv1.3 with cipher \
+             TLS13_AES_256_GCM_SHA384) by r.example (Waypost) with ESMTPSA id 0000000000001 \
+             for <rcpt@example.org>; Thu, 1 Jan 1970 00:00:00 +0000\r\n"
+        );
+    }
+
+    #[test]
+    fn several_recipients_are_not_told_to_each_other() {
+        let field = received("r.example", &facts(), &envelope(2), Timestamp(0));
+        assert!(!String::from_utf8(field).unwrap().contains("rcpt@"));
+    }
+}
