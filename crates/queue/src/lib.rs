@@ -23,3 +23,4 @@ pub use operate::{
 pub use prepared::Prepared;
 pub use queue::Queue;
 pub use ticket::{Settled, Settlement, Ticket, expired};
+pub use waypost_spool::SpoolError;
