@@ -1,0 +1,177 @@
+use mail_parser::{Message, MessageParser, MimeHeaders};
+use waypost_smtp::{Domain, Phase, Reply, ReversePath};
+
+use super::*;
+use crate::{Facts, MessageId, NextHop, Recipient, RecipientState, Route, SessionId, TlsLevel};
+
+const HEADER: &[u8] = b"From: a@example.org\r\nMessage-ID: <1@example.org>\r\nSubject: hi\r\n";
+
+fn mailbox(text: &str) -> Mailbox {
+    Mailbox::parse(text).unwrap()
+}
+
+fn recipient(id: u32, address: &str) -> RecipientEntry {
+    let recipient = Recipient { id, mailbox: mailbox(address), meta: Vec::new() };
+    RecipientEntry { recipient, route: 0, state: RecipientState::fresh(Timestamp(0)) }
+}
+
+fn entry(sender: ReversePath) -> Entry {
+    let hop = NextHop::Mx(Domain::parse("example.net").unwrap());
+    Entry {
+        id: MessageId(77),
+        received: Timestamp(1_709_210_096_000),
+        expires: Timestamp(u64::MAX),
+        sender,
+        eight_bit: false,
+        smtputf8: false,
+        size: 100,
+        facts: Facts::internal(SessionId(1)),
+        meta: Vec::new(),
+        routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
+        recipients: Vec::new(),
+    }
+}
+
+fn refused(reply: Reply) -> Why {
+    Why::Refused { hop: "mx.example.net[192.0.2.1]:25".into(), phase: Phase::Rcpt, reply }
+}
+
+fn compose(sender: &str, failed: &[(RecipientEntry, Why)], original_header: &[u8]) -> Notice {
+    let mut entry = entry(mailbox(sender).into());
+    entry.smtputf8 = !sender.is_ascii();
+    let now = Timestamp(1_709_210_100_000);
+    let reporting_mta = "relay.example.org";
+    let notice = FailureNotice { entry: &entry, failed, reporting_mta, now, original_header };
+    let notice = notice.compose().expect("a notice");
+    let whole = [&notice.header[..], &notice.body].concat();
+    assert!(has_mail_lines(&whole), "lines are fit for mail");
+    assert!(!sender.is_ascii() || whole.is_ascii(), "seven bits suffice");
+    notice
+}
+
+fn with_parsed<T>(notice: &Notice, look: impl FnOnce(&Message<'_>) -> T) -> T {
+    let whole = [&notice.header[..], &notice.body].concat();
+    let message = MessageParser::default().parse(&whole).expect("a message");
+    look(&message)
+}
+
+fn part(notice: &Notice, index: usize) -> (String, String) {
+    with_parsed(notice, |message| {
+        let part = &message.parts[index];
+        let content_type = part.content_type().expect("a content type");
+        let kind = format!("{}/{}", content_type.ctype(), content_type.subtype().unwrap_or(""));
+        (kind, String::from_utf8_lossy(part.contents()).into_owned())
+    })
+}
+
+#[test]
+fn tells_persons_and_programs_what_happened() {
+    let no_user = refused(Reply::MAILBOX_UNAVAILABLE);
+    let down = Why::Unreachable { hop: "mx2.example.net[192.0.2.2]:25".into(), error: "x".into() };
+    let expired = Why::Expired(Some(Box::new(down)));
+    let failed =
+        [(recipient(0, "bob@example.net"), no_user), (recipient(1, "eve@example.net"), expired)];
+    let notice = compose("alice@example.org", &failed, HEADER);
+
+    assert_eq!(notice.to, mailbox("alice@example.org"));
+    with_parsed(&notice, |message| {
+        let header = |name: &str| message.header_raw(name).map(|v| v.trim().to_owned());
+        assert_eq!(message.parts.len(), 4);
+        assert_eq!(header("Auto-Submitted").as_deref(), Some("auto-replied"));
+        assert_eq!(header("To").as_deref(), Some("<alice@example.org>"));
+        assert_eq!(header("In-Reply-To").as_deref(), Some("<1@example.org>"));
+        assert_eq!(message.date().map(|d| d.to_timestamp()), Some(1_709_210_100));
+        let report = message.content_type().expect("a content type");
+        assert_eq!(report.subtype(), Some("report"));
+        assert_eq!(report.attribute("report-type"), Some("delivery-status"));
+    });
+
+    let (kind, text) = part(&notice, 1);
+    assert_eq!(kind, "text/plain");
+    assert!(text.contains("<bob@example.net>") && text.contains("<eve@example.net>"));
+    let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("said to RCPT TO: 550 5.1.1 No such mailbox"), "{text}");
+    assert!(words.contains("What to do: check the address for mistakes"));
+
+    let (kind, status) = part(&notice, 2);
+    assert_eq!(kind, "message/delivery-status");
+    let expected = "Reporting-MTA: dns; relay.example.org\r\n\
+        Arrival-Date: Thu, 29 Feb 2024 12:34:56 +0000\r\n\r\n\
+        Final-Recipient: rfc822; bob@example.net\r\nAction: failed\r\nStatus: 5.1.1\r\n\
+        Remote-MTA: dns; mx.example.net\r\n\
+        Diagnostic-Code: smtp; 550 5.1.1 No such mailbox\r\n\
+        Last-Attempt-Date: Thu, 29 Feb 2024 12:35:00 +0000\r\n\r\n\
+        Final-Recipient: rfc822; eve@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n\
+        Remote-MTA: dns; mx2.example.net\r\n";
+    assert!(status.starts_with(expected), "{status}");
+    assert!(status.contains("Diagnostic-Code: x-waypost; waited too long"));
+
+    let (kind, header) = part(&notice, 3);
+    assert_eq!((kind.as_str(), header.as_bytes()), ("text/rfc822-headers", HEADER));
+}
+
+#[test]
+fn the_null_sender_is_told_nothing() {
+    let entry = entry(ReversePath::Null);
+    let failed = [(recipient(0, "bob@example.net"), refused(Reply::MAILBOX_UNAVAILABLE))];
+    let notice = FailureNotice {
+        entry: &entry,
+        failed: &failed,
+        reporting_mta: "relay.example.org",
+        now: Timestamp(0),
+        original_header: HEADER,
+    };
+    assert_eq!(notice.compose(), None);
+}
+
+#[test]
+fn internationalized_addresses_take_the_global_forms() {
+    let failed = [(recipient(0, "bärbel@example.net"), refused(Reply::MAILBOX_UNAVAILABLE))];
+    let header = "Subject: grüße\r\n".as_bytes();
+    for sender in ["jürgen@example.org", "alice@example.org"] {
+        let notice = compose(sender, &failed, header);
+        let (kind, status) = part(&notice, 2);
+        assert_eq!(kind, "message/global-delivery-status");
+        assert!(status.contains("Final-Recipient: utf-8; bärbel@example.net\r\n"), "{status}");
+        assert!(part(&notice, 1).1.contains("<bärbel@example.net>"));
+        assert_eq!(part(&notice, 3).1.as_bytes(), header);
+    }
+    let notice = compose("jürgen@example.org", &failed, header);
+    assert!(std::str::from_utf8(&notice.header).unwrap().contains("To: <jürgen@example.org>"));
+    assert_eq!(part(&notice, 3).0, "message/global-headers");
+}
+
+#[test]
+fn remote_words_cannot_break_the_report() {
+    let text = format!("nö\n--{} \u{7} {}", "=_notice_", "y".repeat(5000));
+    let failed = [(recipient(0, "bob@example.net"), refused(Reply::OK.with_text(text)))];
+    let notice = compose("alice@example.org", &failed, HEADER);
+    let (_, status) = part(&notice, 2);
+    assert!(status.contains("Diagnostic-Code: smtp; 250 2.0.0 n? --=_notice_"), "{status}");
+    assert!(part(&notice, 1).1.contains("nö"));
+}
+
+#[test]
+fn the_original_header_cannot_end_its_part_and_is_bounded() {
+    let boundary = format!("=_notice_{}_1709210100000", MessageId(77));
+    let mut header = format!("X: 1\r\n--{boundary}--\r\nsmuggled: \u{1}\rx\n").into_bytes();
+    header.extend_from_slice(b"Y: ");
+    header.extend(b"z".repeat(2000));
+    header.extend_from_slice(b" \xff \r\n");
+    let failed = [(recipient(0, "bob@example.net"), refused(Reply::MAILBOX_UNAVAILABLE))];
+    let notice = compose("alice@example.org", &failed, &header);
+    with_parsed(&notice, |message| {
+        assert_eq!(message.parts.len(), 4);
+        // The parser reads text lossily; that the octet was kept is seen in the body.
+        let expected = String::from_utf8_lossy(&header).into_owned();
+        assert!(message.parts[3].contents() == expected.as_bytes(), "the header came back");
+    });
+
+    assert!(memchr::memmem::find(&notice.body, b"=FF=20\r\n").is_some());
+
+    let long = b"Received: from somewhere\r\n".repeat(10_000);
+    let notice = compose("alice@example.org", &failed, &long);
+    let returned = part(&notice, 3).1;
+    assert!(returned.len() <= MAX_RETURNED_HEADER && returned.len() > MAX_RETURNED_HEADER - 40);
+    assert!(returned.ends_with("somewhere\r\n"));
+}
