@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +13,7 @@ use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use prometheus_client::registry::Registry;
 use tokio::time::{Instant, timeout};
@@ -36,10 +37,10 @@ pub struct Config {
     /// Recursive servers to ask. Empty: those of the system, from `/etc/resolv.conf`, and then
     /// `/etc/hosts` counts too.
     pub servers: Vec<SocketAddr>,
-    /// DNSKEY records in zone-file text. With it every answer is validated, and one that does not
-    /// verify is an error; the servers must hand on signatures. A zone without a key above it in
-    /// the file is not provably unsigned, so the file needs the root's key unless all mail goes
-    /// to zones below its keys.
+    /// A file of DNSKEY records in zone-file text (DS records are not understood). With it every
+    /// answer is validated (RFC 4035 §5), and one that does not verify is an error; the servers
+    /// must hand on signatures. Unsigned zones are believed where a signed parent proves that they
+    /// are unsigned, so mail to the Internet needs the root's key in the file.
     pub trust_anchor: Option<PathBuf>,
     /// The longest wait for one question, second try and CNAMEs included.
     pub timeout: Duration,
@@ -301,8 +302,20 @@ fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvide
 }
 
 fn trust_anchors(path: PathBuf) -> Result<TrustAnchors, SetupError> {
-    TrustAnchors::from_file(&path)
-        .map_err(|error| SetupError::TrustAnchor { path, reason: error.to_string() })
+    match read_anchors(&path) {
+        Ok(anchors) => Ok(anchors),
+        Err(reason) => Err(SetupError::TrustAnchor { path, reason }),
+    }
+}
+
+/// hickory takes a file without any key, and then trusts nobody.
+fn read_anchors(path: &Path) -> Result<TrustAnchors, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    let keys = text.lines().filter(|line| !line.trim_start().starts_with(';'));
+    if !keys.flat_map(str::split_whitespace).any(|word| word.eq_ignore_ascii_case("DNSKEY")) {
+        return Err("it holds no key".to_owned());
+    }
+    text.parse().map_err(|error: ParseError| error.to_string())
 }
 
 fn parse_name(text: &str) -> Result<Name, DnsError> {

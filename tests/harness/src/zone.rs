@@ -15,8 +15,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use hickory_server::Server;
 use hickory_server::dnssec::NxProofKind;
-use hickory_server::net::runtime::Time;
-use hickory_server::net::runtime::TokioRuntimeProvider;
+use hickory_server::net::runtime::{Time, TokioRuntimeProvider};
 use hickory_server::proto::dnssec::crypto::Ed25519SigningKey;
 use hickory_server::proto::dnssec::rdata::DNSKEY;
 use hickory_server::proto::dnssec::{DnssecSigner, SigningKey};
@@ -40,8 +39,8 @@ const SIGNED_FOR: Duration = Duration::from_secs(86_400);
 /// A running server, on UDP and TCP of one port; gone when dropped.
 ///
 /// The text is zone-file text in one or more parts that each begin with `$ORIGIN name.`. A part
-/// without SOA gets one; records without TTL have 0, so a resolver asks every time. A name in no
-/// part does not exist: the server answers for the root as a recursive one would.
+/// without SOA or NS gets them; records without TTL have 0, so a resolver asks every time. A name
+/// in no part does not exist: the server answers for the root as a recursive one would.
 pub struct Zone {
     /// Where it listens.
     pub addr: SocketAddr,
@@ -69,7 +68,8 @@ impl Zone {
         Zone::start(text, false).await
     }
 
-    /// The same with every part signed by a key of its own; see [`Zone::trust_anchor`].
+    /// The same with every part signed by a key of its own; see [`Zone::trust_anchor`]. A part
+    /// with the line `; unsigned` is not, and needs an NS record in the part above it.
     ///
     /// # Panics
     /// When the text is no zone text.
@@ -132,7 +132,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    catalog: Arc<Catalog>,
+    zones: Vec<Arc<InMemoryZoneHandler>>,
     anchors: String,
     faults: HashMap<Key, Fault>,
     asked: HashMap<Key, usize>,
@@ -144,29 +144,42 @@ impl Shared {
     }
 
     fn load(&self, text: &str) {
-        let mut catalog = Catalog::new();
+        let mut zones = Vec::new();
         let mut anchors = String::new();
         for part in parts(text) {
             let mut zone = parse(&part);
-            if self.signed {
+            if self.signed && !part.lines().any(|line| line == "; unsigned") {
                 anchors += &sign(&mut zone);
             }
-            catalog.upsert(zone.origin().clone(), vec![Arc::new(zone)]);
+            zones.push(Arc::new(zone));
         }
         self.with(|state| {
-            state.catalog = Arc::new(catalog);
+            state.zones = zones;
             state.anchors = anchors;
         });
     }
 
     /// Counts the question and says what to do with it.
-    fn notice(&self, name: &str, kind: &str) -> (Option<Fault>, Arc<Catalog>) {
+    fn notice(&self, name: &str, kind: &str) -> (Option<Fault>, Catalog) {
         self.with(|state| {
             *state.asked.entry(key(name, kind)).or_default() += 1;
             let fault = |kind| state.faults.get(&key(name, kind)).copied();
-            (fault(kind).or_else(|| fault("ANY")), Arc::clone(&state.catalog))
+            (fault(kind).or_else(|| fault("ANY")), catalog(&state.zones, name, kind))
         })
     }
+}
+
+/// All zones, except that a zone does not speak about its own DS: that is its parent's
+/// (RFC 4035 §3.1.4.1).
+fn catalog(zones: &[Arc<InMemoryZoneHandler>], name: &str, kind: &str) -> Catalog {
+    let mut catalog = Catalog::new();
+    for zone in zones {
+        if kind != "DS" || key(&zone.origin().to_string(), kind) != key(name, kind) {
+            let handler: Arc<dyn ZoneHandler> = Arc::<InMemoryZoneHandler>::clone(zone);
+            catalog.upsert(zone.origin().clone(), vec![handler]);
+        }
+    }
+    catalog
 }
 
 struct Answers {
@@ -236,10 +249,16 @@ fn parse(part: &str) -> InMemoryZoneHandler {
             .unwrap_or_else(|error| panic!("zone text of {origin}: {error}\n{text}"))
             .1
     };
-    let mut records = read(part.to_owned());
-    if !records.contains_key(&RrKey::new(origin.clone().into(), RecordType::SOA)) {
-        records = read(format!("{part}\n@ SOA ns hostmaster 1 3600 600 86400 0\n"));
+    let mut text = part.to_owned();
+    let written = read(text.clone());
+    for (kind, data) in
+        [(RecordType::SOA, "ns hostmaster 1 3600 600 86400 0"), (RecordType::NS, "ns")]
+    {
+        if !written.contains_key(&RrKey::new(origin.clone().into(), kind)) {
+            text += &format!("@ {kind} {data}\n");
+        }
     }
+    let records = read(text);
     InMemoryZoneHandler::<TokioRuntimeProvider>::new(
         origin.clone(),
         records,
