@@ -1,1 +1,32 @@
-//! x
+//! Every door for mail: lets a peer speak, asks policy, hands a message to intake.
+//!
+//! A [`Server`] listens. For each peer a session drives the conversation of `waypost_smtp::server`;
+//! its questions go to [`decide`], which first says who may relay ([`RelayRule`]) and log in
+//! ([`Logins`]), then asks the hooks, and at the end of data hands the message to intake. What may
+//! change while the program runs is in [`Settings`]: a session keeps those it began with.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod decide;
+mod files;
+mod gate;
+mod login;
+mod metrics;
+pub mod password;
+mod relay;
+mod sasl;
+pub mod scram;
+mod server;
+mod session;
+mod stream;
+pub mod tls;
+pub mod users;
+
+pub use config::{Limits, ListenerConfig, ListenerKind, Settings, SettingsError};
+pub use login::{HashPool, LoginResult, Logins, Secret};
+pub use metrics::Metrics;
+pub use relay::{Network, NetworkError, RelayRule};
+pub use server::{Rooms, Server, ServerError, listen};
+pub use tls::KeyPair;
+pub use users::{Users, UsersError, UsersFile};

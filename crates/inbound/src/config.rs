@@ -1,0 +1,223 @@
+//! What the doors are told.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waypost_mail::DomainPattern;
+use waypost_smtp::server::{AuthRule, Rules, TlsRule};
+use waypost_smtp::{Domain, Mailbox};
+
+use crate::{RelayRule, Users};
+
+/// One place where peers may connect. Fixed until the program restarts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerConfig {
+    /// Its name in logs, metrics and facts.
+    pub name: String,
+    /// What is spoken there.
+    pub kind: ListenerKind,
+}
+
+/// What is spoken at a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ListenerKind {
+    /// Mail from other servers and from listed networks, port 25. STARTTLS and, behind it, AUTH are
+    /// offered when there are certificates and users.
+    Relay,
+    /// Mail from users, port 587: STARTTLS, then AUTH, then mail (RFC 6409).
+    Submission,
+    /// Mail from users, port 465: TLS from the first octet, then AUTH (RFC 8314 §3.3).
+    Submissions,
+}
+
+impl ListenerKind {
+    /// True for mail from our own users.
+    pub fn is_submission(self) -> bool {
+        self != ListenerKind::Relay
+    }
+}
+
+impl fmt::Display for ListenerKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ListenerKind::Relay => "relay",
+            ListenerKind::Submission => "submission",
+            ListenerKind::Submissions => "submissions",
+        })
+    }
+}
+
+/// Everything that a reload may change. Sessions keep what they began with.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Our name in greetings.
+    pub hostname: String,
+    /// Who may relay.
+    pub relay: RelayRule,
+    /// How much of everything.
+    pub limits: Limits,
+    /// Who may log in.
+    pub users: Users,
+    /// Our side of TLS, as [`crate::tls::server_config`] makes it.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Who gets mail for `<postmaster>`; absent means postmaster at our own name.
+    pub postmaster: Option<Mailbox>,
+}
+
+/// Why settings do not serve the listeners there are.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Submission is encrypted, always.
+    #[error("listener '{0}' takes submissions and needs a certificate: set one, or remove it")]
+    NoCertificate(String),
+    /// Submission is by users, always.
+    #[error("listener '{0}' takes submissions and nobody can log in: add a user, or remove it")]
+    NoUsers(String),
+    /// The host name cannot stand in a greeting.
+    #[error("'{0}' is no host name: write one like \"mail.example.org\"")]
+    HostName(String),
+    /// Anybody could send to anybody.
+    #[error("relaying is allowed {0}: this would be an open relay")]
+    OpenRelay(String),
+}
+
+impl Settings {
+    /// Settings for `hostname` with usual limits: nobody may relay, nobody may log in.
+    pub fn new(hostname: impl Into<String>) -> Settings {
+        Settings {
+            hostname: hostname.into(),
+            relay: RelayRule::default(),
+            limits: Limits::default(),
+            users: Users::new([]),
+            tls: None,
+            postmaster: None,
+        }
+    }
+
+    /// Everything that is wrong with these settings for `listeners`.
+    pub fn mistakes(&self, listeners: &[ListenerConfig]) -> Vec<SettingsError> {
+        let mut mistakes = Vec::new();
+        if !matches!(Domain::parse(&self.hostname), Ok(Domain::Name(_))) {
+            mistakes.push(SettingsError::HostName(self.hostname.clone()));
+        }
+        for network in self.relay.networks.iter().filter(|network| network.prefix() == 0) {
+            mistakes.push(SettingsError::OpenRelay(format!("from every address ({network})")));
+        }
+        if self.relay.domains.contains(&DomainPattern::Any) {
+            mistakes.push(SettingsError::OpenRelay("to every domain (*)".to_owned()));
+        }
+        for listener in listeners.iter().filter(|listener| listener.kind.is_submission()) {
+            if self.tls.is_none() {
+                mistakes.push(SettingsError::NoCertificate(listener.name.clone()));
+            }
+            if self.users.is_empty() {
+                mistakes.push(SettingsError::NoUsers(listener.name.clone()));
+            }
+        }
+        mistakes
+    }
+
+    /// The rules of a conversation at a listener of this kind.
+    pub(crate) fn rules(&self, kind: ListenerKind) -> Rules {
+        let tls = match (kind, &self.tls) {
+            (ListenerKind::Submissions, _) => TlsRule::Active,
+            (ListenerKind::Submission, _) => TlsRule::Required,
+            (ListenerKind::Relay, Some(_)) => TlsRule::Offered,
+            (ListenerKind::Relay, None) => TlsRule::Off,
+        };
+        let auth = match kind {
+            ListenerKind::Relay if self.tls.is_none() || self.users.is_empty() => AuthRule::Off,
+            ListenerKind::Relay => AuthRule::Offered,
+            ListenerKind::Submission | ListenerKind::Submissions => AuthRule::Required,
+        };
+        Rules {
+            hostname: self.hostname.clone(),
+            tls,
+            auth,
+            mechanisms: self.mechanisms(),
+            submission: kind.is_submission(),
+            max_size: self.limits.max_message_size,
+            max_recipients: self.limits.max_recipients,
+            max_errors: self.limits.max_errors,
+            max_commands: self.limits.max_commands,
+        }
+    }
+
+    /// The mechanisms to advertise on an encrypted channel.
+    pub(crate) fn mechanisms(&self) -> Vec<String> {
+        self.users.mechanisms().into_iter().map(str::to_owned).collect()
+    }
+}
+
+/// How much strangers may take of us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Sessions at once.
+    pub max_sessions: usize,
+    /// Sessions at once from one IPv4 address or one IPv6 /64.
+    pub max_sessions_per_address: usize,
+    /// Octets of one message.
+    pub max_message_size: u64,
+    /// Recipients of one message.
+    pub max_recipients: usize,
+    /// Replies 5xx since the last message.
+    pub max_errors: u32,
+    /// Commands without use since the last message.
+    pub max_commands: u32,
+    /// From our reply to the end of the next command (RFC 5321 §4.5.3.2.7), and how long a peer may
+    /// take to read what we say.
+    pub command_timeout: Duration,
+    /// Between two pieces of a message.
+    pub data_timeout: Duration,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// From the first octet to the last of a session.
+    pub session_lifetime: Duration,
+    /// The longest that policy can delay a reply.
+    pub max_delay: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            max_sessions: 2000,
+            max_sessions_per_address: 100,
+            max_message_size: 50 * 1024 * 1024,
+            max_recipients: 1000,
+            max_errors: 20,
+            max_commands: 100,
+            command_timeout: Duration::from_secs(300),
+            data_timeout: Duration::from_secs(180),
+            handshake_timeout: Duration::from_secs(60),
+            session_lifetime: Duration::from_secs(4 * 3600),
+            max_delay: Duration::from_secs(60),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listener(kind: ListenerKind) -> ListenerConfig {
+        ListenerConfig { name: kind.to_string(), kind }
+    }
+
+    #[test]
+    fn every_mistake_is_told_at_once() {
+        let mut settings = Settings::new("not a name");
+        settings.relay.networks.push("0.0.0.0/0".parse().unwrap());
+        settings.relay.domains.push(DomainPattern::Any);
+        let listeners = [ListenerKind::Relay, ListenerKind::Submission, ListenerKind::Submissions]
+            .map(listener);
+        assert_eq!(settings.mistakes(&listeners).len(), 3 + 2 * 2);
+        assert_eq!(Settings::new("mx.example.org").mistakes(&listeners[..1]), []);
+    }
+
+    #[test]
+    fn a_relay_without_certificate_offers_neither_tls_nor_auth() {
+        let rules = Settings::new("mx.example.org").rules(ListenerKind::Relay);
+        assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off));
+    }
+}

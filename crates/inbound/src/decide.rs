@@ -1,0 +1,302 @@
+//! Answers to what a peer's speech asks: first our own rules, then policy.
+//!
+//! Every door drives the same [`Decider`], so that policy cannot differ by door. What is known of
+//! the peer grows with the session; what is known of a message lives from MAIL to its end.
+
+mod auth;
+mod recipients;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tracing::{info, warn};
+use waypost_hooks::{Fault, SenderChange, SessionAnswer, Verdict};
+use waypost_intake::{Door, Gather};
+use waypost_mail::{
+    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Timestamp, TlsFacts,
+};
+use waypost_smtp::server::{Answer, MailFrom, Question};
+use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
+
+use crate::metrics::ListenerMetrics;
+use crate::sasl::Exchange;
+use crate::server::{Current, House};
+
+/// The most attributes that policy may set on a session, a message or a recipient.
+const MAX_ATTRS: usize = 64;
+/// The most octets these may have together.
+const MAX_ATTR_BYTES: usize = 8 * 1024;
+
+/// Decides for one session.
+#[derive(Debug)]
+pub(crate) struct Decider {
+    house: Arc<House>,
+    current: Arc<Current>,
+    door: Door,
+    metrics: ListenerMetrics,
+    facts: Facts,
+    exchange: Option<Exchange>,
+    transaction: Option<Transaction>,
+}
+
+/// A message on its way in.
+#[derive(Debug)]
+struct Transaction {
+    id: MessageId,
+    received: Timestamp,
+    sender: ReversePath,
+    declared_size: Option<u64>,
+    body_type: BodyType,
+    smtputf8: bool,
+    meta: Vec<Attr>,
+    recipients: Vec<Recipient>,
+    next_recipient: u32,
+    body: Incoming,
+}
+
+/// The body so far.
+#[derive(Debug)]
+enum Incoming {
+    Nothing,
+    Gathering(Gather),
+    /// It was lost; the end of data is answered with this.
+    Lost(Reply),
+}
+
+impl Decider {
+    pub(crate) fn new(
+        house: Arc<House>,
+        current: Arc<Current>,
+        door: Door,
+        metrics: ListenerMetrics,
+        facts: Facts,
+    ) -> Decider {
+        Decider { house, current, door, metrics, facts, exchange: None, transaction: None }
+    }
+
+    /// The session's facts as they stand.
+    pub(crate) fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
+    pub(crate) fn encrypted(&mut self, tls: TlsFacts) {
+        self.facts.tls = Some(tls);
+        self.facts.helo = None;
+        self.facts.identity = None;
+        self.facts.protocol = Protocol::Smtp;
+        self.exchange = None;
+        self.transaction = None;
+    }
+
+    /// Answers a question.
+    pub(crate) async fn answer(&mut self, question: Question) -> Answer {
+        match question {
+            Question::Connect => self.connect().await,
+            Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
+            Question::Auth { mechanism, initial } => self.auth(mechanism, initial).await,
+            Question::AuthResponse(response) => self.auth_response(response).await,
+            Question::Sender(from) => self.sender(from).await,
+            Question::Recipients(all) => self.recipients(all).await,
+            Question::Data => self.data(),
+            Question::Commit { .. } => Answer::Reply(self.commit().await),
+        }
+    }
+
+    /// Takes a piece of the body.
+    pub(crate) async fn chunk(&mut self, chunk: Bytes) {
+        let Some(transaction) = &mut self.transaction else { return };
+        if let Incoming::Gathering(gather) = &mut transaction.body
+            && let Err(error) = gather.push(chunk).await
+        {
+            warn!(message = %transaction.id, %error, "a body is lost, the message will be refused");
+            transaction.body = Incoming::Lost(error.reply());
+        }
+    }
+
+    /// Throws the body away, and the transaction it is part of.
+    pub(crate) fn discard(&mut self) {
+        self.transaction = None;
+    }
+
+    async fn connect(&mut self) -> Answer {
+        let said = self.house.rooms.hooks.on_connect(&self.facts).await;
+        let said = self.checked("connect", said);
+        self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await
+    }
+
+    async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
+        let (old_helo, old_protocol) = (self.facts.helo.take(), self.facts.protocol);
+        self.facts.helo = Some(name);
+        self.facts.protocol = if esmtp { Protocol::Esmtp } else { Protocol::Smtp };
+        let said = self.house.rooms.hooks.on_helo(&self.facts).await;
+        let said = self.checked("helo", said);
+        let answer = self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await;
+        if matches!(&answer, Answer::Reply(reply) if reply.is_positive()) {
+            self.transaction = None;
+        } else {
+            (self.facts.helo, self.facts.protocol) = (old_helo, old_protocol);
+        }
+        answer
+    }
+
+    async fn sender(&mut self, from: MailFrom) -> Answer {
+        self.transaction = None;
+        let rooms = &self.house.rooms;
+        if let Err(reply) = rooms.intake.accepting() {
+            return Answer::Reply(reply);
+        }
+        let mut transaction = Transaction {
+            id: rooms.intake.ids().message(),
+            received: rooms.clock.now(),
+            sender: from.path,
+            declared_size: from.size,
+            body_type: from.body,
+            smtputf8: from.smtputf8,
+            meta: Vec::new(),
+            recipients: Vec::new(),
+            next_recipient: 0,
+            body: Incoming::Nothing,
+        };
+        let said = rooms.hooks.on_sender(&transaction.view(&self.facts)).await;
+        let (said, change) = match said {
+            Ok((answer, change)) => (self.checked("sender", Ok(answer)), change),
+            Err(fault) => (self.checked("sender", Err(fault)), SenderChange::Keep),
+        };
+        let answer = match said {
+            None => return Answer::Reply(Reply::LOCAL_ERROR),
+            Some(answer) => answer,
+        };
+        set_all(answer.meta, &mut transaction.meta);
+        if let SenderChange::To(path) = change {
+            info!(message = %transaction.id, from = %transaction.sender, to = %path, "sender changed by policy");
+            transaction.sender = path;
+        }
+        self.wait(answer.delay).await;
+        let answer = ruled(answer.verdict, Reply::SENDER_OK);
+        if matches!(&answer, Answer::Reply(reply) if reply.is_positive()) {
+            self.transaction = Some(transaction);
+        }
+        answer
+    }
+
+    fn data(&mut self) -> Answer {
+        let Some(transaction) = &mut self.transaction else {
+            return Answer::Reply(Reply::BAD_SEQUENCE);
+        };
+        transaction.body = Incoming::Gathering(self.house.rooms.intake.gather());
+        Answer::Reply(Reply::OK)
+    }
+
+    async fn commit(&mut self) -> Reply {
+        let reply = match self.hand_over().await {
+            Ok(reply) | Err(reply) => reply,
+        };
+        match reply.severity() {
+            Severity::Positive => self.metrics.accepted.inc(),
+            Severity::Permanent => self.metrics.refused.inc(),
+            _ => self.metrics.deferred.inc(),
+        };
+        reply
+    }
+
+    async fn hand_over(&mut self) -> Result<Reply, Reply> {
+        let transaction = self.transaction.take().ok_or(Reply::BAD_SEQUENCE)?;
+        let id = transaction.id;
+        let body = match transaction.body {
+            Incoming::Gathering(gather) => gather.finish().await.map_err(|error| {
+                warn!(message = %id, %error, "a body is lost, the message is refused");
+                error.reply()
+            })?,
+            Incoming::Lost(reply) => return Err(reply),
+            Incoming::Nothing => return Err(Reply::LOCAL_ERROR),
+        };
+        let envelope = Envelope::new(id, transaction.sender, transaction.recipients);
+        let mut envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
+        envelope.body_type = transaction.body_type;
+        envelope.smtputf8 = transaction.smtputf8;
+        envelope.meta = transaction.meta;
+        let facts = self.facts.clone();
+        let message = Message { envelope, facts, body, received: transaction.received };
+        self.house.rooms.intake.accept(message, self.door).await
+    }
+
+    /// Policy's answer, unless it failed or may not be said.
+    fn checked(
+        &self,
+        stage: &'static str,
+        said: Result<SessionAnswer, Fault>,
+    ) -> Option<SessionAnswer> {
+        let problem = match said {
+            Ok(answer) if are_legal(&answer.meta) => return Some(answer),
+            Ok(_) => "illegal attributes".to_owned(),
+            Err(fault) => fault.to_string(),
+        };
+        self.fault(stage, &problem);
+        None
+    }
+
+    fn fault(&self, stage: &'static str, problem: &str) {
+        self.house.metrics.fault(stage);
+        warn!(stage, problem, "policy failed, the peer is put off");
+    }
+
+    /// Carries out an answer about the session.
+    async fn session_ruled(&mut self, said: Option<SessionAnswer>, failed: Answer) -> Answer {
+        let Some(answer) = said else { return failed };
+        set_all(answer.meta, &mut self.facts.meta);
+        self.wait(answer.delay).await;
+        ruled(answer.verdict, Reply::OK)
+    }
+
+    async fn wait(&self, delay: Duration) {
+        let delay = delay.min(self.current.settings.limits.max_delay);
+        if !delay.is_zero() {
+            tokio::time::sleep(delay).await;
+        }
+    }
+}
+
+impl Transaction {
+    fn view<'a>(&'a self, session: &'a Facts) -> waypost_hooks::Transaction<'a> {
+        waypost_hooks::Transaction {
+            session,
+            sender: &self.sender,
+            declared_size: self.declared_size,
+            body_type: self.body_type,
+            smtputf8: self.smtputf8,
+            recipients: &self.recipients,
+            meta: &self.meta,
+        }
+    }
+}
+
+fn ruled(verdict: Verdict, consent: Reply) -> Answer {
+    match verdict {
+        Verdict::Proceed => Answer::Reply(consent),
+        Verdict::Refuse(refusal) => Answer::Reply(refusal.reply().clone()),
+        Verdict::Disconnect(refusal) => Answer::Disconnect(refusal.reply().clone()),
+    }
+}
+
+fn are_legal(attrs: &[Attr]) -> bool {
+    attrs.len() <= MAX_ATTRS && attrs.iter().all(Attr::is_legal)
+}
+
+/// Sets attributes as far as there is room for them.
+fn set_all(new: Vec<Attr>, attrs: &mut Vec<Attr>) {
+    for attr in new {
+        let others = attrs.iter().filter(|other| other.name != attr.name);
+        let (mut count, mut bytes) = (1, attr.name.len() + attr.value.len());
+        for other in others {
+            count += 1;
+            bytes += other.name.len() + other.value.len();
+        }
+        if attr.value.is_empty() || (count <= MAX_ATTRS && bytes <= MAX_ATTR_BYTES) {
+            attr.set(attrs);
+        } else {
+            warn!(name = attr.name, "no room for an attribute set by policy");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! RCPT: who may relay first, then policy about those that passed.
+
+use tracing::{info, warn};
+use waypost_hooks::{RecipientAnswer, Verdict};
+use waypost_mail::{Facts, Recipient};
+use waypost_smtp::Reply;
+use waypost_smtp::server::{Answer, RcptTo};
+
+use super::{Decider, Transaction, are_legal, ruled, set_all};
+use crate::Settings;
+
+impl Decider {
+    pub(super) async fn recipients(&mut self, asked: Vec<RcptTo>) -> Answer {
+        let mut replies = vec![Reply::RELAY_DENIED; asked.len()];
+        let (places, candidates) = self.relayable(asked);
+        let Some(transaction) = &self.transaction else {
+            return Answer::Reply(Reply::BAD_SEQUENCE);
+        };
+        if candidates.is_empty() {
+            return Answer::Recipients(replies);
+        }
+        let view = transaction.view(&self.facts);
+        let said = self.house.rooms.hooks.on_recipients(&view, &candidates).await;
+        let problem = match said {
+            Ok(all) if all.len() == candidates.len() && all.iter().all(is_legal) => {
+                return self.carry_out(places, candidates, all, replies);
+            }
+            Ok(_) => "an illegal answer about recipients".to_owned(),
+            Err(fault) => fault.to_string(),
+        };
+        self.fault("recipients", &problem);
+        places.into_iter().for_each(|at| replies[at] = Reply::LOCAL_ERROR);
+        Answer::Recipients(replies)
+    }
+
+    /// Those that may be relayed to, and their places among all that were asked.
+    fn relayable(&mut self, asked: Vec<RcptTo>) -> (Vec<usize>, Vec<Recipient>) {
+        let Some(transaction) = &mut self.transaction else { return Default::default() };
+        let settings = &self.current.settings;
+        let (mut places, mut candidates) = (Vec::new(), Vec::new());
+        for (at, rcpt) in asked.into_iter().enumerate() {
+            let mailbox = match &settings.postmaster {
+                Some(mailbox) if rcpt.postmaster => mailbox.clone(),
+                _ => rcpt.mailbox,
+            };
+            // RFC 5321 §4.5.1: <postmaster> is taken from everybody.
+            if !rcpt.postmaster && !settings.relay.allows(&self.facts, mailbox.domain()) {
+                self.metrics.relay_denied.inc();
+                info!(message = %transaction.id, rcpt = %mailbox, "relaying denied");
+                continue;
+            }
+            let id = transaction.next_recipient;
+            transaction.next_recipient += 1;
+            places.push(at);
+            candidates.push(Recipient { id, mailbox, meta: Vec::new() });
+        }
+        (places, candidates)
+    }
+
+    fn carry_out(
+        &mut self,
+        places: Vec<usize>,
+        candidates: Vec<Recipient>,
+        answers: Vec<RecipientAnswer>,
+        mut replies: Vec<Reply>,
+    ) -> Answer {
+        let Some(transaction) = &mut self.transaction else {
+            return Answer::Reply(Reply::BAD_SEQUENCE);
+        };
+        let settings = &self.current.settings;
+        for ((at, recipient), answer) in places.into_iter().zip(candidates).zip(answers) {
+            match answer.verdict {
+                Verdict::Disconnect(refusal) if at == 0 => {
+                    return Answer::Disconnect(refusal.reply().clone());
+                }
+                Verdict::Disconnect(refusal) => {
+                    // Those before it have replies of their own; a 421 ends the session.
+                    replies[at] =
+                        Reply::fixed(421, (4, 7, 0), "").with_text(refusal.reply().text.clone());
+                }
+                Verdict::Proceed => {
+                    replies[at] = transaction.add(recipient, answer, &self.facts, settings);
+                }
+                refused => {
+                    if let Answer::Reply(reply) = ruled(refused, Reply::RECIPIENT_OK) {
+                        replies[at] = reply;
+                    }
+                }
+            }
+        }
+        Answer::Recipients(replies)
+    }
+}
+
+impl Transaction {
+    /// Adds a recipient, or those that policy puts in its place. These must be such as the peer
+    /// could have named itself.
+    fn add(
+        &mut self,
+        recipient: Recipient,
+        answer: RecipientAnswer,
+        facts: &Facts,
+        settings: &Settings,
+    ) -> Reply {
+        let RecipientAnswer { replace_with, meta: attrs, .. } = answer;
+        let mut meta = recipient.meta;
+        set_all(attrs, &mut meta);
+        if replace_with.is_empty() {
+            self.push(Recipient { meta, ..recipient });
+            return Reply::RECIPIENT_OK;
+        }
+        let may = |other: &&waypost_smtp::Mailbox| settings.relay.allows(facts, other.domain());
+        if let Some(other) = replace_with.iter().find(|other| !may(other)) {
+            warn!(
+                message = %self.id, rcpt = %recipient.mailbox, %other,
+                "policy's replacement is refused: the peer may not relay there"
+            );
+            return Reply::RELAY_DENIED;
+        }
+        if self.recipients.len() + replace_with.len() > settings.limits.max_recipients {
+            return Reply::TOO_MANY_RECIPIENTS;
+        }
+        for mailbox in replace_with {
+            let id = self.next_recipient;
+            self.next_recipient += 1;
+            self.push(Recipient { id, mailbox, meta: meta.clone() });
+        }
+        Reply::RECIPIENT_OK
+    }
+
+    /// A mailbox that was named twice gets one copy.
+    fn push(&mut self, recipient: Recipient) {
+        let same =
+            |other: &Recipient| other.mailbox == recipient.mailbox && other.meta == recipient.meta;
+        if !self.recipients.iter().any(same) {
+            self.recipients.push(recipient);
+        }
+    }
+}
+
+fn is_legal(answer: &RecipientAnswer) -> bool {
+    are_legal(&answer.meta)
+}

@@ -1,0 +1,213 @@
+//! Logins: the same work and the same answer for a wrong password and a wrong name.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
+
+use crate::password::{self, MAX_PASSWORD};
+use crate::scram::{ClientFirst, ScramServer, ScramVerifier, hmac};
+use crate::users::{Users, Verifiers, prepare_name};
+
+/// How long a login that succeeded is remembered, so that a client that logs in for each message
+/// costs one hash a minute.
+const REMEMBERED: Duration = Duration::from_secs(60);
+/// How many are remembered.
+const MAX_REMEMBERED: usize = 4096;
+/// How many logins may wait for a processor, for each that has one.
+const WAITING: usize = 32;
+
+/// A secret of this installation, from which made-up salts are derived. Its Debug form is empty.
+#[derive(Clone)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// This secret; at least 16 random octets.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
+        Secret(bytes.into())
+    }
+
+    /// The secret kept in the file at `path`, made and written (readable by the owner alone) when
+    /// there is none.
+    pub fn load_or_create(path: &Path) -> std::io::Result<Secret> {
+        match std::fs::read(path) {
+            Ok(bytes) if bytes.len() >= 16 => return Ok(Secret(bytes)),
+            Ok(_) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+        let bytes = rand::random::<[u8; 32]>().to_vec();
+        crate::files::write_whole(path, &bytes)?;
+        Ok(Secret(bytes))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// A bound on the processors and the memory that hashing takes. One for the whole program.
+#[derive(Debug, Clone)]
+pub struct HashPool {
+    working: Arc<Semaphore>,
+    admitted: Arc<Semaphore>,
+}
+
+impl HashPool {
+    /// At most `workers` passwords are hashed at once, and a bounded number wait.
+    pub fn new(workers: usize) -> HashPool {
+        let workers = workers.max(1);
+        HashPool {
+            working: Arc::new(Semaphore::new(workers)),
+            admitted: Arc::new(Semaphore::new(workers * (1 + WAITING))),
+        }
+    }
+
+    /// Runs `check` on a thread of its own; `None` when too many wait already.
+    async fn run(&self, check: impl FnOnce() -> bool + Send + 'static) -> Option<bool> {
+        let admitted = self.admitted.clone().try_acquire_owned().ok()?;
+        let working = self.working.clone().acquire_owned().await.ok()?;
+        let task = tokio::task::spawn_blocking(move || {
+            // Held by the thread: a peer that hangs up does not make room while its hash goes on.
+            let _permits = (admitted, working);
+            check()
+        });
+        task.await.ok()
+    }
+}
+
+/// What became of a login.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LoginResult {
+    /// This user, by prepared name.
+    Granted(String),
+    /// Wrong name, password or identity to act as: all look the same.
+    Denied,
+    /// Too many logins at once: 454.
+    Busy,
+}
+
+/// Users, and the way to check what peers say of themselves. Reloading the users makes another
+/// one, which has forgotten every success.
+#[derive(Debug)]
+pub struct Logins {
+    users: Users,
+    pool: HashPool,
+    secret: Secret,
+    remembered: Remembered,
+}
+
+impl Logins {
+    /// Logins of these users.
+    pub fn new(users: Users, pool: HashPool, secret: Secret) -> Logins {
+        Logins { users, pool, secret, remembered: Remembered::new() }
+    }
+
+    /// The users.
+    pub fn users(&self) -> &Users {
+        &self.users
+    }
+
+    /// Checks a name and a password (RFC 4616, and LOGIN, which is the same in two lines).
+    pub async fn check(&self, authzid: Option<&str>, authcid: &str, given: &str) -> LoginResult {
+        let name = prepare_name(authcid).ok().filter(|name| acts_as_itself(authzid, name));
+        let given = password::prepare(given, MAX_PASSWORD).ok();
+        let held = name.as_ref().and_then(|name| self.users.get(name));
+        let known = held.is_some() && given.is_some();
+        let held = held.unwrap_or(self.users.dummy()).clone();
+        let (name, given) = (name.unwrap_or_default(), given.unwrap_or_default());
+        let tag = self.remembered.tag(&name, &given, &held);
+        if known && self.remembered.contains(&tag) {
+            return LoginResult::Granted(name);
+        }
+        let dummy = self.users.dummy().clone();
+        match self.pool.run(move || proves(&held, &dummy, &given)).await {
+            Some(true) if known => {
+                self.remembered.insert(tag);
+                LoginResult::Granted(name)
+            }
+            Some(_) => LoginResult::Denied,
+            None => LoginResult::Busy,
+        }
+    }
+
+    /// Begins a SCRAM exchange. The name is the user's when the exchange can succeed at all.
+    pub fn scram(&self, first: &ClientFirst) -> (ScramServer, Option<String>) {
+        let name = prepare_name(&first.authcid).unwrap_or_default();
+        let own = acts_as_itself(first.authzid.as_deref(), &name);
+        let held = self.users.get(&name).and_then(|held| held.scram.clone());
+        let known = held.is_some() && own;
+        let verifier = held.unwrap_or_else(|| {
+            ScramVerifier::fake(&name, self.users.scram_iterations(), &self.secret.0)
+        });
+        (ScramServer::new(first, verifier), known.then_some(name))
+    }
+}
+
+/// Nobody acts as another here.
+fn acts_as_itself(authzid: Option<&str>, name: &str) -> bool {
+    match authzid {
+        None | Some("") => true,
+        Some(authzid) => prepare_name(authzid).is_ok_and(|authzid| authzid == name),
+    }
+}
+
+/// Each kind of check that anybody needs is done for everybody.
+fn proves(held: &Verifiers, dummy: &Verifiers, given: &str) -> bool {
+    let hash = held.argon2id.as_ref().or(dummy.argon2id.as_ref());
+    let by_hash = hash.is_some_and(|hash| hash.matches(given));
+    let scram = match held.argon2id {
+        Some(_) => dummy.scram.as_ref(),
+        None => held.scram.as_ref().or(dummy.scram.as_ref()),
+    };
+    let by_scram = scram.is_some_and(|verifier| verifier.matches(given));
+    match held.argon2id {
+        Some(_) => by_hash,
+        None => by_scram,
+    }
+}
+
+type Tag = [u8; 32];
+
+/// Logins that succeeded a short while ago, under a key that dies with the process.
+#[derive(Debug)]
+struct Remembered {
+    key: Tag,
+    until: Mutex<HashMap<Tag, Instant>>,
+}
+
+impl Remembered {
+    fn new() -> Remembered {
+        Remembered { key: rand::random(), until: Mutex::new(HashMap::new()) }
+    }
+
+    fn tag(&self, name: &str, given: &str, held: &Verifiers) -> Tag {
+        let hash = held.argon2id.as_ref().map(|hash| hash.as_str().to_owned());
+        let scram = held.scram.as_ref().map(ToString::to_string);
+        let proof = hash.or(scram).unwrap_or_default();
+        // No part can hold a NUL: SASLprep forbids it.
+        hmac(&self.key, &[name.as_bytes(), b"\0", given.as_bytes(), b"\0", proof.as_bytes()])
+    }
+
+    fn contains(&self, tag: &Tag) -> bool {
+        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        until.get(tag).is_some_and(|until| *until > Instant::now())
+    }
+
+    fn insert(&self, tag: Tag) {
+        let now = Instant::now();
+        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        if until.len() >= MAX_REMEMBERED {
+            until.retain(|_, until| *until > now);
+        }
+        if until.len() < MAX_REMEMBERED {
+            until.insert(tag, now + REMEMBERED);
+        }
+    }
+}

@@ -1,0 +1,329 @@
+//! Listeners: they let peers in, and at the end see them out.
+
+use std::future::Future;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tracing::{Instrument, error, info, info_span, warn};
+use waypost_hooks::Hooks;
+use waypost_intake::{Events, Intake};
+use waypost_mail::Clock;
+use waypost_smtp::Reply;
+
+use crate::gate::{Full, Gate, Pass};
+use crate::metrics::ListenerMetrics;
+use crate::session::{self, Visit};
+use crate::{
+    HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
+};
+
+/// Connections that may wait to be accepted.
+const BACKLOG: i32 = 1024;
+/// How long accepting rests when the system has no more sockets or memory.
+const REST: Duration = Duration::from_millis(200);
+
+/// 421 4.7.0
+const CROWDED: Reply = Reply::fixed(421, (4, 7, 0), "Too many sessions from your address");
+
+/// What the doors stand on.
+#[derive(Debug, Clone)]
+pub struct Rooms {
+    /// Where messages go.
+    pub intake: Arc<Intake>,
+    /// Policy.
+    pub hooks: Arc<dyn Hooks>,
+    /// Where what happened is told.
+    pub events: Events,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct House {
+    pub(crate) rooms: Rooms,
+    pub(crate) metrics: Metrics,
+}
+
+/// Settings in force, and what was made of them.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) settings: Settings,
+    pub(crate) logins: Logins,
+}
+
+/// All listeners together.
+#[derive(Debug)]
+pub struct Server {
+    house: Arc<House>,
+    listeners: Vec<(Arc<ListenerConfig>, SocketAddr)>,
+    /// The same in order, until [`Server::run`] takes them.
+    sockets: Mutex<Vec<TcpListener>>,
+    current: RwLock<Arc<Current>>,
+    gate: Arc<Gate>,
+    pool: HashPool,
+    secret: Secret,
+}
+
+/// Why a server cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The settings do not serve the listeners.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    Settings(Vec<SettingsError>),
+    /// A socket cannot be used.
+    #[error("listener '{0}' cannot be used: {1}")]
+    Socket(String, io::Error),
+}
+
+/// A socket that listens at `address`. An IPv6 address takes IPv6 alone, so that `0.0.0.0` and
+/// `[::]` can stand beside each other.
+pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+impl Server {
+    /// A server at sockets that are bound already. At most `hashers` passwords are hashed at once;
+    /// `secret` should stay the same over restarts. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// When settings and listeners do not fit, or a socket cannot be used.
+    pub fn new(
+        listeners: Vec<(ListenerConfig, std::net::TcpListener)>,
+        settings: Settings,
+        rooms: Rooms,
+        secret: Secret,
+        hashers: usize,
+    ) -> Result<Arc<Server>, ServerError> {
+        let configs: Vec<_> = listeners.iter().map(|(config, _)| config.clone()).collect();
+        refuse_mistakes(&settings, &configs)?;
+        let (mut places, mut sockets) = (Vec::new(), Vec::new());
+        for (config, socket) in listeners {
+            let failed = |error| ServerError::Socket(config.name.clone(), error);
+            let (socket, address) = opened(socket).map_err(failed)?;
+            places.push((Arc::new(config), address));
+            sockets.push(socket);
+        }
+        let pool = HashPool::new(hashers);
+        let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
+        Ok(Arc::new(Server {
+            house: Arc::new(House { rooms, metrics: Metrics::default() }),
+            listeners: places,
+            sockets: Mutex::new(sockets),
+            current: RwLock::new(Arc::new(Current { settings, logins })),
+            gate: Arc::default(),
+            pool,
+            secret,
+        }))
+    }
+
+    /// Puts other settings in force for sessions that begin from now on. Logins that were
+    /// remembered are forgotten.
+    ///
+    /// # Errors
+    /// When they do not fit the listeners; the old ones stay in force.
+    pub fn reload(&self, settings: Settings) -> Result<(), ServerError> {
+        let configs: Vec<_> =
+            self.listeners.iter().map(|(config, _)| ListenerConfig::clone(config)).collect();
+        refuse_mistakes(&settings, &configs)?;
+        let users = settings.users.clone();
+        let logins = Logins::new(users, self.pool.clone(), self.secret.clone());
+        let current = Arc::new(Current { settings, logins });
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        Ok(())
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.house.metrics
+    }
+
+    /// The listeners and where they are.
+    pub fn addresses(&self) -> Vec<(ListenerConfig, SocketAddr)> {
+        let copy = |(config, address): &(Arc<_>, _)| (ListenerConfig::clone(config), *address);
+        self.listeners.iter().map(copy).collect()
+    }
+
+    /// Lets peers in until `stop` is done. Then nobody comes in, idle sessions are told 421, and
+    /// transactions may go on for `patience`. Answers how many sessions were cut off then.
+    pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>, patience: Duration) -> usize {
+        let (drain, draining) = watch::channel(false);
+        let mut doors = JoinSet::new();
+        let sockets =
+            std::mem::take(&mut *self.sockets.lock().unwrap_or_else(PoisonError::into_inner));
+        for ((config, _), socket) in self.listeners.iter().zip(sockets) {
+            let door = self.clone().serve(config.clone(), socket, draining.clone(), patience);
+            doors.spawn(door);
+        }
+        stop.await;
+        drain.send_replace(true);
+        doors.join_all().await.into_iter().sum()
+    }
+
+    /// One listener.
+    async fn serve(
+        self: Arc<Self>,
+        config: Arc<ListenerConfig>,
+        listener: TcpListener,
+        mut drain: watch::Receiver<bool>,
+        patience: Duration,
+    ) -> usize {
+        let metrics = self.house.metrics.listener(&config.name);
+        let mut sessions = JoinSet::new();
+        let draining = drain.clone();
+        loop {
+            tokio::select! {
+                biased;
+                () = stopped(&mut drain) => break,
+                Some(ended) = sessions.join_next() => report(ended),
+                accepted = listener.accept() => match accepted {
+                    Ok((socket, client)) => {
+                        let visit = self.visit(&config, &metrics, client, &draining);
+                        self.admit(visit, socket, &mut sessions);
+                    }
+                    Err(error) => rest(&config.name, error).await,
+                },
+            }
+        }
+        // Closed now: who comes later tries another host at once.
+        drop(listener);
+        let all_gone = async {
+            while let Some(ended) = sessions.join_next().await {
+                report(ended);
+            }
+        };
+        if timeout(patience, all_gone).await.is_ok() {
+            return 0;
+        }
+        let cut_off = sessions.len();
+        warn!(listener = config.name, sessions = cut_off, "sessions are cut off at the end");
+        sessions.shutdown().await;
+        cut_off
+    }
+
+    fn visit(
+        &self,
+        config: &Arc<ListenerConfig>,
+        metrics: &ListenerMetrics,
+        client: SocketAddr,
+        drain: &watch::Receiver<bool>,
+    ) -> Visit {
+        Visit {
+            house: self.house.clone(),
+            current: self.current.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            listener: config.clone(),
+            metrics: metrics.clone(),
+            id: self.house.rooms.intake.ids().session(),
+            client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            drain: drain.clone(),
+        }
+    }
+
+    fn admit(&self, visit: Visit, socket: TcpStream, sessions: &mut JoinSet<()>) {
+        let limits = &visit.current.settings.limits;
+        let pass = match self.gate.enter(visit.client.ip(), limits) {
+            Ok(pass) => pass,
+            Err(full) => return self.turn_away(full, &visit, socket),
+        };
+        let presence = Presence::new(pass, &visit.metrics);
+        let span = info_span!(
+            "session", session = %visit.id, listener = %visit.listener.name, client = %visit.client
+        );
+        let session = async move {
+            let _presence = presence;
+            session::serve(visit, socket).await;
+        };
+        sessions.spawn(session.instrument(span));
+    }
+
+    /// Says why, if that can be said at once: a crowd at the door must not cost us a task each.
+    fn turn_away(&self, full: Full, visit: &Visit, socket: TcpStream) {
+        let (reply, reason) = match full {
+            Full::House => (Reply::TOO_BUSY, "sessions"),
+            Full::Address => (
+                Reply::fixed(421, (4, 7, 0), "Too many sessions from your address"),
+                "sessions-per-address",
+            ),
+        };
+        self.house.metrics.refused(&visit.listener.name, reason);
+        info!(listener = visit.listener.name, client = %visit.client, reason, "turned away");
+        if visit.listener.kind == ListenerKind::Submissions {
+            return;
+        }
+        let mut text = Vec::new();
+        reply.write(&mut text);
+        if let Ok(mut socket) = socket.into_std() {
+            // Best effort: the peer learns the same from the connection's end.
+            let _ = socket.write(&text);
+        }
+    }
+}
+
+/// A session in the numbers, until it is dropped.
+#[derive(Debug)]
+struct Presence {
+    _pass: Pass,
+    open: prometheus_client::metrics::gauge::Gauge,
+}
+
+impl Presence {
+    fn new(pass: Pass, metrics: &ListenerMetrics) -> Presence {
+        metrics.sessions.inc();
+        metrics.open.inc();
+        Presence { _pass: pass, open: metrics.open.clone() }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.open.dec();
+    }
+}
+
+fn refuse_mistakes(settings: &Settings, listeners: &[ListenerConfig]) -> Result<(), ServerError> {
+    let mistakes = settings.mistakes(listeners);
+    if mistakes.is_empty() { Ok(()) } else { Err(ServerError::Settings(mistakes)) }
+}
+
+fn opened(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
+    socket.set_nonblocking(true)?;
+    let address = socket.local_addr()?;
+    Ok((TcpListener::from_std(socket)?, address))
+}
+
+/// The sender gone means the same as its word.
+async fn stopped(drain: &mut watch::Receiver<bool>) {
+    let _ = drain.wait_for(|drain| *drain).await;
+}
+
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(failure) = ended
+        && failure.is_panic()
+    {
+        error!(%failure, "a session failed by a fault of ours; please report it");
+    }
+}
+
+/// A peer that is gone already costs nothing; a lack of sockets or memory wants a rest.
+async fn rest(listener: &str, error: io::Error) {
+    use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted};
+    if matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted) {
+        return;
+    }
+    warn!(listener, %error, "cannot accept connections now; check the limit on open files");
+    sleep(REST).await;
+}

@@ -1,0 +1,262 @@
+//! One peer from its first octet to its last: sockets, clocks and TLS around a conversation.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tracing::{debug, info};
+use waypost_hooks::EventKind;
+use waypost_intake::Door;
+use waypost_mail::{Facts, Protocol, SessionId, TlsFacts};
+use waypost_smtp::Reply;
+use waypost_smtp::server::{Conversation, Step};
+
+use crate::decide::Decider;
+use crate::metrics::ListenerMetrics;
+use crate::server::{Current, House};
+use crate::stream::Stream;
+use crate::{Limits, ListenerConfig, ListenerKind, tls};
+
+/// What an idle session may read at once. Thousands wait with no more than this.
+const SMALL_READ: usize = 2 * 1024;
+/// What is read at once of a message.
+const LARGE_READ: usize = 32 * 1024;
+/// How long a peer may take to hang up after our last word, so that the word is not lost with what
+/// it still sends.
+const LINGER: Duration = Duration::from_secs(1);
+/// 421 4.4.2
+const TOO_OLD: Reply = Reply::fixed(421, (4, 4, 2), "Session lasted too long, closing");
+
+/// What a session is made of.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) house: Arc<House>,
+    pub(crate) current: Arc<Current>,
+    pub(crate) listener: Arc<ListenerConfig>,
+    pub(crate) metrics: ListenerMetrics,
+    pub(crate) id: SessionId,
+    pub(crate) client: std::net::SocketAddr,
+    /// True once the program wants to stop.
+    pub(crate) drain: watch::Receiver<bool>,
+}
+
+/// Serves one peer to the end.
+pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
+    let events = visit.house.rooms.events.clone();
+    let subject = format!("{} {}", visit.id, visit.client.ip());
+    events.tell(EventKind::SessionOpened, None, subject.clone());
+    match welcome(visit, socket).await {
+        Ok(mut session) => match session.run().await {
+            Ok(()) => debug!("session closed"),
+            Err(error) => debug!(%error, "session lost"),
+        },
+        Err(error) => debug!(%error, "no session"),
+    }
+    events.tell(EventKind::SessionClosed, None, subject);
+}
+
+/// The session, behind its TLS handshake where that comes first.
+async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
+    socket.set_nodelay(true)?;
+    let local = socket.local_addr()?;
+    let Visit { house, current, listener, metrics, id, client, drain } = visit;
+    let settings = &current.settings;
+    let mut stream = Stream::Plain(socket);
+    let mut tls_facts = None;
+    if listener.kind == ListenerKind::Submissions {
+        let (encrypted, facts) =
+            encrypt(stream, settings.tls.clone(), &house, &settings.limits).await?;
+        (stream, tls_facts) = (encrypted, Some(facts));
+    }
+    let facts = Facts {
+        session: id,
+        listener: listener.name.clone(),
+        client,
+        local: std::net::SocketAddr::new(local.ip().to_canonical(), local.port()),
+        helo: None,
+        protocol: Protocol::Smtp,
+        tls: tls_facts,
+        identity: None,
+        meta: Vec::new(),
+    };
+    let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };
+    let conversation = Conversation::new(settings.rules(listener.kind));
+    let now = Instant::now();
+    Ok(Session {
+        stream: Some(stream),
+        conversation,
+        decider: Decider::new(house.clone(), current.clone(), door, metrics.clone(), facts),
+        buffer: BytesMut::new(),
+        waiting_since: now,
+        ends: now + settings.limits.session_lifetime,
+        house,
+        current,
+        metrics,
+        drain,
+    })
+}
+
+#[derive(Debug)]
+struct Session {
+    /// Absent only while a handshake has it.
+    stream: Option<Stream>,
+    conversation: Conversation,
+    decider: Decider,
+    buffer: BytesMut,
+    waiting_since: Instant,
+    ends: Instant,
+    house: Arc<House>,
+    current: Arc<Current>,
+    metrics: ListenerMetrics,
+    drain: watch::Receiver<bool>,
+}
+
+impl Session {
+    async fn run(&mut self) -> io::Result<()> {
+        loop {
+            match self.conversation.step() {
+                Step::NeedInput => {
+                    self.write().await?;
+                    if !self.read().await? {
+                        return Ok(());
+                    }
+                    continue;
+                }
+                Step::Ask(question) => {
+                    let answer = self.decider.answer(question).await;
+                    self.conversation.answer(answer);
+                }
+                Step::Chunk(chunk) => self.decider.chunk(chunk).await,
+                Step::Discard => self.decider.discard(),
+                Step::Upgrade => self.upgrade().await?,
+                Step::Close => return self.close().await,
+            }
+            self.waiting_since = Instant::now();
+        }
+    }
+
+    /// What gathered leaves in one write.
+    async fn write(&mut self) -> io::Result<()> {
+        let output = self.conversation.take_output();
+        if output.is_empty() {
+            return Ok(());
+        }
+        let patience = self.current.settings.limits.command_timeout;
+        let stream = stream(&mut self.stream)?;
+        timeout(patience, async {
+            stream.write_all(&output).await?;
+            stream.flush().await
+        })
+        .await?
+    }
+
+    /// Waits for the peer, the clock or the end of the program. False when the peer is gone.
+    async fn read(&mut self) -> io::Result<bool> {
+        let limits = &self.current.settings.limits;
+        if *self.drain.borrow_and_update() && !self.conversation.in_transaction() {
+            self.conversation.shut_down(Reply::SHUTTING_DOWN);
+            return Ok(true);
+        }
+        // A command must be whole in time; of a message the pieces must come in time.
+        let (begins, patience, size) = if self.conversation.in_data() {
+            (Instant::now(), limits.data_timeout, LARGE_READ)
+        } else {
+            (self.waiting_since, limits.command_timeout, SMALL_READ)
+        };
+        if self.buffer.capacity() < size {
+            self.buffer = BytesMut::with_capacity(size);
+        }
+        let deadline = (begins + patience).min(self.ends);
+        let stream = stream(&mut self.stream)?;
+        tokio::select! {
+            biased;
+            read = stream.read_buf(&mut self.buffer) => match read? {
+                0 => return Ok(false),
+                count => self.take(count),
+            },
+            () = sleep_until(deadline) => self.time_is_up(),
+            // What it means is seen at the next turn. The sender outlives all sessions.
+            _ = self.drain.changed() => {}
+        }
+        Ok(true)
+    }
+
+    fn take(&mut self, count: usize) {
+        self.metrics.bytes.inc_by(count as u64);
+        self.conversation.push(&self.buffer);
+        self.buffer.clear();
+    }
+
+    fn time_is_up(&mut self) {
+        let too_old = Instant::now() >= self.ends;
+        debug!(too_old, "the peer has no more time");
+        self.conversation.shut_down(if too_old { TOO_OLD } else { Reply::IDLE_TIMEOUT });
+    }
+
+    /// STARTTLS was taken (RFC 3207 §4).
+    async fn upgrade(&mut self) -> io::Result<()> {
+        self.write().await?;
+        let plain = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
+        let settings = &self.current.settings;
+        let config = settings.tls.clone();
+        let (stream, facts) = encrypt(plain, config, &self.house, &settings.limits).await?;
+        self.stream = Some(stream);
+        self.decider.encrypted(facts);
+        self.conversation.upgraded(settings.mechanisms());
+        Ok(())
+    }
+
+    async fn close(&mut self) -> io::Result<()> {
+        self.write().await?;
+        let stream = stream(&mut self.stream)?;
+        let hang_up = async {
+            stream.shutdown().await?;
+            let mut rest = [0; 512];
+            while stream.read(&mut rest).await? > 0 {}
+            Ok(())
+        };
+        timeout(LINGER, hang_up).await.unwrap_or(Ok(()))
+    }
+}
+
+fn stream(stream: &mut Option<Stream>) -> io::Result<&mut Stream> {
+    stream.as_mut().ok_or_else(|| io::ErrorKind::NotConnected.into())
+}
+
+/// The TLS handshake, counted and bounded in time.
+async fn encrypt(
+    stream: Stream,
+    config: Option<Arc<ServerConfig>>,
+    house: &House,
+    limits: &Limits,
+) -> io::Result<(Stream, TlsFacts)> {
+    let (Stream::Plain(socket), Some(config)) = (stream, config) else {
+        return Err(io::Error::other("no certificate, or encrypted already"));
+    };
+    let handshake = TlsAcceptor::from(config).accept(socket);
+    match timeout(limits.handshake_timeout, handshake).await {
+        Ok(Ok(stream)) => {
+            let facts = tls::facts(stream.get_ref().1);
+            house.metrics.handshake(&facts.version, "done");
+            debug!(version = facts.version, cipher = facts.cipher, sni = facts.sni, "encrypted");
+            Ok((Stream::Tls(Box::new(stream)), facts))
+        }
+        Ok(Err(error)) => {
+            house.metrics.handshake("", "failed");
+            info!(%error, "TLS handshake failed");
+            Err(error)
+        }
+        Err(elapsed) => {
+            house.metrics.handshake("", "timeout");
+            info!("TLS handshake took too long");
+            Err(elapsed.into())
+        }
+    }
+}
