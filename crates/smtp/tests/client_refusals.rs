@@ -1,4 +1,5 @@
-//! Every combination of replies at every place of a transaction, pipelined and not.
+//! Every combination of replies at every place of a transaction, pipelined and not, and replies
+//! that come too early or are too long.
 
 #![expect(
     clippy::unwrap_used,
@@ -7,7 +8,7 @@
 )]
 
 use waypost_smtp::client::{
-    Letter, RecipientResult, Reuse, Transaction, TransactionResult, TransactionStep,
+    Letter, ProtocolError, RecipientResult, Reuse, Transaction, TransactionResult, TransactionStep,
 };
 use waypost_smtp::{BodyType, Extensions, Mailbox, Phase, ReversePath};
 
@@ -74,6 +75,44 @@ fn a_connection_is_reused_only_when_the_transaction_is_over_there() {
             assert_eq!(run(closing, pipelined).result.reuse, Reuse::Never, "{closing:?}");
         }
     }
+}
+
+/// A next hop may speak while the message is on its way, and the caller may not look.
+#[test]
+fn what_was_said_before_the_dot_is_no_answer_to_it() {
+    let unsolicited = ProtocolError::Unsolicited { phase: Phase::Eod };
+    let failed = TransactionStep::Failed(unsolicited);
+    assert_eq!(answered_around_the_dot("250 ok\r\n", ""), failed);
+    assert_eq!(answered_around_the_dot("25", "0 ok\r\n"), failed);
+    for (before, after) in [("552 5.3.4 no\r\n", ""), ("5", "52 5.3.4 no\r\n")] {
+        let TransactionStep::Done(result) = answered_around_the_dot(before, after) else {
+            panic!("a refusal is an answer at any time");
+        };
+        assert_eq!(result.reuse, Reuse::Never);
+        assert!(result.recipients.iter().all(|r| r.reply.code.get() == 552));
+    }
+    assert!(matches!(answered_around_the_dot("", "250 ok\r\n"), TransactionStep::Done(_)));
+}
+
+fn answered_around_the_dot(before: &str, after: &str) -> TransactionStep {
+    let extensions = Extensions { pipelining: true, ..Extensions::none() };
+    let mut transaction = Transaction::new(letter(), &extensions).unwrap();
+    transaction.push(b"250 ok\r\n250 ok\r\n250 ok\r\n250 ok\r\n354 go\r\n");
+    assert_eq!(transaction.step(), TransactionStep::SendBody);
+    transaction.push(before.as_bytes());
+    transaction.body_sent();
+    transaction.push(after.as_bytes());
+    transaction.step()
+}
+
+#[test]
+fn a_long_reply_is_not_kept_for_every_recipient() {
+    let mut transaction = Transaction::new(letter(), &Extensions::none()).unwrap();
+    transaction.push(format!("550-{}\r\n550 x\r\n", "ü".repeat(2000)).as_bytes());
+    let TransactionStep::Done(result) = transaction.step() else {
+        panic!("MAIL was refused");
+    };
+    assert!(result.recipients.iter().all(|r| r.reply.text == "ü".repeat(1024)));
 }
 
 /// The rules, said independently of any order of bytes: who decided about each recipient.

@@ -315,3 +315,32 @@ impl Session {
         ProtocolError::Unsolicited { phase: self.phase }.into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The dialogues inject what arrives with the 220; this arrives while the caller gets ready
+    /// for the handshake.
+    #[test]
+    fn plaintext_before_the_handshake_is_an_injection() {
+        let mut session = Session::new(SessionConfig {
+            ehlo_name: Domain::Name("relay.example".into()),
+            tls: StartTls::Required,
+            credentials: None,
+            allow_plaintext_auth: false,
+            nonce: [7; 18],
+        });
+        for said in ["220 mx\r\n", "250-mx\r\n250 STARTTLS\r\n", "220 go\r\n"] {
+            session.push(said.as_bytes());
+            session.step();
+        }
+        assert_eq!((session.step(), session.phase()), (SessionStep::Upgrade, Phase::StartTls));
+        session.take_output();
+        session.push(b"2");
+        session.upgraded();
+        let injected = SessionFailure::Protocol(ProtocolError::InjectedBeforeTls);
+        assert_eq!(session.step(), SessionStep::Failed(injected));
+        assert!(session.take_output().is_empty());
+    }
+}
