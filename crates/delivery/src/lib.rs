@@ -1,1 +1,229 @@
-//! x
+//! Takes what is due, finds a way, speaks to the next hop, settles each recipient.
+//!
+//! [`Delivery::run`] takes tickets from the queue. For each there is an attempt: the hosts of
+//! its route are tried in order over pooled or new connections, one transaction carries all its
+//! recipients, each gets an outcome, policy has its say, and the queue keeps what came of it
+//! together with the notice it causes.
+//!
+//! Mail is delivered at least once. Where a connection is lost after the final dot the message is
+//! sent again, because the other choice is to lose it (RFC 1047).
+
+#![forbid(unsafe_code)]
+
+mod attempt;
+mod channel;
+mod connection;
+mod dialer;
+mod metrics;
+mod pool;
+mod settle;
+mod timeouts;
+mod tls;
+
+pub use dialer::{Dialer, Stream, TcpDialer};
+pub use metrics::{AttemptLabels, Metrics, PhaseLabels, RecipientLabels, TlsLabels};
+pub use pool::ConnectionLimits;
+pub use timeouts::Timeouts;
+pub use tls::{ClientTls, TlsSetupError};
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tracing::{Instrument, debug_span, error};
+use waypost_dns::{OwnAddresses, Resolver};
+use waypost_hooks::Hooks;
+use waypost_intake::{Events, Intake};
+use waypost_mail::{Clock, Entry, MessageId, Why};
+use waypost_queue::{AdminError, Content, Queue, SpoolError, Ticket};
+use waypost_smtp::Domain;
+use waypost_smtp::client::Credentials;
+
+use crate::attempt::{Fate, Tried};
+use crate::connection::Opener;
+use crate::pool::Pool;
+use crate::tls::BrokenStartTls;
+
+/// How long what policy could not decide about waits before it is asked again.
+const POSTPONED: Duration = Duration::from_secs(60);
+/// Messages above this size are opened off the executor's threads: their checksum takes a while.
+const LARGE: u64 = 256 * 1024;
+
+/// How mail leaves.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Who we say we are in EHLO and in notices.
+    pub ehlo_name: Domain,
+    /// TCP port of mail exchangers, 25 on the Internet.
+    pub mx_port: u16,
+    /// Where our own listeners answer: mail is not sent there.
+    pub own_addresses: OwnAddresses,
+    /// TLS settings.
+    pub tls: ClientTls,
+    /// The longest waits.
+    pub timeouts: Timeouts,
+    /// Use of connections.
+    pub connections: ConnectionLimits,
+    /// Logins by the name that routes use.
+    pub credentials: HashMap<String, Credentials>,
+    /// Hosts tried for one route in one attempt.
+    pub hosts_per_attempt: usize,
+}
+
+impl Config {
+    /// The usual settings of a relay that is called `ehlo_name`.
+    pub fn new(ehlo_name: Domain, tls: ClientTls) -> Config {
+        Config {
+            ehlo_name,
+            mx_port: 25,
+            own_addresses: OwnAddresses::default(),
+            tls,
+            timeouts: Timeouts::default(),
+            connections: ConnectionLimits::default(),
+            credentials: HashMap::new(),
+            hosts_per_attempt: 5,
+        }
+    }
+}
+
+/// What delivery stands on.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// Where tickets come from and outcomes go.
+    pub queue: Arc<Queue>,
+    /// The door for notices.
+    pub intake: Arc<Intake>,
+    /// Who knows about names.
+    pub resolver: Arc<dyn Resolver>,
+    /// Policy.
+    pub hooks: Arc<dyn Hooks>,
+    /// The network.
+    pub dialer: Arc<dyn Dialer>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// Where what happened is told.
+    pub events: Events,
+}
+
+/// Everything that leaves goes through here. One for the whole program.
+#[derive(Debug)]
+pub struct Delivery {
+    parts: Parts,
+    config: Config,
+    pool: Pool,
+    broken_starttls: BrokenStartTls,
+    metrics: Metrics,
+}
+
+impl Delivery {
+    /// Delivery that does nothing until it is [run](Delivery::run).
+    pub fn new(parts: Parts, config: Config) -> Arc<Delivery> {
+        let pool = Pool::new(config.connections.clone());
+        let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
+        Arc::new(Delivery { parts, config, pool, broken_starttls, metrics })
+    }
+
+    /// Its counters.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Delivers until the queue is closed, then ends what is under way. When the future is dropped
+    /// before that, attempts stop where they are and their recipients go back to the queue.
+    pub async fn run(self: &Arc<Self>) {
+        let mut attempts = JoinSet::new();
+        let tend = self.pool.tend();
+        tokio::pin!(tend);
+        loop {
+            let ticket = tokio::select! {
+                ticket = self.parts.queue.next() => ticket,
+                never = &mut tend => match never {},
+            };
+            while let Some(ended) = attempts.try_join_next() {
+                report(ended);
+            }
+            let Some(ticket) = ticket else { break };
+            let delivery = self.clone();
+            attempts.spawn(async move { delivery.deliver(ticket).await });
+        }
+        while let Some(ended) = attempts.join_next().await {
+            report(ended);
+        }
+        self.pool.close().await;
+    }
+
+    /// Bounces what is left of a message, for an operator who says why. Answers how many
+    /// recipients that were.
+    ///
+    /// # Errors
+    /// When there is no such message, it is being delivered right now, or storage failed.
+    pub async fn bounce(&self, id: MessageId, reason: &str) -> Result<usize, AdminError> {
+        let tickets = self.parts.queue.lease(id).await?;
+        let mut bounced = 0;
+        for ticket in tickets {
+            bounced += ticket.recipients.len();
+            let why = Why::Operator(reason.to_owned()).bounded();
+            let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
+            settle::settle(self, ticket, Tried { fates, hop: None }).await;
+        }
+        Ok(bounced)
+    }
+
+    async fn deliver(&self, ticket: Ticket) {
+        let _under_way = UnderWay::new(&self.metrics);
+        let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
+        async {
+            let tried = attempt::attempt(self, &ticket).await;
+            settle::settle(self, ticket, tried).await;
+        }
+        .instrument(span)
+        .await;
+    }
+
+    /// The stored bytes of a message.
+    async fn content(&self, entry: &Entry) -> Result<Arc<dyn Content>, SpoolError> {
+        let (queue, id) = (self.parts.queue.clone(), entry.id);
+        if entry.size <= LARGE {
+            return queue.content(id).map(Arc::from);
+        }
+        let opened = tokio::task::spawn_blocking(move || queue.content(id)).await;
+        opened
+            .unwrap_or_else(|error| Err(SpoolError::Failed(error.to_string().into())))
+            .map(Arc::from)
+    }
+
+    fn opener(&self) -> Opener<'_> {
+        Opener {
+            dialer: &*self.parts.dialer,
+            config: &self.config,
+            metrics: &self.metrics,
+            broken_starttls: &self.broken_starttls,
+        }
+    }
+}
+
+/// Counts an attempt for as long as it lives.
+struct UnderWay<'a>(&'a Metrics);
+
+impl UnderWay<'_> {
+    fn new(metrics: &Metrics) -> UnderWay<'_> {
+        metrics.in_flight.inc();
+        UnderWay(metrics)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
+
+/// A panic ends one attempt, whose ticket went back to the queue, and nothing else.
+fn report(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        error!(%error, "an attempt failed by a bug; its recipients are tried again");
+    }
+}

@@ -1,0 +1,453 @@
+//! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
+
+use std::sync::Arc;
+
+use tracing::{debug, warn};
+use waypost_dns::{Host, Search, hosts};
+use waypost_hooks::{PreparedCopy, RouteView};
+use waypost_mail::header::field;
+use waypost_mail::{
+    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
+};
+use waypost_queue::{Content, Ticket, expired};
+use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
+use waypost_smtp::{BodyType, Phase};
+
+use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
+use crate::pool::Key;
+use crate::{Config, Delivery, POSTPONED};
+
+/// What is to become of a recipient, before policy has had its say.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    /// It was tried, or failed in trying.
+    Tried(Outcome),
+    /// It bounces without having been tried this time.
+    Doomed(Why),
+    /// It was not tried: later.
+    Postponed(Timestamp),
+    /// It was not tried: an operator is to decide.
+    Held(String),
+}
+
+/// What an attempt came to.
+#[derive(Debug)]
+pub(crate) struct Tried {
+    /// One for each of the ticket's recipients, in order.
+    pub(crate) fates: Vec<Fate>,
+    /// The last next hop spoken to.
+    pub(crate) hop: Option<String>,
+}
+
+/// An attempt under way.
+struct Attempt<'a> {
+    delivery: &'a Delivery,
+    ticket: &'a Ticket,
+    fates: Vec<Option<Fate>>,
+    hop: Option<String>,
+    /// Some host spoke SMTP with us.
+    answered: bool,
+    /// Read when the first host is ready to take it.
+    content: Option<Arc<dyn Content>>,
+}
+
+/// Tries to deliver a ticket's recipients, each at most once.
+pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
+    let fates = ticket.recipients.iter().map(|_| None).collect();
+    let mut attempt =
+        Attempt { delivery, ticket, fates, hop: None, answered: false, content: None };
+    attempt.pass_over_the_doomed();
+    if attempt.fates.iter().any(Option::is_none) {
+        for (route, members) in attempt.routes().await {
+            attempt.travel(&route, &members).await;
+        }
+    }
+    attempt.finish()
+}
+
+impl Attempt<'_> {
+    /// Recipients whose time is over, or for whom policy left nothing to try.
+    fn pass_over_the_doomed(&mut self) {
+        let over =
+            self.ticket.expired || expired(&self.ticket.entry, self.delivery.parts.clock.now());
+        for (fate, recipient) in self.fates.iter_mut().zip(&self.ticket.recipients) {
+            let (tries, last) = match &recipient.state {
+                RecipientState::Waiting { tries, last, .. } => (*tries, last.as_ref()),
+                _ => (0, None),
+            };
+            *fate = match last {
+                Some(why) if tries == 0 && why.is_permanent() => Some(Fate::Doomed(why.clone())),
+                last if over => Some(Fate::Doomed(Why::Expired(last.cloned().map(Box::new)))),
+                _ => None,
+            };
+        }
+    }
+
+    /// The ways to go, each with the recipients that take it: one, unless policy could not decide
+    /// when the message came and is asked again.
+    async fn routes(&mut self) -> Vec<(Route, Vec<usize>)> {
+        let route = &self.ticket.route;
+        if !route.hops.is_empty() {
+            return vec![(route.clone(), self.open(0..self.fates.len()))];
+        }
+        let entry = &self.ticket.entry;
+        let recipients: Vec<Recipient> =
+            self.ticket.recipients.iter().map(|r| r.recipient.clone()).collect();
+        let view = RouteView {
+            id: entry.id,
+            received: entry.received,
+            session: &entry.facts,
+            sender: &entry.sender,
+            recipients: &recipients,
+            size: entry.size,
+            meta: &entry.meta,
+        };
+        let plan = self.delivery.parts.intake.plan_again(&view).await;
+        let mut ways: Vec<(Route, Vec<usize>)> =
+            plan.routes.into_iter().map(|route| (route, Vec::new())).collect();
+        let open = self.open(0..self.fates.len());
+        for (index, planned) in plan.recipients.iter().enumerate() {
+            if !open.contains(&index) {
+                continue;
+            }
+            match self.planned_fate(planned, &ways) {
+                Some(fate) => self.fates[index] = Some(fate),
+                None => ways[planned.route as usize].1.push(index),
+            }
+        }
+        ways.retain(|(_, members)| !members.is_empty());
+        ways
+    }
+
+    /// What a new plan says about a recipient instead of a way to go now.
+    fn planned_fate(&self, planned: &RecipientEntry, ways: &[(Route, Vec<usize>)]) -> Option<Fate> {
+        let now = self.delivery.parts.clock.now();
+        let undecided = ways.get(planned.route as usize).is_none_or(|(w, _)| w.hops.is_empty());
+        match &planned.state {
+            RecipientState::Held { reason, .. } => Some(Fate::Held(reason.clone())),
+            RecipientState::Waiting { last: Some(why), .. } => Some(Fate::Doomed(why.clone())),
+            _ if undecided => Some(Fate::Postponed(now.after(POSTPONED))),
+            RecipientState::Waiting { due, .. } if *due > now => Some(Fate::Postponed(*due)),
+            _ => None,
+        }
+    }
+
+    /// Recipients without a fate among `members`.
+    fn open(&self, members: impl IntoIterator<Item = usize>) -> Vec<usize> {
+        members.into_iter().filter(|index| self.fates[*index].is_none()).collect()
+    }
+
+    /// Goes along a route until nobody is left or there is no further host.
+    async fn travel(&mut self, route: &Route, members: &[usize]) {
+        let mut trouble = None;
+        let mut left = self.delivery.config.hosts_per_attempt.max(1);
+        for hop in &route.hops {
+            let hosts = match self.hosts(route, hop).await {
+                Ok(hosts) => hosts,
+                Err(why) => {
+                    trouble = Some(worth_keeping(trouble, why));
+                    continue;
+                }
+            };
+            for host in hosts.into_iter().take(left) {
+                left -= 1;
+                if let Err(why) = self.try_host(route, hop, &host, members).await {
+                    debug!(message = %self.ticket.id, hop = self.hop, %why, "next host");
+                    trouble = Some(worth_keeping(trouble, why));
+                }
+                if self.open(members.iter().copied()).is_empty() {
+                    return;
+                }
+            }
+        }
+        let nowhere = || Why::NoAddress(self.ticket.destination.clone());
+        let why = trouble.unwrap_or_else(nowhere).bounded();
+        for index in self.open(members.iter().copied()) {
+            self.fates[index] = Some(Fate::Tried(why.clone().into_outcome()));
+        }
+    }
+
+    /// The hosts of a hop; among equals those first to which a connection waits.
+    async fn hosts(&self, route: &Route, hop: &NextHop) -> Result<Vec<Host>, Why> {
+        let config = &self.delivery.config;
+        let search = Search::new(config.mx_port, &config.own_addresses, rand::random());
+        let mut hosts = hosts(&*self.delivery.parts.resolver, hop, &search).await?;
+        if hosts.len() > 1 {
+            let waits = |host: &Host| self.delivery.pool.has(&key(route, hop, host));
+            hosts.sort_by_cached_key(|host| (host.preference, !waits(host)));
+        }
+        Ok(hosts)
+    }
+
+    /// Sends the message to one host. Recipients that are answered for get their fate; the error
+    /// says why the others should be tried at the next host.
+    async fn try_host(
+        &mut self,
+        route: &Route,
+        hop: &NextHop,
+        host: &Host,
+        members: &[usize],
+    ) -> Result<(), Why> {
+        let label = label(host);
+        self.hop = Some(label.clone());
+        let key = key(route, hop, host);
+        let credentials = credentials(&self.delivery.config, route, &label)?;
+        let wish =
+            Wish { host, hop: &label, tls: key.tls, implicit_tls: key.implicit_tls, credentials };
+        let members = self.open(members.iter().copied());
+        let mut waiting = self.delivery.pool.take(&key).await;
+        let mut copy = None;
+        loop {
+            let reused = waiting.is_some();
+            let mut connection = match waiting.take() {
+                Some(connection) => connection,
+                None => self.dial(&wish).await?,
+            };
+            self.answered = true;
+            if copy.is_none() {
+                copy = self.copy(&label, &members).await;
+            }
+            let Some(copy) = &copy else {
+                self.delivery.pool.park(key, connection);
+                return Ok(());
+            };
+            match connection.transfer(self.letter(copy, &members), copy).await {
+                Err(obstacle) => {
+                    self.delivery.pool.park(key, connection);
+                    self.all(&members, || obstacle_why(obstacle, &label).into_outcome());
+                    return Ok(());
+                }
+                // It closed while it was idle, and we only notice now.
+                Ok(transfer) if reused && is_stale(&transfer) => continue,
+                Ok(transfer) => {
+                    if reused {
+                        self.delivery.metrics.connections_reused.inc();
+                    }
+                    if transfer.reusable {
+                        self.delivery.pool.park(key, connection);
+                    }
+                    return self.answers(transfer, &members, &label);
+                }
+            }
+        }
+    }
+
+    async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
+        self.delivery.opener().open(wish).await.map_err(|failure| {
+            self.answered |= failure.is_answer();
+            failure.why(wish.hop)
+        })
+    }
+
+    /// The message as this hop is to get it; absent when it is not to be sent now, and then all
+    /// `members` have their fate.
+    async fn copy(&mut self, hop: &str, members: &[usize]) -> Option<Copy> {
+        let prefix = match self.preparation(hop, members).await {
+            Ok(prefix) => prefix,
+            Err(until) => {
+                for index in members {
+                    self.fates[*index] = Some(Fate::Postponed(until));
+                }
+                return None;
+            }
+        };
+        match self.content().await {
+            Ok(content) => Some(Copy { prefix, content }),
+            Err(error) => {
+                self.all(members, || Outcome::Deferred(Why::Unreadable(error.clone()).bounded()));
+                None
+            }
+        }
+    }
+
+    /// Asks policy about this copy: fields to put in front of it, or until when to wait.
+    async fn preparation(&self, hop: &str, members: &[usize]) -> Result<Vec<u8>, Timestamp> {
+        let some: Vec<RecipientEntry>;
+        let recipients = if members.len() == self.ticket.recipients.len() {
+            &self.ticket.recipients
+        } else {
+            some = members.iter().map(|index| self.ticket.recipients[*index].clone()).collect();
+            &some
+        };
+        let copy = PreparedCopy { entry: &self.ticket.entry, recipients, hop };
+        let message = self.ticket.id;
+        match self.delivery.parts.hooks.on_prepare(&copy).await {
+            Err(fault) => {
+                warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
+                Err(self.delivery.parts.clock.now().after(POSTPONED))
+            }
+            Ok(preparation) => match preparation.postpone_until {
+                Some(until) => Err(until),
+                None => Ok(prefix(&preparation.add_headers)),
+            },
+        }
+    }
+
+    async fn content(&mut self) -> Result<Arc<dyn Content>, String> {
+        if let Some(content) = &self.content {
+            return Ok(content.clone());
+        }
+        let opened = self.delivery.content(&self.ticket.entry).await;
+        let content = opened.map_err(|error| error.to_string())?;
+        self.content = Some(content.clone());
+        Ok(content)
+    }
+
+    fn letter(&self, copy: &Copy, members: &[usize]) -> Letter {
+        let entry = &self.ticket.entry;
+        let added = !copy.prefix.is_ascii();
+        let mailbox = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.clone();
+        Letter {
+            sender: entry.sender.clone(),
+            recipients: members.iter().map(mailbox).collect(),
+            size: copy.len(),
+            body: if entry.eight_bit || added {
+                BodyType::EightBitMime
+            } else {
+                BodyType::SevenBit
+            },
+            smtputf8: entry.smtputf8 || added,
+        }
+    }
+
+    fn all(&mut self, members: &[usize], outcome: impl Fn() -> Outcome) {
+        for index in members {
+            self.fates[*index] = Some(Fate::Tried(outcome()));
+        }
+    }
+
+    /// Gives each recipient the fate that the transfer says. After 421 and after a connection lost
+    /// before the final dot the rest should be tried elsewhere.
+    fn answers(&mut self, transfer: Transfer, members: &[usize], hop: &str) -> Result<(), Why> {
+        let mut elsewhere = None;
+        for (index, answer) in members.iter().zip(transfer.answers) {
+            match answer {
+                Some(answer) if is_farewell(&answer) => {
+                    elsewhere = Some(refused(answer, hop));
+                }
+                Some(answer) => self.fates[*index] = Some(Fate::Tried(outcome(answer, hop))),
+                None => {}
+            }
+        }
+        let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(()), Err) };
+        let ours = matches!(failure, Failure::Unreadable(_));
+        let why = failure.why(hop).bounded();
+        let open = self.open(members.iter().copied());
+        if ours {
+            self.all(&open, || Outcome::Deferred(why.clone()));
+        } else if transfer.phase == Phase::Eod {
+            self.all(&open, || Outcome::Unknown(why.clone()));
+        } else {
+            return Err(why);
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> Tried {
+        let queue = &self.delivery.parts.queue;
+        let destination = &self.ticket.destination;
+        let unreached = self.fates.iter().flatten().find_map(|fate| match fate {
+            Fate::Tried(Outcome::Deferred(why)) => Some(why),
+            _ => None,
+        });
+        match unreached {
+            _ if self.answered => queue.answered(destination),
+            Some(why) => queue.rest(destination, why.to_string()),
+            None => {}
+        }
+        let later = || Fate::Postponed(self.delivery.parts.clock.now().after(POSTPONED));
+        let fates = self.fates.into_iter().map(|fate| fate.unwrap_or_else(later)).collect();
+        Tried { fates, hop: self.hop }
+    }
+}
+
+fn credentials<'c>(
+    config: &'c Config,
+    route: &Route,
+    hop: &str,
+) -> Result<Option<&'c Credentials>, Why> {
+    let Some(name) = &route.credentials else { return Ok(None) };
+    config.credentials.get(name).map(Some).ok_or_else(|| Why::AuthFailed {
+        hop: hop.to_owned(),
+        error: format!("the configuration has no credentials named {name:?}"),
+    })
+}
+
+/// Of two reasons the one that leaves hope: a recipient bounces only when every way is closed.
+fn worth_keeping(known: Option<Why>, new: Why) -> Why {
+    match known {
+        Some(known) if !known.is_permanent() && new.is_permanent() => known,
+        _ => new,
+    }
+}
+
+/// What a connection for this route to this host is filed under. Who logs in does so encrypted,
+/// where the route leaves the choice.
+fn key(route: &Route, hop: &NextHop, host: &Host) -> Key {
+    let tls = match route.tls {
+        TlsLevel::Opportunistic if route.credentials.is_some() => TlsLevel::Encrypt,
+        level => level,
+    };
+    Key {
+        address: host.address,
+        name: host.name.clone(),
+        tls,
+        implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
+        credentials: route.credentials.clone(),
+    }
+}
+
+/// `name[address]:port`, or `[address]:port` for a host that has no other name.
+fn label(host: &Host) -> String {
+    let (ip, port) = (host.address.ip(), host.address.port());
+    let has_name = !host.name.starts_with('[') && host.name.parse::<std::net::IpAddr>().is_err();
+    if has_name { format!("{}[{ip}]:{port}", host.name) } else { format!("[{ip}]:{port}") }
+}
+
+/// Fields for the wire. A name that is none (RFC 5322 §2.2) is left out: it could end the header.
+fn prefix(fields: &[(String, String)]) -> Vec<u8> {
+    let legal =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+    let mut prefix = Vec::new();
+    for (name, value) in fields {
+        if legal(name) {
+            prefix.extend(field(name, value));
+        } else {
+            warn!(name, "policy adds a header field whose name is illegal, left out");
+        }
+    }
+    prefix
+}
+
+fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
+    match obstacle {
+        Obstacle::EightBit => Why::NeedsEightBit(hop.to_owned()),
+        Obstacle::Smtputf8 => Why::NeedsSmtputf8(hop.to_owned()),
+        Obstacle::TooBig { .. } => Why::TooBig(hop.to_owned()),
+    }
+}
+
+fn outcome(answer: RecipientResult, hop: &str) -> Outcome {
+    if answer.reply.is_positive() {
+        return Outcome::Delivered { hop: hop.to_owned(), reply: answer.reply };
+    }
+    refused(answer, hop).into_outcome()
+}
+
+fn refused(answer: RecipientResult, hop: &str) -> Why {
+    let RecipientResult { phase, reply } = answer;
+    Why::Refused { hop: hop.to_owned(), phase, reply }.bounded()
+}
+
+/// 421 before the final dot: this host takes nothing more now, another one may.
+fn is_farewell(answer: &RecipientResult) -> bool {
+    answer.reply.code.get() == 421 && answer.phase < Phase::Eod
+}
+
+/// A connection that ended before MAIL was answered.
+fn is_stale(transfer: &Transfer) -> bool {
+    let farewell = |answer: &Option<RecipientResult>| {
+        answer.as_ref().is_none_or(|answer| is_farewell(answer) && answer.phase == Phase::Mail)
+    };
+    transfer.phase == Phase::Mail && !transfer.reusable && transfer.answers.iter().all(farewell)
+}

@@ -1,0 +1,383 @@
+//! One connection to one host: opened, made ready, used for transactions, ended.
+
+use std::sync::Arc;
+
+use tokio::time::{Instant, timeout};
+use tracing::debug;
+use waypost_dns::Host;
+use waypost_mail::{TlsLevel, Why};
+use waypost_queue::Content;
+use waypost_smtp::client::{
+    Control, ControlStep, Credentials, Letter, Obstacle, ProtocolError, RecipientResult, Reuse,
+    Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
+    TransactionStep,
+};
+use waypost_smtp::{Extensions, Phase, Stuffer};
+
+use crate::channel::Channel;
+use crate::tls::BrokenStartTls;
+use crate::{Config, Dialer, Metrics};
+
+/// Octets of a message that are read, encoded and written at once.
+const BLOCK: usize = 64 * 1024;
+/// Capacity that an idle connection's write buffer keeps.
+const KEPT_BUFFER: usize = 16 * 1024;
+
+/// Why a connection is of no use, or of none any more.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// There is no TCP connection.
+    Unreachable(String),
+    TimedOut(Phase),
+    Lost(Phase),
+    /// The session could not be made ready.
+    Session(Phase, SessionFailure),
+    /// The handshake failed, behind STARTTLS or on a port with implicit TLS.
+    Handshake(String),
+    /// What came is not SMTP.
+    Protocol(Phase, ProtocolError),
+    /// Our own fault: the message cannot be read.
+    Unreadable(String),
+}
+
+impl Failure {
+    /// The same as the cause kept with the recipients.
+    pub(crate) fn why(self, hop: &str) -> Why {
+        let hop = hop.to_owned();
+        match self {
+            Failure::Unreachable(error) => Why::Unreachable { hop, error },
+            Failure::TimedOut(phase) => Why::TimedOut { hop, phase },
+            Failure::Lost(phase) => Why::ConnectionLost { hop, phase },
+            Failure::Handshake(error) => Why::TlsRequired { hop, error },
+            Failure::Protocol(phase, error) => {
+                Why::ProtocolError { hop, phase, error: error.to_string() }
+            }
+            Failure::Unreadable(error) => Why::Unreadable(error),
+            Failure::Session(phase, failure) => session_why(hop, phase, failure),
+        }
+    }
+
+    /// True when the host spoke SMTP with us and may do so again for another message.
+    pub(crate) fn is_answer(&self) -> bool {
+        match self {
+            Failure::Session(_, SessionFailure::Refused { phase, .. }) => *phase != Phase::Auth,
+            Failure::Lost(phase) | Failure::TimedOut(phase) => *phase > Phase::Auth,
+            Failure::Protocol(..) => true,
+            _ => false,
+        }
+    }
+
+    /// True when STARTTLS is what failed, so that clear text may still work.
+    fn is_about_starttls(&self) -> bool {
+        match self {
+            Failure::TimedOut(phase) | Failure::Lost(phase) => *phase == Phase::StartTls,
+            // Somebody meddles with this connection: nothing better comes of a second one.
+            Failure::Session(_, SessionFailure::Protocol(ProtocolError::InjectedBeforeTls)) => {
+                false
+            }
+            Failure::Session(phase, _) => *phase == Phase::StartTls,
+            Failure::Handshake(_) => true,
+            Failure::Unreachable(_) | Failure::Protocol(..) | Failure::Unreadable(_) => false,
+        }
+    }
+}
+
+fn session_why(hop: String, phase: Phase, failure: SessionFailure) -> Why {
+    match failure {
+        SessionFailure::Refused { phase: Phase::Auth, reply } => {
+            Why::AuthFailed { hop, error: reply.to_string() }
+        }
+        SessionFailure::Refused { phase, reply } => Why::Refused { hop, phase, reply },
+        SessionFailure::StartTlsNotOffered | SessionFailure::StartTlsRefused(_) => {
+            Why::TlsRequired { hop, error: failure.to_string() }
+        }
+        SessionFailure::Protocol(error) => {
+            Why::ProtocolError { hop, phase, error: error.to_string() }
+        }
+        SessionFailure::AuthNotOffered
+        | SessionFailure::NoCommonMechanism { .. }
+        | SessionFailure::AuthNeedsTls
+        | SessionFailure::ServerUnproven => Why::AuthFailed { hop, error: failure.to_string() },
+    }
+}
+
+/// What a connection is to be like.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wish<'a> {
+    pub(crate) host: &'a Host,
+    /// The host, as outcomes and logs name it.
+    pub(crate) hop: &'a str,
+    pub(crate) tls: TlsLevel,
+    pub(crate) implicit_tls: bool,
+    pub(crate) credentials: Option<&'a Credentials>,
+}
+
+/// A session that takes transactions.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    channel: Channel,
+    extensions: Extensions,
+    buffer: Vec<u8>,
+    /// Messages sent over it.
+    pub(crate) messages: u32,
+    /// The last transaction may still be open at the other end.
+    needs_reset: bool,
+}
+
+/// What came of one transaction.
+#[derive(Debug)]
+pub(crate) struct Transfer {
+    /// Per recipient of the letter, in its order; absent where the host gave none.
+    pub(crate) answers: Vec<Option<RecipientResult>>,
+    /// Why answers are absent.
+    pub(crate) failure: Option<Failure>,
+    /// Where it ended.
+    pub(crate) phase: Phase,
+    /// True when the connection may be used again.
+    pub(crate) reusable: bool,
+}
+
+/// A message as one next hop gets it.
+#[derive(Debug)]
+pub(crate) struct Copy {
+    /// Header fields put in front of this copy.
+    pub(crate) prefix: Vec<u8>,
+    /// The stored message.
+    pub(crate) content: Arc<dyn Content>,
+}
+
+impl Copy {
+    /// Octets before dots are doubled.
+    pub(crate) fn len(&self) -> u64 {
+        self.prefix.len() as u64 + self.content.len()
+    }
+
+    /// The next block. A message of more than one is read off the executor's threads.
+    async fn read(&self, offset: u64) -> Result<bytes::Bytes, Failure> {
+        let read = if self.content.len() <= BLOCK as u64 {
+            self.content.read_at(offset, BLOCK)
+        } else {
+            let content = self.content.clone();
+            tokio::task::spawn_blocking(move || content.read_at(offset, BLOCK))
+                .await
+                .map_err(|error| Failure::Unreadable(error.to_string()))?
+        };
+        let block = read.map_err(|error| Failure::Unreadable(error.to_string()))?;
+        if block.is_empty() {
+            return Err(Failure::Unreadable("the stored message ends early".to_owned()));
+        }
+        Ok(block)
+    }
+}
+
+/// Opens connections as a [`Wish`] has them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Opener<'a> {
+    pub(crate) dialer: &'a dyn Dialer,
+    pub(crate) config: &'a Config,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) broken_starttls: &'a BrokenStartTls,
+}
+
+impl Opener<'_> {
+    /// A ready connection. Where TLS is optional and STARTTLS fails, a second one is made in clear
+    /// text at once (RFC 7435 §3).
+    pub(crate) async fn open(&self, wish: &Wish<'_>) -> Result<Connection, Failure> {
+        let optional = wish.tls == TlsLevel::Opportunistic && !wish.implicit_tls;
+        let address = wish.host.address;
+        let starttls = match wish.tls {
+            _ if wish.implicit_tls => StartTls::Active,
+            TlsLevel::Never => StartTls::Never,
+            TlsLevel::Opportunistic if self.broken_starttls.contains(address) => StartTls::Never,
+            TlsLevel::Opportunistic => StartTls::IfOffered,
+            TlsLevel::Encrypt | TlsLevel::Verify => StartTls::Required,
+        };
+        match self.open_once(wish, starttls).await {
+            Err(failure) if optional && failure.is_about_starttls() => {
+                debug!(hop = wish.hop, ?failure, "STARTTLS failed, going on in clear text");
+                self.broken_starttls.remember(address);
+                self.open_once(wish, StartTls::Never).await
+            }
+            other => other,
+        }
+    }
+
+    async fn open_once(&self, wish: &Wish<'_>, starttls: StartTls) -> Result<Connection, Failure> {
+        let opened = self.open_session(wish, starttls).await;
+        match &opened {
+            Ok(_) => self.metrics.connections_opened.inc(),
+            Err(_) => self.metrics.connections_failed.inc(),
+        };
+        opened
+    }
+
+    async fn open_session(
+        &self,
+        wish: &Wish<'_>,
+        starttls: StartTls,
+    ) -> Result<Connection, Failure> {
+        let mut channel = self.dial(wish).await?;
+        if starttls == StartTls::Active {
+            channel = self.encrypt(channel, wish).await?;
+        }
+        let mut session = Session::new(SessionConfig {
+            ehlo_name: self.config.ehlo_name.clone(),
+            tls: starttls,
+            credentials: wish.credentials.cloned(),
+            allow_plaintext_auth: false,
+            nonce: wish.credentials.map(|_| rand::random()).unwrap_or_default(),
+        });
+        loop {
+            match session.step() {
+                SessionStep::NeedInput => channel.exchange(&mut session).await?,
+                SessionStep::Upgrade => {
+                    channel = self.encrypt(channel, wish).await?;
+                    session.upgraded();
+                }
+                SessionStep::Ready => break,
+                SessionStep::Failed(failure) => {
+                    return Err(Failure::Session(session.phase(), failure));
+                }
+            }
+        }
+        let extensions = session.extensions().clone();
+        Ok(Connection { channel, extensions, buffer: Vec::new(), messages: 0, needs_reset: false })
+    }
+
+    async fn dial(&self, wish: &Wish<'_>) -> Result<Channel, Failure> {
+        let timeouts = &self.config.timeouts;
+        let since = Instant::now();
+        let dialed = timeout(timeouts.connect, self.dialer.dial(wish.host.address)).await;
+        let stream = match dialed {
+            Err(_) => return Err(Failure::TimedOut(Phase::Connect)),
+            Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string())),
+            Ok(Ok(stream)) => stream,
+        };
+        self.metrics.waited(Phase::Connect, since.elapsed());
+        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone()))
+    }
+
+    async fn encrypt(&self, channel: Channel, wish: &Wish<'_>) -> Result<Channel, Failure> {
+        let timeouts = &self.config.timeouts;
+        let since = Instant::now();
+        let check = wish.tls == TlsLevel::Verify;
+        let handshake = self.config.tls.handshake(channel.into_stream(), wish.host, check);
+        let (stream, version) = match timeout(timeouts.starttls, handshake).await {
+            Err(_) => return Err(Failure::TimedOut(Phase::StartTls)),
+            Ok(Err(error)) => return Err(Failure::Handshake(error)),
+            Ok(Ok(done)) => done,
+        };
+        self.metrics.encrypted(version);
+        self.metrics.waited(Phase::StartTls, since.elapsed());
+        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone()))
+    }
+}
+
+impl Connection {
+    /// Sends one message. Fails without a word to the host when it cannot take the letter as it is.
+    pub(crate) async fn transfer(
+        &mut self,
+        letter: Letter,
+        copy: &Copy,
+    ) -> Result<Transfer, Obstacle> {
+        let mut transaction = Transaction::new(letter, &self.extensions)?;
+        self.messages += 1;
+        let mut ended = self.drive(&mut transaction, copy).await;
+        if matches!(ended, Err(Failure::Lost(_))) {
+            self.channel.last_words(&mut transaction).await;
+            if let TransactionStep::Done(result) = transaction.step() {
+                ended = Ok(TransactionResult { reuse: Reuse::Never, ..result });
+            }
+        }
+        let phase = transaction.phase();
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BUFFER);
+        Ok(match ended {
+            Ok(TransactionResult { recipients, reuse }) => {
+                self.needs_reset = reuse == Reuse::AfterReset;
+                let answers = recipients.into_iter().map(Some).collect();
+                Transfer { answers, failure: None, phase, reusable: reuse != Reuse::Never }
+            }
+            Err(failure) => {
+                let answers = transaction.lost();
+                Transfer { answers, failure: Some(failure), phase, reusable: false }
+            }
+        })
+    }
+
+    async fn drive(
+        &mut self,
+        transaction: &mut Transaction,
+        copy: &Copy,
+    ) -> Result<TransactionResult, Failure> {
+        loop {
+            match transaction.step() {
+                TransactionStep::NeedInput => self.channel.exchange(transaction).await?,
+                TransactionStep::SendBody => self.send_body(transaction, copy).await?,
+                TransactionStep::Done(result) => return Ok(result),
+                TransactionStep::Failed(error) => {
+                    return Err(Failure::Protocol(transaction.phase(), error));
+                }
+            }
+        }
+    }
+
+    /// Streams the message. Stops early when the host answers before the end.
+    async fn send_body(
+        &mut self,
+        transaction: &mut Transaction,
+        copy: &Copy,
+    ) -> Result<(), Failure> {
+        let since = Instant::now();
+        let limit = self.channel.timeouts().block;
+        let mut stuffer = Stuffer::new();
+        self.buffer.clear();
+        stuffer.encode(&copy.prefix, &mut self.buffer);
+        let mut offset = 0;
+        while offset < copy.content.len() {
+            let block = copy.read(offset).await?;
+            offset += block.len() as u64;
+            stuffer.encode(&block, &mut self.buffer);
+            if self.buffer.len() >= BLOCK && offset < copy.content.len() {
+                self.channel.write(&self.buffer, limit, transaction).await?;
+                self.buffer.clear();
+                if transaction.step() != TransactionStep::SendBody {
+                    return Ok(());
+                }
+            }
+        }
+        stuffer.finish(&mut self.buffer);
+        self.channel.write(&self.buffer, limit, transaction).await?;
+        transaction.body_sent();
+        self.channel.metrics().waited(Phase::Body, since.elapsed());
+        Ok(())
+    }
+
+    /// True when another transaction may begin, which takes a RSET when the last one was not ended
+    /// by the host.
+    pub(crate) async fn is_usable(&mut self) -> bool {
+        if !self.channel.is_quiet().await {
+            return false;
+        }
+        if !self.needs_reset {
+            return true;
+        }
+        self.needs_reset = false;
+        matches!(self.control(Control::rset()).await, Some(reply) if reply.is_positive())
+    }
+
+    /// Says QUIT and waits for the answer, but not long.
+    pub(crate) async fn quit(mut self) {
+        self.control(Control::quit()).await;
+    }
+
+    async fn control(&mut self, mut control: Control) -> Option<waypost_smtp::Reply> {
+        loop {
+            match control.step() {
+                ControlStep::NeedInput => self.channel.exchange(&mut control).await.ok()?,
+                ControlStep::Done(reply) => return Some(reply),
+                ControlStep::Failed(_) => return None,
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Opening TCP connections: the seam where tests put their own network.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+/// Bytes both ways: a TCP connection, TLS over one, or a test's pipe.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Stream for T {}
+
+/// Opens connections. The caller bounds the time it may take.
+#[async_trait]
+pub trait Dialer: Send + Sync + fmt::Debug {
+    /// A connection to `address`.
+    ///
+    /// # Errors
+    /// What the system says when there is none.
+    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
+}
+
+/// Dials over TCP.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TcpDialer;
+
+#[async_trait]
+impl Dialer for TcpDialer {
+    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        let stream = TcpStream::connect(address).await?;
+        // Every group of commands leaves in one write; waiting for more would only add delay.
+        stream.set_nodelay(true)?;
+        Ok(Box::new(stream))
+    }
+}

@@ -1,0 +1,172 @@
+//! Connections that wait for their next message.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use waypost_mail::TlsLevel;
+
+use crate::connection::Connection;
+
+/// How long and how often a connection is used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// How long one waits for its next message. Hosts want their slots back soon.
+    pub idle: Duration,
+    /// Messages sent over one before it is closed.
+    pub messages: u32,
+    /// Idle connections kept in all; one more closes the one that is idle longest.
+    pub idle_connections: usize,
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits { idle: Duration::from_secs(5), messages: 100, idle_connections: 500 }
+    }
+}
+
+/// What makes two connections interchangeable.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Key {
+    pub(crate) address: SocketAddr,
+    pub(crate) name: String,
+    pub(crate) tls: TlsLevel,
+    pub(crate) implicit_tls: bool,
+    pub(crate) credentials: Option<String>,
+}
+
+/// Idle connections by what they are good for.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    limits: ConnectionLimits,
+    idle: Mutex<Idle>,
+    parked: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Idle {
+    /// Those that came last are at the end, and leave first: the others may time out.
+    by_key: HashMap<Key, Vec<Parked>>,
+    count: usize,
+}
+
+#[derive(Debug)]
+struct Parked {
+    connection: Connection,
+    since: Instant,
+}
+
+impl Pool {
+    pub(crate) fn new(limits: ConnectionLimits) -> Pool {
+        Pool { limits, idle: Mutex::default(), parked: Notify::new() }
+    }
+
+    /// An idle connection that is still good.
+    pub(crate) async fn take(&self, key: &Key) -> Option<Connection> {
+        loop {
+            let mut connection = self.idle().take(key)?.connection;
+            if connection.is_usable().await {
+                return Some(connection);
+            }
+        }
+    }
+
+    /// True when there is an idle connection.
+    pub(crate) fn has(&self, key: &Key) -> bool {
+        self.idle().by_key.contains_key(key)
+    }
+
+    /// Keeps a connection, unless it was used often enough.
+    pub(crate) fn park(&self, key: Key, connection: Connection) {
+        if connection.messages >= self.limits.messages || self.limits.idle_connections == 0 {
+            tokio::spawn(connection.quit());
+            return;
+        }
+        let mut idle = self.idle();
+        let surplus = if idle.count >= self.limits.idle_connections { idle.oldest() } else { None };
+        idle.park(key, Parked { connection, since: Instant::now() });
+        drop(idle);
+        self.parked.notify_one();
+        if let Some(parked) = surplus {
+            tokio::spawn(parked.connection.quit());
+        }
+    }
+
+    /// Closes connections that waited too long, for ever.
+    pub(crate) async fn tend(&self) -> Infallible {
+        loop {
+            let parked = self.parked.notified();
+            let first = self.idle().first_since();
+            match first {
+                None => parked.await,
+                Some(since) => sleep_until(since + self.limits.idle).await,
+            }
+            for parked in self.idle().stale(Instant::now(), self.limits.idle) {
+                tokio::spawn(parked.connection.quit());
+            }
+        }
+    }
+
+    /// Closes all of them and waits until that is done.
+    pub(crate) async fn close(&self) {
+        let all = std::mem::take(&mut *self.idle());
+        let parked = all.by_key.into_values().flatten();
+        let closing: JoinSet<()> = parked.map(|parked| parked.connection.quit()).collect();
+        closing.join_all().await;
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Idle {
+    fn take(&mut self, key: &Key) -> Option<Parked> {
+        let list = self.by_key.get_mut(key)?;
+        let parked = list.pop();
+        if list.is_empty() {
+            self.by_key.remove(key);
+        }
+        self.count -= usize::from(parked.is_some());
+        parked
+    }
+
+    fn park(&mut self, key: Key, parked: Parked) {
+        self.by_key.entry(key).or_default().push(parked);
+        self.count += 1;
+    }
+
+    /// Since when the one that is idle longest is.
+    fn first_since(&self) -> Option<Instant> {
+        self.by_key.values().filter_map(|list| list.first()).map(|parked| parked.since).min()
+    }
+
+    fn oldest(&mut self) -> Option<Parked> {
+        let since = self.first_since()?;
+        let of_that_age = |list: &Vec<Parked>| list.first().is_some_and(|p| p.since == since);
+        let key = self.by_key.iter().find(|(_, list)| of_that_age(list))?.0.clone();
+        let list = self.by_key.get_mut(&key)?;
+        let parked = list.remove(0);
+        if list.is_empty() {
+            self.by_key.remove(&key);
+        }
+        self.count -= 1;
+        Some(parked)
+    }
+
+    fn stale(&mut self, now: Instant, idle: Duration) -> Vec<Parked> {
+        let mut stale = Vec::new();
+        for list in self.by_key.values_mut() {
+            let fresh = list.partition_point(|parked| now.duration_since(parked.since) >= idle);
+            stale.extend(list.drain(..fresh));
+        }
+        self.by_key.retain(|_, list| !list.is_empty());
+        self.count -= stale.len();
+        stale
+    }
+}

@@ -1,0 +1,214 @@
+//! From what an attempt came to, to what the queue keeps: policy's say, the notice, the record.
+
+use std::collections::HashMap;
+
+use bytes::Bytes;
+use tracing::{error, info, warn};
+use waypost_hooks::{Attempt, AttemptAnswer, EventKind, RecipientResult, Remedy};
+use waypost_intake::Notice;
+use waypost_mail::dsn::FailureNotice;
+use waypost_mail::header::{MAX_HEADER, header_len};
+use waypost_mail::{Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_queue::{Prepared, Settled, Settlement, Ticket};
+
+use crate::Delivery;
+use crate::attempt::{Fate, Tried};
+
+/// What the host would do about one recipient, and what is done in the end.
+struct Plan {
+    settled: Settled,
+    /// What came of trying; absent when nothing was tried.
+    outcome: Option<Outcome>,
+}
+
+/// Ends a ticket: nothing of it stays open when this returns.
+pub(crate) async fn settle(delivery: &Delivery, ticket: Ticket, tried: Tried) {
+    let plans = tried.fates.into_iter().zip(&ticket.recipients);
+    let mut plans: Vec<Plan> =
+        plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
+    if plans.iter().any(|plan| plan.outcome.is_some()) {
+        let answer = delivery.ask(&ticket, &plans, tried.hop.as_deref()).await;
+        delivery.apply(&ticket, &mut plans, answer);
+    }
+    for (recipient, plan) in ticket.recipients.iter().zip(&plans) {
+        delivery.tell(&ticket, recipient, plan, tried.hop.as_deref());
+    }
+    delivery.metrics.attempted(result(&plans));
+    let notice = delivery.notice(&ticket, &plans).await;
+    let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
+    let states = ids.zip(plans.into_iter().map(|plan| plan.settled)).collect();
+    let id = ticket.id;
+    if let Err(failure) = delivery.parts.queue.settle(ticket, Settlement { states, notice }).await {
+        // Everything not settled is tried again after a restart: at least once.
+        error!(message = %id, error = %failure, "the outcome of an attempt could not be stored");
+    }
+}
+
+impl Delivery {
+    fn plan(&self, ticket: &Ticket, recipient: &RecipientEntry, fate: Fate) -> Plan {
+        let again =
+            |why: &Why| Settled::Again { at: self.retry_at(ticket, recipient), why: why.clone() };
+        match fate {
+            Fate::Postponed(at) => {
+                let at = at.min(ticket.entry.expires);
+                Plan { settled: Settled::Later { at }, outcome: None }
+            }
+            Fate::Held(reason) => Plan { settled: Settled::Held(reason), outcome: None },
+            Fate::Doomed(why) => {
+                Plan { settled: Settled::Done(Outcome::Bounced(why)), outcome: None }
+            }
+            Fate::Tried(outcome) => {
+                let settled = match &outcome {
+                    // The final dot was sent and never answered: sending again may make a second
+                    // copy, not sending again may lose the mail (RFC 1047).
+                    Outcome::Deferred(why) | Outcome::Unknown(why) => again(why),
+                    _ => Settled::Done(outcome.clone()),
+                };
+                Plan { settled, outcome: Some(outcome) }
+            }
+        }
+    }
+
+    /// The retry curve's moment; not after the message expires, which is its last turn.
+    fn retry_at(&self, ticket: &Ticket, recipient: &RecipientEntry) -> Timestamp {
+        let at = self.parts.queue.retry_at(tries(recipient).saturating_add(1));
+        at.min(ticket.entry.expires)
+    }
+
+    /// What policy says about the recipients that were tried; nothing when it fails.
+    async fn ask(&self, ticket: &Ticket, plans: &[Plan], hop: Option<&str>) -> AttemptAnswer {
+        let result = |(recipient, plan)| {
+            let Plan { settled, outcome }: &Plan = plan;
+            let planned_retry = match settled {
+                Settled::Again { at, .. } => Some(*at),
+                _ => None,
+            };
+            let outcome = outcome.as_ref()?;
+            Some(RecipientResult { recipient, outcome, planned_retry })
+        };
+        let results: Vec<_> = ticket.recipients.iter().zip(plans).filter_map(result).collect();
+        let destination = &ticket.destination;
+        let attempt = Attempt { entry: &ticket.entry, hop, destination, results: &results };
+        self.parts.hooks.on_attempt(&attempt).await.unwrap_or_else(|fault| {
+            warn!(message = %ticket.id, %fault, "policy did not judge the attempt");
+            AttemptAnswer::default()
+        })
+    }
+
+    fn apply(&self, ticket: &Ticket, plans: &mut [Plan], answer: AttemptAnswer) {
+        let mut remedies: HashMap<u32, Remedy> = answer.remedies.into_iter().collect();
+        for (recipient, plan) in ticket.recipients.iter().zip(plans) {
+            let why = match &plan.outcome {
+                Some(Outcome::Deferred(why) | Outcome::Bounced(why) | Outcome::Unknown(why)) => why,
+                _ => continue,
+            };
+            let Some(remedy) = remedies.remove(&recipient.recipient.id) else { continue };
+            plan.settled = match remedy {
+                Remedy::RetryAt(at) => {
+                    Settled::Again { at: at.min(ticket.entry.expires), why: why.clone() }
+                }
+                Remedy::Fail(reply) => {
+                    Settled::Done(Outcome::Bounced(Why::Policy(reply.into_reply()).bounded()))
+                }
+                Remedy::Hold(reason) => Settled::Held(reason),
+            };
+        }
+    }
+
+    /// One event, one log line and one count per recipient.
+    fn tell(&self, ticket: &Ticket, recipient: &RecipientEntry, plan: &Plan, hop: Option<&str>) {
+        let (message, rcpt) = (ticket.id, &recipient.recipient.mailbox);
+        let attempt = tries(recipient) + 1;
+        let tell = |kind, text: String| self.parts.events.tell(kind, Some(message), text);
+        match &plan.settled {
+            Settled::Done(Outcome::Delivered { hop, reply }) => {
+                info!(%message, attempt, hop, %rcpt, %reply, "delivered");
+                self.metrics.recipient("delivered");
+                tell(EventKind::Delivered, format!("{rcpt} by {hop}: {reply}"));
+            }
+            Settled::Done(outcome) => {
+                let why = outcome.why().map(Why::to_string).unwrap_or_default();
+                info!(%message, attempt, hop, %rcpt, why, "bounced");
+                self.metrics.recipient(outcome.label());
+                tell(EventKind::Bounced, format!("{rcpt}: {why}"));
+            }
+            Settled::Again { at, why } => {
+                let label = plan.outcome.as_ref().map_or("deferred", Outcome::label);
+                info!(%message, attempt, hop, %rcpt, %why, retry = %at, outcome = label, "deferred");
+                self.metrics.recipient(label);
+                tell(EventKind::Deferred, format!("{rcpt}: {why}; again at {at}"));
+            }
+            Settled::Later { at } => {
+                info!(%message, hop, %rcpt, until = %at, "postponed");
+            }
+            Settled::Held(reason) => {
+                info!(%message, hop, %rcpt, reason, "held");
+                self.metrics.recipient("held");
+            }
+        }
+    }
+
+    /// The notice about recipients that bounce, through the same door as any mail.
+    async fn notice(&self, ticket: &Ticket, plans: &[Plan]) -> Option<Prepared> {
+        let bounced = |(recipient, plan): (&RecipientEntry, &Plan)| match &plan.settled {
+            Settled::Done(Outcome::Bounced(why)) => Some((recipient.clone(), why.clone())),
+            _ => None,
+        };
+        let failed: Vec<_> = ticket.recipients.iter().zip(plans).filter_map(bounced).collect();
+        if failed.is_empty() {
+            return None;
+        }
+        let original_header = self.header(ticket).await;
+        let reporting_mta = self.config.ehlo_name.to_string();
+        let notice = FailureNotice {
+            entry: &ticket.entry,
+            failed: &failed,
+            reporting_mta: &reporting_mta,
+            now: self.parts.clock.now(),
+            original_header: &original_header,
+        };
+        let Some(notice) = notice.compose() else {
+            warn!(message = %ticket.id, "a message from the null sender bounced: dropped");
+            return None;
+        };
+        let notice =
+            Notice { to: notice.to, header: notice.header, body: notice.body, about: ticket.id };
+        self.parts.intake.notice(notice).await
+    }
+
+    /// The stored header; what cannot be read is left out of the notice.
+    async fn header(&self, ticket: &Ticket) -> Bytes {
+        let start = match self.content(&ticket.entry).await {
+            Ok(content) => content.read_at(0, MAX_HEADER),
+            Err(error) => Err(error),
+        };
+        match start {
+            Ok(start) => start.slice(..header_len(&start).unwrap_or(start.len())),
+            Err(error) => {
+                warn!(message = %ticket.id, %error, "the notice goes without the original header");
+                Bytes::new()
+            }
+        }
+    }
+}
+
+/// Attempts made before this one.
+fn tries(recipient: &RecipientEntry) -> u32 {
+    match &recipient.state {
+        RecipientState::Waiting { tries, .. } | RecipientState::Held { tries, .. } => *tries,
+        RecipientState::Done(_) => 0,
+    }
+}
+
+/// The attempt in one word, for the metrics.
+fn result(plans: &[Plan]) -> &'static str {
+    let tried = plans.iter().filter_map(|plan| plan.outcome.as_ref());
+    let delivered =
+        plans.iter().filter(|p| matches!(p.outcome, Some(Outcome::Delivered { .. }))).count();
+    match (tried.count(), delivered) {
+        (0, _) => "postponed",
+        (_, count) if count == plans.len() => "delivered",
+        (_, 0) => "failed",
+        _ => "partial",
+    }
+}
