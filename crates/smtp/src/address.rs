@@ -319,9 +319,28 @@ mod tests {
     #[test]
     fn illegal_addresses_are_refused() {
         for text in [
-            "", "@", "a", "a@", "@b", ".a@b", "a.@b", "a..b@c", "a b@c", "\"\"@c", "\"a@c",
-            "\"a\"b@c", "a@-b", "a@b-", "a@b..c", "a@b.", "a@[1.2.3]", "a@[1.2.3.4", "a@b c",
-            "a@b\r\nRCPT", "\"a\r\n\"@b", "a\0@b",
+            "",
+            "@",
+            "a",
+            "a@",
+            "@b",
+            ".a@b",
+            "a.@b",
+            "a..b@c",
+            "a b@c",
+            "\"\"@c",
+            "\"a@c",
+            "\"a\"b@c",
+            "a@-b",
+            "a@b-",
+            "a@b..c",
+            "a@b.",
+            "a@[1.2.3]",
+            "a@[1.2.3.4",
+            "a@b c",
+            "a@b\r\nRCPT",
+            "\"a\r\n\"@b",
+            "a\0@b",
         ] {
             assert!(Mailbox::parse(text).is_err(), "{text:?} was taken");
         }
