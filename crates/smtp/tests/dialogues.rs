@@ -5,7 +5,7 @@ mod script;
 use std::fs;
 use std::path::Path;
 
-use script::Script;
+use script::{Script, Seen};
 
 #[test]
 fn every_dialogue_is_the_same_for_every_way_of_cutting_it() {
@@ -52,7 +52,7 @@ fn compare(
     cut: impl Fn(usize, &[u8]) -> Vec<Vec<u8>>,
 ) -> Result<(), String> {
     for (number, (seen, group)) in script.play(cut).iter().zip(&script.groups).enumerate() {
-        if !seen.fits(&group.expected) {
+        if !fits(seen, &group.expected) {
             let sent = String::from_utf8_lossy(&group.bytes);
             let sent: String = sent.chars().take(300).collect();
             return Err(format!(
@@ -62,4 +62,15 @@ fn compare(
         }
     }
     Ok(())
+}
+
+/// Lines of replies are compared as far as they are written.
+fn fits(seen: &Seen, expected: &Seen) -> bool {
+    let reply_fits = |(is, should): (&String, &String)| {
+        is.strip_prefix(should.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with(' '))
+    };
+    seen.events == expected.events
+        && seen.replies.len() == expected.replies.len()
+        && seen.replies.iter().zip(&expected.replies).all(reply_fits)
 }
