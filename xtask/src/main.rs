@@ -1,1 +1,63 @@
-fn main() {}
+//! Chores of the workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bench`.
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a chore speaks to the person who started it")]
+
+mod bench;
+mod setup;
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Chores of the Waypost workspace")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Install the foreign peers the tests speak to (Postfix, swaks, strace, aiosmtpd).
+    Setup,
+    /// Set up, then `cargo test --workspace`; further arguments go to cargo.
+    Test {
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        further: Vec<String>,
+    },
+    /// Measure Waypost beside Postfix on this machine.
+    Bench(bench::Options),
+}
+
+fn main() -> anyhow::Result<ExitCode> {
+    match Arguments::parse().chore {
+        Chore::Setup => setup::run().map(|_| ExitCode::SUCCESS),
+        Chore::Test { further } => test(&further),
+        Chore::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+fn test(further: &[String]) -> anyhow::Result<ExitCode> {
+    let python = setup::run()?;
+    let status = Command::new("cargo")
+        .args(["test", "--workspace"])
+        .args(further)
+        .current_dir(workspace())
+        .env("WAYPOST_TEST_PYTHON", python)
+        .status()
+        .context("cargo test did not start")?;
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The root of the checkout.
+fn workspace() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(PathBuf::from).unwrap_or(here)
+}
+
+/// Where cargo puts what it builds, and we what we install or measure.
+fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
