@@ -8,19 +8,28 @@
 
 #![forbid(unsafe_code)]
 
+mod cache;
 mod config;
+mod finish;
+mod leases;
 mod metrics;
 mod operate;
 mod prepared;
 mod queue;
+#[cfg(test)]
+mod samples;
+mod schedule;
+mod search;
+mod settle;
+mod shared;
 mod ticket;
+mod view;
 
 pub use config::{Config, RestCurve, RetryCurve};
-pub use metrics::Metrics;
-pub use operate::{
-    AdminError, DestinationStatus, Filter, RecipientStanding, Status, Summary, Touched,
-};
+pub use metrics::{Metrics, SettledLabels};
+pub use operate::{AdminError, Touched};
 pub use prepared::Prepared;
 pub use queue::Queue;
 pub use ticket::{Settled, Settlement, Ticket, expired};
-pub use waypost_spool::SpoolError;
+pub use view::{DestinationStatus, Filter, RecipientStanding, Status, Summary};
+pub use waypost_spool::{Content, SpoolError};

@@ -1,75 +1,23 @@
-//! What operators ask and change.
+//! What operators change.
+//!
+//! Whoever changes recipients leases them first, like an attempt does, so a change and an attempt
+//! never meet. What is being attempted right now is left alone and counted.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use waypost_mail::{MessageId, Timestamp};
-use waypost_smtp::ReversePath;
-use waypost_spool::SpoolError;
+use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState};
+use waypost_spool::{Change, SpoolError};
 
-/// Which messages: all that is given must hold. `recipient`, `domain`, `destination` and `standing`
-/// must hold for one and the same recipient. Without any, every message is meant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// One of these, unless empty.
-    pub ids: Vec<MessageId>,
-    /// The envelope sender, letter case aside; `<>` or nothing means the null sender.
-    pub sender: Option<String>,
-    /// The address of a recipient, letter case aside.
-    pub recipient: Option<String>,
-    /// The domain of a recipient.
-    pub domain: Option<String>,
-    /// What the schedule groups by.
-    pub destination: Option<String>,
-    /// How a recipient stands. Without it, those that are done count too.
-    pub state: Option<RecipientStanding>,
-}
-
-/// How a recipient stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecipientStanding {
-    /// It waits for its next attempt.
-    Waiting,
-    /// It is held.
-    Held,
-    /// An attempt is under way.
-    InFlight,
-    /// It is settled, while others of the same message are not.
-    Done,
-}
-
-/// One message in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Summary {
-    /// Its id.
-    pub id: MessageId,
-    /// When it was accepted.
-    pub received: Timestamp,
-    /// When what is left of it bounces.
-    pub expires: Timestamp,
-    /// Where bounces go.
-    pub sender: ReversePath,
-    /// Octets.
-    pub size: u64,
-    /// The first recipient that is not done.
-    pub recipient: String,
-    /// Where that one goes.
-    pub destination: String,
-    /// Recipients that wait.
-    pub waiting: usize,
-    /// Recipients that are held.
-    pub held: usize,
-    /// Recipients that are in flight.
-    pub in_flight: usize,
-    /// Recipients that are done.
-    pub done: usize,
-    /// Attempts made for the recipient tried most.
-    pub tries: u32,
-    /// The next attempt.
-    pub due: Option<Timestamp>,
-    /// Why the first recipient that is not done is still here, in words.
-    pub why: Option<String>,
-}
+use crate::finish::finish;
+use crate::metrics::SettledLabels;
+use crate::schedule::Job;
+use crate::settle::bounded;
+use crate::shared::Shared;
+use crate::ticket::{Fate, Lease};
+use crate::view::tries;
+use crate::{Queue, Ticket, expired};
 
 /// What an operator's change did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -94,36 +42,215 @@ pub enum AdminError {
     Spool(SpoolError),
 }
 
-/// The queue at a glance. All numbers but `damaged` count recipients.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// Waiting for an attempt.
-    pub waiting: usize,
-    /// Held.
-    pub held: usize,
-    /// In flight.
-    pub leased: usize,
-    /// Messages whose record is damaged; they stay where they are until they are deleted.
-    pub damaged: usize,
-    /// Storage failed: no ticket is given out until the program is started anew.
-    pub failed: bool,
-    /// The destinations with the most mail, at most 100 of them.
-    pub destinations: Vec<DestinationStatus>,
+impl From<SpoolError> for AdminError {
+    fn from(error: SpoolError) -> AdminError {
+        match error {
+            SpoolError::Unknown(id) => AdminError::Unknown(id),
+            other => AdminError::Spool(other),
+        }
+    }
 }
 
-/// One destination at a glance.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct DestinationStatus {
-    /// What the schedule groups by.
-    pub name: String,
-    /// Recipients waiting.
-    pub waiting: usize,
-    /// Leases out.
-    pub in_flight: usize,
-    /// Until when it is left alone.
-    pub resting_until: Option<Timestamp>,
-    /// Why it rests.
-    pub why: Option<String>,
-    /// When something is due next, were it not resting.
-    pub next_due: Option<Timestamp>,
+impl Queue {
+    /// Holds every recipient that waits, for a reason that operators are shown.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn hold(&self, id: MessageId, reason: String) -> Result<Touched, AdminError> {
+        let reason = bounded(reason);
+        self.change(id, is_waiting, Kind::Administer, move |old| {
+            (RecipientState::Held { tries: tries(old), reason: reason.clone() }, Fate::Held)
+        })
+        .await
+    }
+
+    /// Lets go every recipient that is held: it is due now. A message whose time is over bounces.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn release(&self, id: MessageId) -> Result<Touched, AdminError> {
+        let due = self.shared.clock.now();
+        self.change(id, is_held, Kind::Administer, move |old| {
+            (RecipientState::Waiting { due, tries: tries(old), last: None }, Fate::Due(due))
+        })
+        .await
+    }
+
+    /// Makes every recipient that waits due now, and ends the rest of its destination.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn retry(&self, id: MessageId) -> Result<Touched, AdminError> {
+        let due = self.shared.clock.now();
+        self.change(id, is_waiting, Kind::Retry, move |old| {
+            let last = match old {
+                RecipientState::Waiting { last, .. } => last.clone(),
+                _ => None,
+            };
+            (RecipientState::Waiting { due, tries: tries(old), last }, Fate::Due(due))
+        })
+        .await
+    }
+
+    /// Removes every recipient that is not done, without a notice to anybody. A damaged message goes
+    /// as a whole.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn delete(&self, id: MessageId) -> Result<Touched, AdminError> {
+        if matches!(self.shared.spool.load(id), Err(SpoolError::Damaged(..))) {
+            let shared = self.shared.clone();
+            return finish(async move { remove(&shared, id).await }).await;
+        }
+        self.change(id, is_open, Kind::Settle, |_| {
+            (RecipientState::Done(Outcome::Deleted), Fate::Done)
+        })
+        .await
+    }
+
+    /// Leases everything that is not done, held recipients included, whether due or not and however
+    /// busy the destination: one ticket per route. The caller settles them, as bounced for instance,
+    /// with a notice.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn lease(&self, id: MessageId) -> Result<Vec<Ticket>, AdminError> {
+        let Claim { entry, parts, in_flight } = claim(&self.shared, id, is_open)?;
+        if parts.is_empty() {
+            return Err(nothing_left(id, in_flight));
+        }
+        let over = expired(&entry, self.shared.clock.now());
+        let ticket = |(lease, recipients): (Lease, Vec<RecipientEntry>)| {
+            let route = recipients.first().and_then(|first| entry.route_of(first))?.clone();
+            let destination = lease.destination.clone();
+            let entry = entry.clone();
+            Some(Ticket { id, destination, route, entry, recipients, expired: over, lease })
+        };
+        Ok(parts.into_iter().filter_map(ticket).collect())
+    }
+
+    /// Changes the recipients of `id` that are `wanted` to what `state` makes of the old state.
+    async fn change(
+        &self,
+        id: MessageId,
+        wanted: fn(&RecipientState) -> bool,
+        kind: Kind,
+        state: impl Fn(&RecipientState) -> (RecipientState, Fate) + Send + 'static,
+    ) -> Result<Touched, AdminError> {
+        let shared = self.shared.clone();
+        finish(async move {
+            let Claim { parts, in_flight, .. } = claim(&shared, id, wanted)?;
+            let (mut states, mut fates) = (Vec::new(), HashMap::new());
+            for recipient in parts.iter().flat_map(|(_, recipients)| recipients) {
+                let (state, fate) = state(&recipient.state);
+                states.push((recipient.recipient.id, state));
+                fates.insert(recipient.recipient.id, fate);
+            }
+            let changed = states.len();
+            if changed == 0 && in_flight > 0 {
+                return Err(AdminError::InFlight(id, in_flight));
+            }
+            if changed > 0 {
+                shared.change(kind.change(id, states)).await?;
+            }
+            for (lease, _) in parts {
+                kind.note(&shared, &lease);
+                lease.end(&fates);
+            }
+            Ok(Touched { changed, in_flight })
+        })
+        .await
+    }
+}
+
+/// What kind of change it is.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Administer,
+    Retry,
+    Settle,
+}
+
+impl Kind {
+    fn change(self, id: MessageId, states: Vec<(u32, RecipientState)>) -> Change {
+        match self {
+            Kind::Administer | Kind::Retry => Change::Administer { id, states },
+            Kind::Settle => Change::Settle { id, states, notice: None },
+        }
+    }
+
+    /// What else follows from the change.
+    fn note(self, shared: &Shared, lease: &Lease) {
+        match self {
+            Kind::Administer => {}
+            Kind::Retry => {
+                let now = shared.clock.now();
+                shared.state().schedule.rouse(&lease.destination, now);
+            }
+            Kind::Settle => {
+                let label = SettledLabels { outcome: Outcome::Deleted.label(), cause: "" };
+                let count = lease.recipients.len() as u64;
+                shared.metrics.settled.get_or_create(&label).inc_by(count);
+            }
+        }
+    }
+}
+
+/// Recipients of one message in an operator's hand, route by route.
+struct Claim {
+    entry: Arc<Entry>,
+    parts: Vec<(Lease, Vec<RecipientEntry>)>,
+    /// Wanted recipients that somebody else has in hand.
+    in_flight: usize,
+}
+
+fn claim(
+    shared: &Arc<Shared>,
+    id: MessageId,
+    wanted: fn(&RecipientState) -> bool,
+) -> Result<Claim, AdminError> {
+    let (mut state, loaded) = shared.load(id);
+    let entry = loaded?;
+    if state.arriving.contains(&id) {
+        return Err(AdminError::Unknown(id));
+    }
+    let leased = state.leases.of(id);
+    let mut in_flight = 0;
+    let mut routes: BTreeMap<u16, Vec<RecipientEntry>> = BTreeMap::new();
+    for recipient in entry.recipients.iter().filter(|r| wanted(&r.state)) {
+        if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) {
+            in_flight += 1;
+        } else {
+            routes.entry(recipient.route).or_default().push(recipient.clone());
+        }
+    }
+    let mut parts = Vec::new();
+    for (route, recipients) in routes {
+        let lease = shared.take(&mut state, &entry, Job { id, route }, &recipients, false);
+        parts.push((lease, recipients));
+    }
+    shared.publish(&state);
+    Ok(Claim { entry, parts, in_flight })
+}
+
+async fn remove(shared: &Shared, id: MessageId) -> Result<Touched, AdminError> {
+    shared.change(Change::Remove { id }).await?;
+    shared.state().damaged.remove(&id);
+    Ok(Touched::default())
+}
+
+fn nothing_left(id: MessageId, in_flight: usize) -> AdminError {
+    if in_flight > 0 { AdminError::InFlight(id, in_flight) } else { AdminError::Unknown(id) }
+}
+
+fn is_open(state: &RecipientState) -> bool {
+    !state.is_done()
+}
+
+fn is_waiting(state: &RecipientState) -> bool {
+    matches!(state, RecipientState::Waiting { .. })
+}
+
+fn is_held(state: &RecipientState) -> bool {
+    matches!(state, RecipientState::Held { .. })
 }

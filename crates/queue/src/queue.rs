@@ -1,125 +1,177 @@
-//! The queue.
+//! The queue: a durable spool with a schedule in memory in front of it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use waypost_mail::{Clock, Entry, MessageId, Timestamp};
+use tokio::sync::Mutex;
+use tokio::task::JoinHandle;
+use waypost_mail::{Clock, MessageId, Timestamp};
 use waypost_spool::{Change, Content, Spool, SpoolError};
 
-use crate::{
-    AdminError, Config, Filter, Metrics, Prepared, Settlement, Status, Summary, Ticket, Touched,
-};
+use crate::finish::finish;
+use crate::shared::{Shared, Step, whole};
+use crate::{Config, Metrics, Prepared, Settlement, Ticket, search, settle};
 
-/// What waits. Shared as `Arc<Queue>`.
+/// The clock may jump, so nobody sleeps longer than this without looking at it.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+
+/// What waits. Shared as `Arc<Queue>`. Methods that change something finish what they began even
+/// when their caller goes away.
 #[derive(Debug)]
 pub struct Queue {
-    spool: Arc<dyn Spool>,
-    config: Config,
-    clock: Arc<dyn Clock>,
-    metrics: Metrics,
+    pub(crate) shared: Arc<Shared>,
+    /// Held by the one caller of `next` whose turn it is, so that one event wakes one task.
+    turn: Mutex<()>,
+    searcher: JoinHandle<()>,
 }
 
 impl Queue {
-    /// Loads the schedule from the spool.
+    /// Opens the queue on a spool: reads every message in it once. Everything that was in flight
+    /// when the last run ended is due again. `seed` feeds the jitter of retries.
+    ///
+    /// # Errors
+    /// When the spool cannot be read. A damaged message is logged, counted and left alone.
     pub async fn open(
         spool: Arc<dyn Spool>,
         config: Config,
         clock: Arc<dyn Clock>,
-        _seed: u64,
+        seed: u64,
     ) -> Result<Arc<Queue>, SpoolError> {
-        Ok(Arc::new(Queue { spool, config, clock, metrics: Metrics::default() }))
+        let shared = Arc::new(Shared::new(spool, config, clock, seed));
+        search::load(&shared).await?;
+        let searcher = tokio::spawn(search::keep_filled(Arc::downgrade(&shared)));
+        Ok(Arc::new(Queue { shared, turn: Mutex::new(()), searcher }))
     }
 
     /// The settings it was opened with.
     pub fn config(&self) -> &Config {
-        &self.config
+        &self.shared.config
     }
 
-    /// Its counters.
+    /// What it counts.
     pub fn metrics(&self) -> &Metrics {
-        &self.metrics
+        &self.shared.metrics
     }
 
-    /// Makes the message durable and schedules it.
+    /// Makes the message durable and schedules it. When this returns an id, the sender may be told
+    /// that the message was accepted; on an error it may not.
+    ///
+    /// # Errors
+    /// As [`Spool::commit`]; [`SpoolError::Damaged`] for a message without a route.
     pub async fn commit(&self, prepared: Prepared) -> Result<MessageId, SpoolError> {
-        let id = prepared.id();
-        self.spool.commit(Change::Accept(Box::new(prepared.into_arrival()))).await?;
-        Ok(id)
+        let shared = self.shared.clone();
+        finish(async move {
+            let arrival = prepared.into_arrival();
+            let entry = Arc::new(whole(arrival.entry.clone())?);
+            let id = entry.id;
+            shared.state().arriving.insert(id);
+            let result = shared.change(Change::Accept(Box::new(arrival))).await;
+            if let Err(error) = result {
+                shared.state().arriving.remove(&id);
+                return Err(error);
+            }
+            shared.metrics.committed.inc();
+            shared.arrived(entry);
+            Ok(id)
+        })
+        .await
     }
 
     /// Fails when new mail should be refused, without trying.
     pub fn accepting(&self) -> Result<(), SpoolError> {
-        self.spool.accepting(self.clock.now())
+        self.shared.spool.accepting(self.shared.clock.now())
     }
 
-    /// Waits until something is due.
+    /// Waits until something is due, its destination has a free slot and does not rest; nothing once
+    /// the queue is closed. Any number of tasks may wait; dropping the future loses nothing. After
+    /// storage failed no ticket comes any more.
     pub async fn next(&self) -> Option<Ticket> {
-        None
+        let _turn = self.turn.lock().await;
+        loop {
+            match self.shared.step() {
+                Step::Ticket(ticket) => return Some(*ticket),
+                Step::Closed => return None,
+                Step::Again => tokio::task::consume_budget().await,
+                Step::Wait(until) => self.wait(until).await,
+            }
+        }
     }
 
-    /// No more tickets.
-    pub fn close(&self) {}
+    /// From now on there are no more tickets; leases that are out may still be settled.
+    pub fn close(&self) {
+        self.shared.state().closed = true;
+        self.shared.due.notify_one();
+    }
 
     /// Waits until no lease is out.
-    pub async fn idle(&self) {}
+    pub async fn idle(&self) {
+        loop {
+            let idle = self.shared.idle.notified();
+            if self.shared.state().counts.leased == 0 {
+                return;
+            }
+            idle.await;
+        }
+    }
 
     /// The message's bytes.
+    ///
+    /// # Errors
+    /// As [`Spool::content`].
     pub fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
-        self.spool.content(id)
+        self.shared.spool.content(id)
     }
 
-    /// When to try again what has been tried so often.
-    pub fn retry_at(&self, _tries: u32) -> Timestamp {
-        self.clock.now().after(self.config.retry.first)
+    /// When to try again what has been attempted `tries` times, the last attempt included.
+    pub fn retry_at(&self, tries: u32) -> Timestamp {
+        self.shared.retry_at(tries)
     }
 
-    /// Ends a lease.
-    pub async fn settle(&self, _ticket: Ticket, _settlement: Settlement) -> Result<(), SpoolError> {
-        Ok(())
+    /// Ends a lease: writes what became of its recipients, and the notice, as one change.
+    ///
+    /// # Errors
+    /// As [`Spool::commit`]. Nothing was written then, and the recipients are due again after a
+    /// minute.
+    pub async fn settle(&self, ticket: Ticket, settlement: Settlement) -> Result<(), SpoolError> {
+        finish(settle::settle(self.shared.clone(), ticket.lease, settlement)).await
     }
 
-    /// The destination could not be reached.
-    pub fn rest(&self, _destination: &str, _why: String) {}
-
-    /// The destination answered.
-    pub fn answered(&self, _destination: &str) {}
-
-    /// Messages that match.
-    pub fn list(&self, _filter: &Filter, _limit: usize) -> Result<Vec<Summary>, SpoolError> {
-        Ok(Vec::new())
+    /// The destination could not be reached: it rests for a time that grows with every failure in a
+    /// row. Other mail for it waits meanwhile, without using up tries; then one ticket at a time finds
+    /// out whether it is well again. Call it before the ticket is settled.
+    pub fn rest(&self, destination: &str, why: String) {
+        let why = settle::bounded(why);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.rest(destination, why, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
     }
 
-    /// One message.
-    pub fn show(&self, id: MessageId) -> Result<Entry, SpoolError> {
-        self.spool.load(id)
+    /// The destination answered: it is well. Settling a recipient as delivered says the same.
+    pub fn answered(&self, destination: &str) {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.answered(destination, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
     }
 
-    /// Holds what waits.
-    pub async fn hold(&self, id: MessageId, _reason: String) -> Result<Touched, AdminError> {
-        Err(AdminError::Unknown(id))
-    }
-
-    /// Lets go what is held.
-    pub async fn release(&self, id: MessageId) -> Result<Touched, AdminError> {
-        Err(AdminError::Unknown(id))
-    }
-
-    /// Makes what waits due now.
-    pub async fn retry(&self, id: MessageId) -> Result<Touched, AdminError> {
-        Err(AdminError::Unknown(id))
-    }
-
-    /// Removes without a notice.
-    pub async fn delete(&self, id: MessageId) -> Result<Touched, AdminError> {
-        Err(AdminError::Unknown(id))
-    }
-
-    /// Takes leases on everything that is not done.
-    pub async fn lease(&self, id: MessageId) -> Result<Vec<Ticket>, AdminError> {
-        Err(AdminError::Unknown(id))
-    }
-
-    /// At a glance.
-    pub fn status(&self) -> Status {
-        Status::default()
+    async fn wait(&self, until: Option<Timestamp>) {
+        let left = until.map(|until| until.since(self.shared.clock.now()));
+        let sleep = left.unwrap_or(LONGEST_SLEEP).clamp(Duration::from_millis(1), LONGEST_SLEEP);
+        tokio::select! {
+            () = self.shared.due.notified() => {}
+            () = tokio::time::sleep(sleep) => {}
+        }
     }
 }
+
+impl Drop for Queue {
+    fn drop(&mut self) {
+        self.searcher.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

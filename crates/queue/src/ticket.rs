@@ -1,13 +1,21 @@
 //! A lease on some recipients of a message, and what is said when it ends.
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, Route, Timestamp, Why};
 
 use crate::Prepared;
+use crate::schedule::Job;
+use crate::shared::Shared;
+
+/// Recipients of a ticket that was dropped are due again after this, so that a task that panics
+/// does not spin.
+pub(crate) const DROPPED_PAUSE: Duration = Duration::from_secs(1);
 
 /// Recipients of one message that are due and share a route. Nobody else gets them until the ticket
-/// is settled; dropping it gives them back, due again after a short pause.
+/// is settled; dropping it gives them back, due again after a second.
 #[derive(Debug)]
 pub struct Ticket {
     /// The message.
@@ -24,6 +32,7 @@ pub struct Ticket {
     /// The message's time is over: bounce, do not try. Such a ticket comes even while the
     /// destination rests.
     pub expired: bool,
+    pub(crate) lease: Lease,
 }
 
 /// What became of a ticket's recipients. Those not mentioned are given back.
@@ -60,4 +69,58 @@ pub enum Settled {
 /// True when the message's time is over and what is left of it bounces.
 pub fn expired(entry: &Entry, now: Timestamp) -> bool {
     entry.expires <= now
+}
+
+/// Recipients in somebody's hand. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Lease {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) job: Job,
+    pub(crate) destination: String,
+    pub(crate) expires: Timestamp,
+    /// It occupies a slot of its destination; an operator's lease does not.
+    pub(crate) slot: bool,
+    /// Ordered by id; empty once the lease has ended.
+    pub(crate) recipients: Vec<Leased>,
+    /// How long after a drop the recipients are due again.
+    pub(crate) pause: Duration,
+}
+
+/// One recipient in somebody's hand, and how it stood.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Leased {
+    pub(crate) id: u32,
+    pub(crate) tries: u32,
+    pub(crate) held: bool,
+}
+
+/// How a recipient goes on after a lease.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    Due(Timestamp),
+    Held,
+    Done,
+}
+
+impl Lease {
+    /// The recipient of this id, if the lease covers it.
+    pub(crate) fn recipient(&self, id: u32) -> Option<Leased> {
+        let at = self.recipients.binary_search_by_key(&id, |leased| leased.id).ok()?;
+        self.recipients.get(at).copied()
+    }
+
+    /// Ends the lease. Recipients without a fate are given back.
+    pub(crate) fn end(mut self, fates: &HashMap<u32, Fate>) {
+        let shared = self.shared.clone();
+        shared.end(&mut self, fates);
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if !self.recipients.is_empty() {
+            let shared = self.shared.clone();
+            shared.end(self, &HashMap::new());
+        }
+    }
 }

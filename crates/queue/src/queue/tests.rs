@@ -1,0 +1,664 @@
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Mutex as StdMutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use async_trait::async_trait;
+use tokio::time::{Instant, timeout};
+use waypost_mail::{Entry, Outcome, RecipientEntry, RecipientState, Why};
+use waypost_smtp::Reply;
+use waypost_spool::MemorySpool;
+
+use super::*;
+use crate::samples::{LIFETIME, START, TestClock, entry, prepared, recipient, route};
+use crate::{AdminError, Settled, Touched};
+
+const SOON: Duration = Duration::from_millis(5);
+
+/// A spool in memory that takes its time, counts reads, and has damaged messages when told.
+#[derive(Debug, Default)]
+struct SlowSpool {
+    inner: MemorySpool,
+    pause: Duration,
+    loads: AtomicUsize,
+    damaged: StdMutex<Vec<MessageId>>,
+    seen: StdMutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Spool for SlowSpool {
+    async fn commit(&self, change: Change) -> Result<(), SpoolError> {
+        if !self.pause.is_zero() {
+            tokio::time::sleep(self.pause).await;
+        }
+        let kind = match &change {
+            Change::Accept(_) => "accept",
+            Change::Settle { notice: None, .. } => "settle",
+            Change::Settle { notice: Some(_), .. } => "settle with notice",
+            Change::Administer { .. } => "administer",
+            Change::Remove { .. } => "remove",
+        };
+        self.seen.lock().unwrap().push(kind.to_owned());
+        if let Change::Remove { id } = &change {
+            self.damaged.lock().unwrap().retain(|damaged| damaged != id);
+        }
+        self.inner.commit(change).await
+    }
+    fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        if self.damaged.lock().unwrap().contains(&id) {
+            return Err(SpoolError::Damaged(id, "torn".into()));
+        }
+        self.inner.load(id)
+    }
+    fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
+        self.inner.content(id)
+    }
+    fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError> {
+        self.inner.ids(after, limit)
+    }
+    fn highest_id(&self) -> u64 {
+        self.inner.highest_id()
+    }
+    fn incoming(&self) -> PathBuf {
+        self.inner.incoming()
+    }
+    fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {
+        self.inner.accepting(now)
+    }
+}
+
+struct House {
+    queue: Arc<Queue>,
+    spool: Arc<SlowSpool>,
+    clock: Arc<TestClock>,
+}
+
+async fn house(config: Config) -> House {
+    house_on(Arc::default(), config).await
+}
+
+async fn house_on(spool: Arc<SlowSpool>, config: Config) -> House {
+    let clock = TestClock::new();
+    let queue = Queue::open(spool.clone(), config, clock.clone(), 1).await.unwrap();
+    House { queue, spool, clock }
+}
+
+impl House {
+    async fn commit(&self, entry: Entry) {
+        self.queue.commit(prepared(entry)).await.unwrap();
+    }
+
+    async fn next(&self) -> Ticket {
+        timeout(SOON, self.queue.next()).await.expect("something is due").unwrap()
+    }
+
+    async fn next_after(&self, longest: Duration) -> Ticket {
+        timeout(longest, self.queue.next()).await.expect("in time").unwrap()
+    }
+
+    async fn quiet(&self) {
+        assert!(timeout(SOON, self.queue.next()).await.is_err(), "nothing is due");
+    }
+
+    async fn settle_all(&self, ticket: Ticket, settled: Settled) -> Result<(), SpoolError> {
+        let states = all(&ticket, settled);
+        self.queue.settle(ticket, Settlement { states, notice: None }).await
+    }
+
+    fn standing(&self) -> (usize, usize, usize) {
+        let metrics = self.queue.metrics();
+        let shown = [&metrics.waiting, &metrics.held, &metrics.leased].map(|g| g.get() as usize);
+        let standing = self.standing_now();
+        assert_eq!(shown, [standing.0, standing.1, standing.2], "metrics say the same");
+        standing
+    }
+
+    /// While others change it: the metrics may already say something else.
+    fn standing_now(&self) -> (usize, usize, usize) {
+        let status = self.queue.status();
+        (status.waiting, status.held, status.leased)
+    }
+
+    fn state(&self, id: u64, recipient: usize) -> RecipientState {
+        self.queue.show(MessageId(id)).unwrap().recipients[recipient].state.clone()
+    }
+}
+
+fn all(ticket: &Ticket, settled: Settled) -> Vec<(u32, Settled)> {
+    ticket.recipients.iter().map(|r| (r.recipient.id, settled.clone())).collect()
+}
+
+fn ids(recipients: &[RecipientEntry]) -> Vec<u32> {
+    recipients.iter().map(|r| r.recipient.id).collect()
+}
+
+fn delivered() -> Settled {
+    let hop = "mx.example[192.0.2.1]:25".to_owned();
+    Settled::Done(Outcome::Delivered { hop, reply: Reply::fixed(250, (2, 0, 0), "ok") })
+}
+
+fn why() -> Why {
+    Why::NoAddress("a.example".into())
+}
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+#[tokio::test(start_paused = true)]
+async fn fresh_mail_is_delivered_without_a_read() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    let ticket = house.next().await;
+    assert_eq!((ticket.id, &*ticket.destination), (MessageId(1), "a.example"));
+    assert_eq!((ids(&ticket.recipients), ticket.expired), (vec![0, 1], false));
+    assert_eq!(ticket.route, route("a.example"));
+    assert_eq!(house.standing(), (0, 0, 2));
+    house.settle_all(ticket, delivered()).await.unwrap();
+    assert_eq!(house.standing(), (0, 0, 0));
+    assert_eq!(house.spool.loads.load(Ordering::SeqCst), 0);
+    assert!(house.spool.ids(None, 9).unwrap().is_empty());
+    house.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failure_that_may_pass_is_tried_again_at_its_time() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let at = START.after(seconds(300));
+    house.settle_all(house.next().await, Settled::Again { at, why: why() }).await.unwrap();
+    let state = RecipientState::Waiting { due: at, tries: 1, last: Some(why()) };
+    assert_eq!(house.state(1, 0), state);
+    let began = Instant::now();
+    let ticket = house.queue.next().await.unwrap();
+    assert_eq!(began.elapsed().as_secs(), 300);
+    assert_eq!(ticket.recipients[0].state, state);
+    house.settle_all(ticket, Settled::Done(Outcome::Deferred(why()))).await.unwrap();
+    let RecipientState::Waiting { due, tries: 2, .. } = house.state(1, 0) else { panic!() };
+    let wait = due.since(house.clock.now()).as_secs();
+    assert!((540..=660).contains(&wait), "the curve's second wait, {wait}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn later_is_not_written_and_counts_no_try() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let at = START.after(seconds(60));
+    house.settle_all(house.next().await, Settled::Later { at }).await.unwrap();
+    assert_eq!(*house.spool.seen.lock().unwrap(), ["accept"]);
+    house.quiet().await;
+    let ticket = house.queue.next().await.unwrap();
+    assert_eq!(house.clock.now(), at);
+    assert_eq!(ticket.recipients[0].state, RecipientState::fresh(START));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_recipient_has_its_own_fate() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 4)).await;
+    let ticket = house.next().await;
+    let at = START.after(seconds(300));
+    let notice = Some(prepared(entry(2, "example.com", 1)));
+    let states = vec![
+        (0, delivered()),
+        (1, Settled::Done(Outcome::Bounced(Why::Policy(Reply::RELAY_DENIED)))),
+        (2, Settled::Again { at, why: why() }),
+        (3, Settled::Held("by policy".into())),
+        (3, delivered()),
+        (77, delivered()),
+    ];
+    house.queue.settle(ticket, Settlement { states, notice }).await.unwrap();
+    assert_eq!(*house.spool.seen.lock().unwrap(), ["accept", "settle with notice"]);
+    assert_eq!(house.standing(), (2, 1, 0));
+    assert!(house.state(1, 0).is_done() && house.state(1, 1).is_done());
+    assert!(matches!(house.state(1, 3), RecipientState::Held { tries: 0, .. }));
+    assert_eq!(house.next().await.id, MessageId(2), "the notice goes out at once");
+    let mut registry = prometheus_client::registry::Registry::default();
+    house.queue.metrics().register(&mut registry);
+    let mut text = String::new();
+    prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+    for line in [
+        "waypost_queue_settled_total{outcome=\"delivered\",cause=\"\"} 1",
+        "waypost_queue_settled_total{outcome=\"bounced\",cause=\"policy\"} 1",
+        "waypost_queue_settled_total{outcome=\"deferred\",cause=\"no-address\"} 1",
+        "waypost_queue_settled_total{outcome=\"held\",cause=\"\"} 1",
+        "waypost_queue_committed_total 1",
+        "waypost_queue_held 1",
+    ] {
+        assert!(text.contains(line), "{line} is not in\n{text}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_recipients_make_several_tickets_at_once() {
+    let config = Config { recipients_per_transaction: 100, ..Config::default() };
+    let house = house(config).await;
+    house.commit(entry(1, "a.example", 250)).await;
+    let tickets = [house.next().await, house.next().await, house.next().await];
+    let sizes = tickets.each_ref().map(|ticket| ticket.recipients.len());
+    assert_eq!(sizes, [100, 100, 50]);
+    let mut covered: Vec<u32> = tickets.iter().flat_map(|t| ids(&t.recipients)).collect();
+    covered.sort_unstable();
+    assert_eq!(covered, (0..250).collect::<Vec<_>>());
+    house.quiet().await;
+    let [first, second, third] = tickets;
+    house.settle_all(second, delivered()).await.unwrap();
+    drop(first);
+    house.settle_all(third, delivered()).await.unwrap();
+    let again = house.queue.next().await.unwrap();
+    assert_eq!(ids(&again.recipients), (0..100).collect::<Vec<_>>());
+    house.settle_all(again, delivered()).await.unwrap();
+    assert!(house.queue.show(MessageId(1)).is_err());
+    assert_eq!(house.standing(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_route_has_its_own_ticket() {
+    let house = house(Config::default()).await;
+    let mut message = entry(1, "a.example", 1);
+    message.routes.push(route("b.example"));
+    message.recipients.push(recipient(1, "b.example", 1));
+    house.commit(message).await;
+    let (one, two) = (house.next().await, house.next().await);
+    assert_eq!((&*one.destination, &*two.destination), ("a.example", "b.example"));
+    house.settle_all(one, delivered()).await.unwrap();
+    house.settle_all(two, Settled::Again { at: START, why: why() }).await.unwrap();
+    assert_eq!(ids(&house.next().await.recipients), [1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dropped_ticket_comes_back_after_a_pause() {
+    let house = house(Config { per_destination: 1, ..Config::default() }).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    for _ in 0..3 {
+        let began = Instant::now();
+        let ticket = house.queue.next().await.unwrap();
+        drop(ticket);
+        assert_eq!(house.standing(), (1, 0, 0));
+        house.quiet().await;
+        let ticket = house.queue.next().await.unwrap();
+        assert!(began.elapsed() >= seconds(1));
+        house.settle_all(ticket, Settled::Again { at: START, why: why() }).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_settlement_gives_the_lease_back_and_stops_nothing_else() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let ticket = house.next().await;
+    house.spool.inner.fail_next(SpoolError::NoSpace);
+    let notice = Some(prepared(entry(2, "b.example", 1)));
+    let settlement = Settlement { states: all(&ticket, delivered()), notice };
+    let result = house.queue.settle(ticket, settlement).await;
+    assert!(matches!(result, Err(SpoolError::NoSpace)));
+    assert_eq!(house.standing(), (1, 0, 0));
+    let began = Instant::now();
+    assert_eq!(house.queue.next().await.unwrap().id, MessageId(1), "no notice was made");
+    assert_eq!(began.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_spool_stops_deliveries() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    house.spool.inner.fail_next(SpoolError::Failed("I/O error".into()));
+    let refused = house.queue.commit(prepared(entry(2, "a.example", 1))).await;
+    assert!(matches!(refused, Err(SpoolError::Failed(_))));
+    assert!(house.queue.status().failed);
+    assert!(timeout(seconds(3600), house.queue.next()).await.is_err());
+    house.queue.close();
+    assert!(house.queue.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refused_mail_leaves_no_trace() {
+    let house = house(Config::default()).await;
+    house.spool.inner.set_full(true);
+    assert!(matches!(house.queue.accepting(), Err(SpoolError::NoSpace)));
+    assert!(house.queue.commit(prepared(entry(1, "a.example", 1))).await.is_err());
+    house.spool.inner.set_full(false);
+    let mut nowhere = entry(2, "a.example", 1);
+    nowhere.routes.clear();
+    let result = house.queue.commit(prepared(nowhere)).await;
+    assert!(matches!(result, Err(SpoolError::Damaged(..))));
+    house.quiet().await;
+    assert_eq!(house.standing(), (0, 0, 0));
+    house.commit(entry(1, "a.example", 1)).await;
+    house.next().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_caller_that_goes_away_interrupts_nothing() {
+    let spool = SlowSpool { pause: seconds(2), ..SlowSpool::default() };
+    let house = house_on(Arc::new(spool), Config::default()).await;
+    let commit = house.queue.commit(prepared(entry(1, "a.example", 1)));
+    assert!(timeout(seconds(1), commit).await.is_err());
+    let ticket = house.queue.next().await.unwrap();
+    let states = all(&ticket, delivered());
+    let settle = house.queue.settle(ticket, Settlement { states, notice: None });
+    assert!(timeout(seconds(1), settle).await.is_err());
+    assert!(timeout(seconds(100), house.queue.next()).await.is_err(), "it was settled");
+    assert!(house.queue.show(MessageId(1)).is_err());
+    assert_eq!(house.standing(), (0, 0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_on_its_way_in_is_nobodys_yet() {
+    let spool = SlowSpool { pause: seconds(2), ..SlowSpool::default() };
+    let house = house_on(Arc::new(spool), Config::default()).await;
+    let _ = timeout(seconds(1), house.queue.commit(prepared(entry(1, "a.example", 1)))).await;
+    house
+        .spool
+        .inner
+        .commit(Change::Accept(Box::new(prepared(entry(1, "a.example", 1)).into_arrival())))
+        .await
+        .unwrap();
+    assert!(matches!(house.queue.lease(MessageId(1)).await, Err(AdminError::Unknown(_))));
+    house.next_after(seconds(2)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_finds_what_waits_what_is_held_and_what_is_done() {
+    let spool = Arc::new(SlowSpool::default());
+    let house = house_on(spool.clone(), Config::default()).await;
+    house.commit(entry(1, "a.example", 3)).await;
+    house.commit(entry(2, "b.example", 1)).await;
+    house.commit(entry(3, "c.example", 1)).await;
+    let first = house.next().await;
+    let at = START.after(seconds(100));
+    let states = vec![
+        (0, delivered()),
+        (1, Settled::Held("look at it".into())),
+        (2, Settled::Again { at, why: why() }),
+    ];
+    house.queue.settle(first, Settlement { states, notice: None }).await.unwrap();
+    house.settle_all(house.next().await, delivered()).await.unwrap();
+    let lost = house.next().await;
+    let house = house_on(spool, Config::default()).await;
+    assert_eq!(house.standing(), (2, 1, 0));
+    let again = house.next().await;
+    assert_eq!(again.id, lost.id, "what was in flight is due again");
+    let ticket = house.queue.next().await.unwrap();
+    assert_eq!((ticket.id, ids(&ticket.recipients)), (MessageId(1), vec![2]));
+    assert!(house.clock.now() >= at);
+    let released = house.queue.release(MessageId(1)).await.unwrap();
+    assert_eq!(released, Touched { changed: 1, in_flight: 0 });
+    assert_eq!(ids(&house.next().await.recipients), [1]);
+    drop(lost);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damaged_messages_are_left_alone_and_can_be_deleted() {
+    let spool = Arc::new(SlowSpool::default());
+    {
+        let house = house_on(spool.clone(), Config::default()).await;
+        house.commit(entry(1, "a.example", 1)).await;
+        house.commit(entry(2, "a.example", 1)).await;
+        house.commit(entry(3, "a.example", 1)).await;
+    }
+    spool.damaged.lock().unwrap().push(MessageId(1));
+    let house = house_on(spool.clone(), Config::default()).await;
+    spool.damaged.lock().unwrap().push(MessageId(2));
+    assert_eq!(house.next().await.id, MessageId(3));
+    house.quiet().await;
+    assert_eq!(house.queue.status().damaged, 2, "one found at the start, one later");
+    let loads = spool.loads.load(Ordering::SeqCst);
+    assert!(timeout(seconds(10_000), house.queue.next()).await.is_ok(), "the dropped one");
+    assert!(spool.loads.load(Ordering::SeqCst) < loads + 5, "nobody spins");
+    house.queue.delete(MessageId(1)).await.unwrap();
+    assert_eq!(house.queue.status().damaged, 1);
+    assert_eq!(spool.seen.lock().unwrap().last().unwrap(), "remove");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_over_comes_on_time_even_while_its_destination_rests() {
+    let config = Config::default();
+    let house = house(Config {
+        resting: crate::RestCurve { first: 10 * LIFETIME, factor: 1.0, max: 10 * LIFETIME },
+        ..config
+    })
+    .await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let ticket = house.next().await;
+    house.queue.rest("a.example", "connection refused".into());
+    let at = START.after(seconds(300));
+    house.settle_all(ticket, Settled::Again { at, why: why() }).await.unwrap();
+    let status = house.queue.status();
+    assert_eq!(status.destinations[0].why.as_deref(), Some("connection refused"));
+    assert_eq!(house.queue.metrics().resting.get(), 1);
+    let ticket = house.queue.next().await.unwrap();
+    assert!(ticket.expired);
+    assert_eq!(house.clock.now(), START.after(LIFETIME));
+    let over = Outcome::Bounced(Why::Expired(Some(Box::new(why()))));
+    house.settle_all(ticket, Settled::Done(over)).await.unwrap();
+    assert!(house.queue.status().destinations.is_empty());
+    assert_eq!(house.queue.metrics().resting.get(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rest_is_over_when_the_destination_answers() {
+    let house = house(Config::default()).await;
+    for id in 1..=5 {
+        house.commit(entry(id, "a.example", 1)).await;
+    }
+    let (one, two) = (house.next().await, house.next().await);
+    house.queue.rest("a.example", "down".into());
+    house.quiet().await;
+    house.queue.answered("a.example");
+    house.next().await;
+    house.queue.rest("a.example", "down".into());
+    house.quiet().await;
+    house.settle_all(one, delivered()).await.unwrap();
+    house.next().await;
+    house.settle_all(two, delivered()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_clock_may_jump() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let at = START.after(seconds(3600));
+    let again = Settled::Again { at, why: why() };
+    house.settle_all(house.next().await, again.clone()).await.unwrap();
+    house.clock.jump(3600);
+    let ticket = house.next_after(seconds(31)).await;
+    house.settle_all(ticket, again.clone()).await.unwrap();
+    house.clock.jump(-1800);
+    house.quiet().await;
+    let began = Instant::now();
+    house.queue.next().await.unwrap();
+    assert!((1700..=1800).contains(&began.elapsed().as_secs()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_ends_tickets_and_idle_waits_for_leases() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    house.commit(entry(2, "a.example", 1)).await;
+    let ticket = house.next().await;
+    let waiting: Vec<_> = (0..3)
+        .map(|_| {
+            let queue = house.queue.clone();
+            tokio::spawn(async move { queue.next().await })
+        })
+        .collect();
+    let mut waiting = waiting.into_iter();
+    let second = waiting.next().unwrap().await.unwrap().unwrap();
+    house.queue.close();
+    for task in waiting {
+        assert!(task.await.unwrap().is_none());
+    }
+    assert!(timeout(seconds(10), house.queue.idle()).await.is_err());
+    drop(second);
+    let queue = house.queue.clone();
+    let idle = tokio::spawn(async move { queue.idle().await });
+    house.settle_all(ticket, delivered()).await.unwrap();
+    timeout(seconds(1), idle).await.expect("idle").unwrap();
+    assert!(house.queue.next().await.is_none());
+    house.commit(entry(3, "a.example", 1)).await;
+    assert!(house.queue.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_mail_than_memory_has_room_for_is_found_in_the_spool() {
+    let config = Config { scheduled: 64, ready_cache: 8, ..Config::default() };
+    let house = house(config).await;
+    for id in 1..=1000 {
+        house.commit(entry(id, if id % 100 == 0 { "b.example" } else { "a.example" }, 1)).await;
+    }
+    let mut seen = HashMap::new();
+    for _ in 0..1000 {
+        let ticket = house.next_after(seconds(60)).await;
+        *seen.entry(ticket.id).or_insert(0) += 1;
+        house.settle_all(ticket, delivered()).await.unwrap();
+    }
+    assert_eq!(seen.len(), 1000);
+    assert_eq!(house.standing(), (0, 0, 0));
+    assert!(house.queue.status().destinations.is_empty());
+    house.quiet().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn operators_hold_release_retry_and_delete() {
+    let house = house(Config::default()).await;
+    let id = MessageId(1);
+    assert!(matches!(house.queue.hold(id, "?".into()).await, Err(AdminError::Unknown(_))));
+    house.commit(entry(1, "a.example", 2)).await;
+    let held = house.queue.hold(id, "suspicious".into()).await.unwrap();
+    assert_eq!(held, Touched { changed: 2, in_flight: 0 });
+    assert_eq!(house.standing(), (0, 2, 0));
+    house.quiet().await;
+    assert_eq!(house.queue.retry(id).await.unwrap().changed, 0, "held mail stays held");
+    house.queue.release(id).await.unwrap();
+    let ticket = house.next().await;
+    for change in [
+        house.queue.hold(id, "late".into()).await,
+        house.queue.retry(id).await,
+        house.queue.delete(id).await,
+        house.queue.lease(id).await.map(|_| Touched::default()),
+    ] {
+        assert!(matches!(change, Err(AdminError::InFlight(_, 2))), "{change:?}");
+    }
+    house.queue.rest("a.example", "down".into());
+    let at = START.after(seconds(3000));
+    house.settle_all(ticket, Settled::Again { at, why: why() }).await.unwrap();
+    house.quiet().await;
+    assert_eq!(house.queue.retry(id).await.unwrap().changed, 2);
+    let ticket = house.next().await;
+    assert!(
+        matches!(&ticket.recipients[0].state, RecipientState::Waiting { tries: 1, last: Some(w), .. } if *w == why()),
+        "{ticket:?}"
+    );
+    let states = vec![(0, Settled::Again { at, why: why() })];
+    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    assert_eq!(house.queue.delete(id).await.unwrap().changed, 2);
+    assert_eq!(house.standing(), (0, 0, 0));
+    assert!(matches!(house.queue.delete(id).await, Err(AdminError::Unknown(_))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_operator_leases_everything_that_is_not_done() {
+    let house = house(Config { per_destination: 1, ..Config::default() }).await;
+    let mut message = entry(1, "a.example", 2);
+    message.routes.push(route("b.example"));
+    message.recipients.push(recipient(2, "b.example", 1));
+    message.recipients[1].state = RecipientState::Held { tries: 0, reason: "quarantine".into() };
+    house.commit(entry(7, "a.example", 1)).await;
+    let busy = house.next().await;
+    house.commit(message).await;
+    let mut tickets = house.queue.lease(MessageId(1)).await.unwrap();
+    assert_eq!(house.standing(), (0, 0, 4));
+    house.quiet().await;
+    let second = tickets.pop().unwrap();
+    let first = tickets.pop().unwrap();
+    assert_eq!((ids(&first.recipients), ids(&second.recipients)), (vec![0, 1], vec![2]));
+    let bounced = Settled::Done(Outcome::Bounced(Why::Operator("no".into())));
+    let notice = Some(prepared(entry(2, "example.com", 1)));
+    let settlement = Settlement { states: all(&second, bounced), notice };
+    house.queue.settle(second, settlement).await.unwrap();
+    drop(first);
+    assert_eq!(house.standing(), (2, 1, 1), "the held one is held again");
+    assert_eq!(house.next().await.id, MessageId(2));
+    house.settle_all(busy, delivered()).await.unwrap();
+    assert_eq!(ids(&house.next_after(seconds(2)).await.recipients), [0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn held_at_arrival_is_legal() {
+    let house = house(Config::default()).await;
+    let mut message = entry(1, "a.example", 2);
+    for recipient in &mut message.recipients {
+        recipient.state = RecipientState::Held { tries: 0, reason: "quarantine".into() };
+    }
+    house.commit(message).await;
+    assert_eq!(house.standing(), (0, 2, 0));
+    house.quiet().await;
+    house.queue.release(MessageId(1)).await.unwrap();
+    assert_eq!(house.next().await.recipients.len(), 2);
+}
+
+/// Attempts by many tasks at once, a fifth of them abandoned, a fifth failing, while an operator
+/// interferes: every recipient is delivered exactly once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn many_tasks_deliver_everybody_once() {
+    const MESSAGES: u64 = 400;
+    let config = Config {
+        recipients_per_transaction: 3,
+        per_destination: 4,
+        ready_cache: 50,
+        scheduled: 100,
+        ..Config::default()
+    };
+    let house = Arc::new(house(config).await);
+    let seen: Arc<StdMutex<HashMap<(MessageId, u32), usize>>> = Arc::default();
+    let worker = |seed: usize| {
+        let (house, seen) = (house.clone(), seen.clone());
+        tokio::spawn(async move {
+            let mut round = seed;
+            while let Some(ticket) = house.queue.next().await {
+                round += 1;
+                tokio::task::yield_now().await;
+                match round % 5 {
+                    0 => drop(ticket),
+                    1 => {
+                        let at = house.clock.now();
+                        house.settle_all(ticket, Settled::Again { at, why: why() }).await.unwrap();
+                    }
+                    _ => {
+                        for id in ids(&ticket.recipients) {
+                            *seen.lock().unwrap().entry((ticket.id, id)).or_insert(0) += 1;
+                        }
+                        house.settle_all(ticket, delivered()).await.unwrap();
+                    }
+                }
+            }
+        })
+    };
+    let workers: Vec<_> = (0..16).map(worker).collect();
+    for id in 1..=MESSAGES {
+        house.commit(entry(id, &format!("d{}.example", id % 7), 1 + id as u32 % 8)).await;
+        if id % 10 == 0 {
+            let _ = house.queue.hold(MessageId(id - 3), "for a moment".into()).await;
+            let _ = house.queue.retry(MessageId(id - 5)).await;
+            let _ = house.queue.release(MessageId(id - 3)).await;
+        }
+    }
+    while house.standing_now() != (0, 0, 0) {
+        for id in house.spool.ids(None, 1000).unwrap() {
+            let _ = house.queue.release(id).await;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    house.queue.close();
+    house.queue.idle().await;
+    for worker in workers {
+        worker.await.unwrap();
+    }
+    let seen = seen.lock().unwrap();
+    assert_eq!(seen.len() as u64, (1..=MESSAGES).map(|id| 1 + id % 8).sum::<u64>());
+    assert!(seen.values().all(|count| *count == 1));
+    assert!(house.spool.ids(None, 1).unwrap().is_empty());
+    assert!(house.queue.status().destinations.is_empty());
+}

@@ -1,0 +1,151 @@
+//! The end of a lease: one change in the spool, then in memory.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use waypost_mail::{Outcome, RecipientState, Timestamp, Why};
+use waypost_spool::{Change, SpoolError};
+
+use crate::metrics::SettledLabels;
+use crate::shared::{Shared, whole};
+use crate::ticket::{Fate, Lease, Leased};
+use crate::{Prepared, Settled, Settlement};
+
+/// What could not be written may have been delivered: it does not come again at once.
+const UNWRITTEN_PAUSE: Duration = Duration::from_secs(60);
+/// Reasons are cut here, in octets.
+const MAX_REASON: usize = 512;
+
+/// What a settlement comes to.
+#[derive(Debug, Default)]
+struct Plan {
+    states: Vec<(u32, RecipientState)>,
+    fates: HashMap<u32, Fate>,
+    labels: Vec<SettledLabels>,
+    answered: bool,
+}
+
+/// Writes the settlement and ends the lease.
+pub(crate) async fn settle(
+    shared: Arc<Shared>,
+    mut lease: Lease,
+    settlement: Settlement,
+) -> Result<(), SpoolError> {
+    let plan = Plan::new(&shared, &lease, settlement.states);
+    lease.pause = UNWRITTEN_PAUSE;
+    let Plan { states, fates, labels, answered } = plan;
+    write(&shared, &lease, states, settlement.notice).await?;
+    for label in labels {
+        shared.metrics.settled.get_or_create(&label).inc();
+    }
+    if answered {
+        let now = shared.clock.now();
+        shared.state().schedule.answered(&lease.destination, now);
+    }
+    lease.end(&fates);
+    Ok(())
+}
+
+/// One change for all of it; none when nothing lasting happened.
+async fn write(
+    shared: &Arc<Shared>,
+    lease: &Lease,
+    states: Vec<(u32, RecipientState)>,
+    notice: Option<Prepared>,
+) -> Result<(), SpoolError> {
+    let arrival = notice.map(Prepared::into_arrival);
+    if states.is_empty() && arrival.is_none() {
+        return Ok(());
+    }
+    let entry = match &arrival {
+        Some(arrival) => Some(Arc::new(whole(arrival.entry.clone())?)),
+        None => None,
+    };
+    if let Some(entry) = &entry {
+        shared.state().arriving.insert(entry.id);
+    }
+    let notice = arrival.map(Box::new);
+    let result = shared.change(Change::Settle { id: lease.job.id, states, notice }).await;
+    match (&result, entry) {
+        (Ok(()), Some(entry)) => shared.arrived(entry),
+        (Err(_), Some(entry)) => {
+            shared.state().arriving.remove(&entry.id);
+        }
+        (_, None) => {}
+    }
+    result
+}
+
+impl Plan {
+    fn new(shared: &Shared, lease: &Lease, states: Vec<(u32, Settled)>) -> Plan {
+        let mut plan = Plan::default();
+        for (id, settled) in states {
+            match lease.recipient(id) {
+                Some(leased) if !plan.fates.contains_key(&id) => plan.add(shared, leased, settled),
+                _ => {
+                    tracing::warn!(message = %lease.job.id, rcpt = id, "settled without a lease");
+                }
+            }
+        }
+        plan
+    }
+
+    fn add(&mut self, shared: &Shared, leased: Leased, settled: Settled) {
+        match settled {
+            Settled::Done(Outcome::Deferred(why)) => {
+                self.again(leased, shared.retry_at(leased.tries.saturating_add(1)), why);
+            }
+            Settled::Again { at, why } => self.again(leased, at, why),
+            Settled::Later { at } => {
+                let fate = if leased.held { Fate::Held } else { Fate::Due(at) };
+                self.fates.insert(leased.id, fate);
+            }
+            Settled::Held(reason) => {
+                let reason = bounded(reason);
+                let state = RecipientState::Held { tries: leased.tries, reason };
+                self.set(leased.id, state, Fate::Held, "held", "");
+            }
+            Settled::Done(outcome) => self.done(leased, outcome),
+        }
+    }
+
+    fn again(&mut self, leased: Leased, at: Timestamp, why: Why) {
+        let cause = why.label();
+        let tries = leased.tries.saturating_add(1);
+        let state = RecipientState::Waiting { due: at, tries, last: Some(why.bounded()) };
+        self.set(leased.id, state, Fate::Due(at), "deferred", cause);
+    }
+
+    fn done(&mut self, leased: Leased, outcome: Outcome) {
+        self.answered |= matches!(outcome, Outcome::Delivered { .. });
+        let (label, cause) = (outcome.label(), outcome.why().map_or("", Why::label));
+        let state = RecipientState::Done(match outcome {
+            Outcome::Bounced(why) => Outcome::Bounced(why.bounded()),
+            Outcome::Unknown(why) => Outcome::Unknown(why.bounded()),
+            other => other,
+        });
+        self.set(leased.id, state, Fate::Done, label, cause);
+    }
+
+    fn set(
+        &mut self,
+        id: u32,
+        state: RecipientState,
+        fate: Fate,
+        outcome: &'static str,
+        cause: &'static str,
+    ) {
+        self.states.push((id, state));
+        self.fates.insert(id, fate);
+        self.labels.push(SettledLabels { outcome, cause });
+    }
+}
+
+/// A reason short enough to be kept.
+pub(crate) fn bounded(mut reason: String) -> String {
+    if reason.len() > MAX_REASON {
+        reason.truncate(reason.floor_char_boundary(MAX_REASON));
+    }
+    reason
+}

@@ -1,0 +1,409 @@
+//! The queue's state, and every step from one state to the next.
+//!
+//! The lock is held for microseconds and never across a read or write of the spool. Storage changes
+//! first, memory follows; between the two the recipients concerned are leased, so that nobody acts
+//! on what memory does not know yet.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use tokio::sync::Notify;
+use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
+use waypost_spool::{Change, Spool, SpoolError};
+
+use crate::cache::Cache;
+use crate::leases::Leases;
+use crate::schedule::{Job, Limits, Schedule, Taken};
+use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
+use crate::{Config, Metrics, Ticket, expired};
+
+/// A message that cannot be read now, though it is not damaged, is looked at again after this.
+const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
+
+pub(crate) struct Shared {
+    pub(crate) spool: Arc<dyn Spool>,
+    pub(crate) config: Config,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) metrics: Metrics,
+    random: Mutex<StdRng>,
+    /// Something may be due; whoever waits in `next` looks again.
+    pub(crate) due: Notify,
+    /// No lease is out.
+    pub(crate) idle: Notify,
+    /// The spool should be searched for jobs that memory had no room for.
+    pub(crate) search: Arc<Notify>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+pub(crate) struct State {
+    pub(crate) schedule: Schedule,
+    pub(crate) leases: Leases,
+    pub(crate) cache: Cache,
+    pub(crate) counts: Counts,
+    /// Messages on their way into the spool: nobody may lease them before they are scheduled.
+    pub(crate) arriving: HashSet<MessageId>,
+    pub(crate) damaged: HashSet<MessageId>,
+    pub(crate) closed: bool,
+    pub(crate) failed: bool,
+}
+
+/// Recipients by how they stand.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Counts {
+    pub(crate) waiting: i64,
+    pub(crate) held: i64,
+    pub(crate) leased: i64,
+}
+
+/// What `next` does next.
+#[derive(Debug)]
+pub(crate) enum Step {
+    Ticket(Box<Ticket>),
+    Again,
+    Wait(Option<Timestamp>),
+    Closed,
+}
+
+impl Shared {
+    pub(crate) fn new(
+        spool: Arc<dyn Spool>,
+        config: Config,
+        clock: Arc<dyn Clock>,
+        seed: u64,
+    ) -> Shared {
+        let limits = Limits {
+            per_destination: config.per_destination.max(1),
+            in_flight: config.in_flight.max(1),
+            jobs: config.scheduled,
+            resting: config.resting,
+        };
+        let state = State {
+            schedule: Schedule::new(limits),
+            leases: Leases::default(),
+            cache: Cache::new(config.ready_cache),
+            counts: Counts::default(),
+            arriving: HashSet::new(),
+            damaged: HashSet::new(),
+            closed: false,
+            failed: false,
+        };
+        Shared {
+            spool,
+            config,
+            clock,
+            metrics: Metrics::default(),
+            random: Mutex::new(StdRng::seed_from_u64(seed)),
+            due: Notify::new(),
+            idle: Notify::new(),
+            search: Arc::new(Notify::new()),
+            state: Mutex::new(state),
+        }
+    }
+
+    /// A panic elsewhere does not make the state wrong: every step leaves it whole.
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Hands the change to the spool. A failed spool stops deliveries: what cannot be written would
+    /// be delivered again.
+    pub(crate) async fn change(&self, change: Change) -> Result<(), SpoolError> {
+        let result = self.spool.commit(change).await;
+        if let Err(error) = &result {
+            self.note_failure(&mut self.state(), error);
+        }
+        result
+    }
+
+    /// Schedules a message that has become durable.
+    pub(crate) fn arrived(&self, entry: Arc<Entry>) {
+        let now = self.clock.now();
+        let mut state = self.state();
+        state.arriving.remove(&entry.id);
+        state.enter(&entry, now, true);
+        state.cache.insert(entry);
+        self.publish(&state);
+        self.due.notify_one();
+    }
+
+    /// One step of `next`: never waits, reads the spool at most for one message.
+    pub(crate) fn step(self: &Arc<Self>) -> Step {
+        let taken = {
+            let now = self.clock.now();
+            let mut state = self.state();
+            if state.closed {
+                return Step::Closed;
+            }
+            if state.failed {
+                return Step::Wait(None);
+            }
+            if state.schedule.wants_search(now) {
+                self.search.notify_one();
+            }
+            let Some(taken) = state.schedule.take(now) else {
+                return Step::Wait(state.schedule.wake());
+            };
+            if let Some(entry) = state.cache.get(taken.job.id) {
+                return self.lease(&mut state, &entry, &taken);
+            }
+            taken
+        };
+        self.read(&taken)
+    }
+
+    /// Goes on with a job whose message is not in memory.
+    fn read(self: &Arc<Self>, taken: &Taken) -> Step {
+        let Taken { job, destination, expires } = taken;
+        let (mut state, loaded) = self.load(job.id);
+        let error = match loaded {
+            Ok(entry) => return self.lease(&mut state, &entry, taken),
+            Err(error) => error,
+        };
+        let now = self.clock.now();
+        match &error {
+            SpoolError::Unknown(_) => {}
+            SpoolError::Damaged(..) => state.note_damage(job.id, &error),
+            SpoolError::NoSpace | SpoolError::Failed(_) => {
+                let due = now.after(UNREADABLE_PAUSE);
+                state.schedule.add(*job, destination, due, *expires, now);
+                self.note_failure(&mut state, &error);
+            }
+        }
+        state.schedule.done(destination, now);
+        Step::Again
+    }
+
+    /// The present state of a message, from memory or the spool, with the lock that keeps it so.
+    pub(crate) fn load(
+        &self,
+        id: MessageId,
+    ) -> (MutexGuard<'_, State>, Result<Arc<Entry>, SpoolError>) {
+        loop {
+            let mut state = self.state();
+            if let Some(entry) = state.cache.get(id) {
+                return (state, Ok(entry));
+            }
+            let reading = state.leases.begin_read(id);
+            drop(state);
+            let loaded = self.spool.load(id).and_then(whole);
+            let mut state = self.state();
+            if state.leases.end_read(reading) {
+                return (state, loaded.map(Arc::new));
+            }
+        }
+    }
+
+    /// Leases what is due of a job, if anything is, and enters the rest anew.
+    fn lease(self: &Arc<Self>, state: &mut State, entry: &Arc<Entry>, taken: &Taken) -> Step {
+        let Taken { job, destination, .. } = taken;
+        let now = self.clock.now();
+        let over = expired(entry, now);
+        let most = self.config.recipients_per_transaction.max(1);
+        let Choice { recipients, rest } = state.choose(entry, job.route, now, over, most);
+        if let Some(due) = rest {
+            state.schedule.add(*job, destination, due, entry.expires, now);
+        }
+        let route = recipients.first().and_then(|first| entry.route_of(first));
+        let (Some(route), false) = (route, state.closed) else {
+            if !recipients.is_empty() {
+                state.schedule.add(*job, destination, now, entry.expires, now);
+            }
+            state.schedule.done(destination, now);
+            return Step::Again;
+        };
+        if rest.is_some_and(|due| due <= now) {
+            state.cache.insert(entry.clone());
+        }
+        let ticket = Ticket {
+            id: entry.id,
+            destination: destination.to_string(),
+            route: route.clone(),
+            entry: entry.clone(),
+            expired: over,
+            lease: self.take(state, entry, *job, &recipients, true),
+            recipients,
+        };
+        self.publish(state);
+        Step::Ticket(Box::new(ticket))
+    }
+
+    /// Puts recipients of one job in the caller's hand.
+    pub(crate) fn take(
+        self: &Arc<Self>,
+        state: &mut State,
+        entry: &Entry,
+        job: Job,
+        recipients: &[RecipientEntry],
+        slot: bool,
+    ) -> Lease {
+        let mut leased: Vec<Leased> = recipients.iter().map(Leased::from).collect();
+        leased.sort_unstable_by_key(|leased| leased.id);
+        let first = recipients.first().and_then(|first| entry.route_of(first));
+        let destination = first.map(|route| route.destination()).unwrap_or_default();
+        let held = leased.iter().filter(|leased| leased.held).count() as i64;
+        let waiting = leased.len() as i64 - held;
+        state.leases.lease(job.id, leased.iter().map(|leased| leased.id));
+        state.counts.leased += leased.len() as i64;
+        state.counts.held -= held;
+        state.counts.waiting -= waiting;
+        state.schedule.count(&destination, -waiting);
+        Lease {
+            shared: self.clone(),
+            job,
+            destination,
+            expires: entry.expires,
+            slot,
+            recipients: leased,
+            pause: DROPPED_PAUSE,
+        }
+    }
+
+    /// Ends a lease: its recipients go on as their fates say, or are given back.
+    pub(crate) fn end(&self, lease: &mut Lease, fates: &HashMap<u32, Fate>) {
+        let now = self.clock.now();
+        let recipients = std::mem::take(&mut lease.recipients);
+        let mut state = self.state();
+        state.leases.give_back(lease.job.id, recipients.iter().map(|leased| leased.id));
+        state.cache.remove(lease.job.id);
+        state.counts.leased -= recipients.len() as i64;
+        let mut waiting = 0;
+        let mut next: Option<Timestamp> = None;
+        for leased in &recipients {
+            let given_back =
+                if leased.held { Fate::Held } else { Fate::Due(now.after(lease.pause)) };
+            match fates.get(&leased.id).copied().unwrap_or(given_back) {
+                Fate::Due(due) => {
+                    waiting += 1;
+                    next = Some(next.map_or(due, |next| next.min(due)));
+                }
+                Fate::Held => state.counts.held += 1,
+                Fate::Done => {}
+            }
+        }
+        state.counts.waiting += waiting;
+        state.schedule.count(&lease.destination, waiting);
+        if let Some(due) = next {
+            state.schedule.add(lease.job, &lease.destination, due, lease.expires, now);
+        }
+        if lease.slot {
+            state.schedule.done(&lease.destination, now);
+        }
+        self.publish(&state);
+        self.due.notify_one();
+        if state.counts.leased == 0 {
+            self.idle.notify_waiters();
+        }
+    }
+
+    /// When to try again what has been attempted so often.
+    pub(crate) fn retry_at(&self, tries: u32) -> Timestamp {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let wait = self.config.retry.wait(tries, &mut *random);
+        self.clock.now().after(wait)
+    }
+
+    /// Shows the state in the metrics.
+    pub(crate) fn publish(&self, state: &State) {
+        self.metrics.waiting.set(state.counts.waiting);
+        self.metrics.held.set(state.counts.held);
+        self.metrics.leased.set(state.counts.leased);
+        self.metrics.resting.set(state.schedule.resting() as i64);
+    }
+
+    fn note_failure(&self, state: &mut State, error: &SpoolError) {
+        let lasting = matches!(error, SpoolError::Failed(_));
+        if lasting && !std::mem::replace(&mut state.failed, true) {
+            tracing::error!(%error, "deliveries stop: what becomes of them could not be written");
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// Recipients to lease now, and when others of the same job are due.
+#[derive(Debug, Default)]
+struct Choice {
+    recipients: Vec<RecipientEntry>,
+    rest: Option<Timestamp>,
+}
+
+impl State {
+    /// Enters the jobs of a message; `fresh` says that its recipients were not counted before.
+    pub(crate) fn enter(&mut self, entry: &Entry, now: Timestamp, fresh: bool) {
+        let mut jobs: BTreeMap<u16, (Timestamp, i64, &RecipientEntry)> = BTreeMap::new();
+        let leased = self.leases.of(entry.id);
+        for recipient in &entry.recipients {
+            match recipient.state {
+                _ if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) => {}
+                RecipientState::Waiting { due, .. } => {
+                    let job = jobs.entry(recipient.route).or_insert((due, 0, recipient));
+                    *job = (job.0.min(due), job.1 + 1, job.2);
+                }
+                RecipientState::Held { .. } if fresh => self.counts.held += 1,
+                RecipientState::Held { .. } | RecipientState::Done(_) => {}
+            }
+        }
+        for (route, (due, waiting, recipient)) in jobs {
+            let Some(way) = entry.route_of(recipient) else { continue };
+            let (job, destination) = (Job { id: entry.id, route }, way.destination());
+            if fresh {
+                self.counts.waiting += waiting;
+                self.schedule.count(&destination, waiting);
+            }
+            self.schedule.add(job, &destination, due, entry.expires, now);
+        }
+    }
+
+    /// Logs and counts a damaged message, once.
+    pub(crate) fn note_damage(&mut self, id: MessageId, error: &SpoolError) {
+        if self.damaged.insert(id) {
+            tracing::error!(message = %id, %error, "a message is left where it is");
+        }
+    }
+
+    fn choose(&self, entry: &Entry, route: u16, now: Timestamp, over: bool, most: usize) -> Choice {
+        let leased = self.leases.of(entry.id);
+        let mut choice = Choice::default();
+        for recipient in entry.recipients.iter().filter(|r| r.route == route) {
+            let RecipientState::Waiting { due, .. } = recipient.state else { continue };
+            if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) {
+                continue;
+            }
+            let due = if over { now } else { due };
+            if due <= now && choice.recipients.len() < most {
+                choice.recipients.push(recipient.clone());
+            } else {
+                choice.rest = Some(choice.rest.map_or(due, |rest| rest.min(due)));
+            }
+        }
+        choice
+    }
+}
+
+impl From<&RecipientEntry> for Leased {
+    fn from(entry: &RecipientEntry) -> Leased {
+        let (tries, held) = match entry.state {
+            RecipientState::Waiting { tries, .. } => (tries, false),
+            RecipientState::Held { tries, .. } => (tries, true),
+            RecipientState::Done(_) => (0, false),
+        };
+        Leased { id: entry.recipient.id, tries, held }
+    }
+}
+
+/// A record without routes leads nowhere.
+pub(crate) fn whole(entry: Entry) -> Result<Entry, SpoolError> {
+    if entry.routes.is_empty() {
+        return Err(SpoolError::Damaged(entry.id, "it has no route".to_owned()));
+    }
+    Ok(entry)
+}

@@ -1,0 +1,303 @@
+//! What operators ask: a list, one message, the whole at a glance.
+
+use std::collections::{BTreeSet, HashSet};
+
+use serde::{Deserialize, Serialize};
+use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
+use waypost_smtp::ReversePath;
+use waypost_spool::SpoolError;
+
+use crate::Queue;
+use crate::schedule::View;
+
+/// Messages, or destinations, looked at between two pauses.
+const CHUNK: usize = 256;
+/// Destinations shown in a status.
+const SHOWN_DESTINATIONS: usize = 100;
+
+/// Which messages: all that is given must hold. `recipient`, `domain`, `destination` and `standing`
+/// must hold for one and the same recipient. Without any, every message is meant.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Filter {
+    /// One of these, unless empty.
+    pub ids: Vec<MessageId>,
+    /// The envelope sender, letter case aside; `<>` or nothing means the null sender.
+    pub sender: Option<String>,
+    /// The address of a recipient, letter case aside.
+    pub recipient: Option<String>,
+    /// The domain of a recipient.
+    pub domain: Option<String>,
+    /// What the schedule groups by.
+    pub destination: Option<String>,
+    /// How a recipient stands. Without it, those that are done count too.
+    pub state: Option<RecipientStanding>,
+}
+
+/// How a recipient stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecipientStanding {
+    /// It waits for its next attempt.
+    Waiting,
+    /// It is held.
+    Held,
+    /// An attempt is under way.
+    InFlight,
+    /// It is settled, while others of the same message are not.
+    Done,
+}
+
+/// One message in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// Its id.
+    pub id: MessageId,
+    /// When it was accepted.
+    pub received: Timestamp,
+    /// When what is left of it bounces.
+    pub expires: Timestamp,
+    /// Where bounces go.
+    pub sender: ReversePath,
+    /// Octets.
+    pub size: u64,
+    /// The first recipient that is not done.
+    pub recipient: String,
+    /// Where that one goes.
+    pub destination: String,
+    /// Recipients that wait.
+    pub waiting: usize,
+    /// Recipients that are held.
+    pub held: usize,
+    /// Recipients that are in flight.
+    pub in_flight: usize,
+    /// Recipients that are done.
+    pub done: usize,
+    /// Attempts made for the recipient tried most.
+    pub tries: u32,
+    /// The next attempt.
+    pub due: Option<Timestamp>,
+    /// Why the first recipient that is not done is still here, in words.
+    pub why: Option<String>,
+}
+
+/// The queue at a glance. All numbers but `damaged` count recipients.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// Waiting for an attempt.
+    pub waiting: usize,
+    /// Held.
+    pub held: usize,
+    /// In flight.
+    pub leased: usize,
+    /// Messages whose record is damaged; they stay where they are until they are deleted.
+    pub damaged: usize,
+    /// Storage failed: no ticket is given out until the program is started anew.
+    pub failed: bool,
+    /// The destinations with the most mail, at most 100.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// One destination at a glance.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DestinationStatus {
+    /// What the schedule groups by.
+    pub name: String,
+    /// Recipients waiting.
+    pub waiting: usize,
+    /// Leases out.
+    pub in_flight: usize,
+    /// Until when it is left alone.
+    pub resting_until: Option<Timestamp>,
+    /// Why it rests.
+    pub why: Option<String>,
+    /// When something is due next, were it not resting.
+    pub next_due: Option<Timestamp>,
+}
+
+impl Queue {
+    /// Messages that match, oldest first, at most `limit` of them. Reads the spool from its beginning,
+    /// which takes seconds when a million messages wait: call it where blocking is allowed.
+    ///
+    /// # Errors
+    /// When the spool cannot be read. Damaged messages are left out.
+    pub fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
+        let mut found = Vec::new();
+        if !filter.ids.is_empty() {
+            let ids: BTreeSet<_> = filter.ids.iter().copied().collect();
+            self.list_among(ids, filter, limit, &mut found)?;
+            return Ok(found);
+        }
+        let mut after = None;
+        while found.len() < limit {
+            let ids = self.shared.spool.ids(after, CHUNK)?;
+            let Some(last) = ids.last() else { break };
+            after = Some(*last);
+            self.list_among(ids, filter, limit, &mut found)?;
+        }
+        Ok(found)
+    }
+
+    /// One message with all its recipients.
+    ///
+    /// # Errors
+    /// As [`waypost_spool::Spool::load`].
+    pub fn show(&self, id: MessageId) -> Result<Entry, SpoolError> {
+        self.shared.spool.load(id)
+    }
+
+    /// The queue at a glance. Looks at every destination, some hundreds at a time.
+    pub fn status(&self) -> Status {
+        let mut destinations: Vec<View> = Vec::new();
+        let mut from = Some(0);
+        while let Some(position) = from {
+            let (views, next) = self.shared.state().schedule.views(position, CHUNK);
+            destinations.extend(views);
+            let busiest = |view: &View| std::cmp::Reverse(view.waiting + view.in_flight);
+            destinations.sort_by(|a, b| busiest(a).cmp(&busiest(b)).then(a.name.cmp(&b.name)));
+            destinations.truncate(SHOWN_DESTINATIONS);
+            from = next;
+        }
+        let state = self.shared.state();
+        let number = |count: i64| usize::try_from(count).unwrap_or_default();
+        Status {
+            waiting: number(state.counts.waiting),
+            held: number(state.counts.held),
+            leased: number(state.counts.leased),
+            damaged: state.damaged.len(),
+            failed: state.failed,
+            destinations: destinations.into_iter().map(DestinationStatus::from).collect(),
+        }
+    }
+
+    fn list_among(
+        &self,
+        ids: impl IntoIterator<Item = MessageId>,
+        filter: &Filter,
+        limit: usize,
+        found: &mut Vec<Summary>,
+    ) -> Result<(), SpoolError> {
+        for id in ids {
+            if found.len() >= limit {
+                break;
+            }
+            let entry = match self.shared.spool.load(id) {
+                Ok(entry) => entry,
+                Err(SpoolError::Unknown(_) | SpoolError::Damaged(..)) => continue,
+                Err(error) => return Err(error),
+            };
+            let leased = self.shared.state().leases.of(id).cloned().unwrap_or_default();
+            if filter.matches(&entry, &leased) {
+                found.push(Summary::new(&entry, &leased));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Filter {
+    fn matches(&self, entry: &Entry, leased: &HashSet<u32>) -> bool {
+        let sender = match (&self.sender, entry.sender.mailbox()) {
+            (None, _) => true,
+            (Some(wanted), None) => matches!(wanted.trim(), "" | "<>"),
+            (Some(wanted), Some(mailbox)) => same(wanted, &mailbox.to_string()),
+        };
+        sender && entry.recipients.iter().any(|r| self.matches_recipient(entry, r, leased))
+    }
+
+    fn matches_recipient(
+        &self,
+        entry: &Entry,
+        recipient: &RecipientEntry,
+        leased: &HashSet<u32>,
+    ) -> bool {
+        let mailbox = &recipient.recipient.mailbox;
+        let is = |wanted: &Option<String>, actual: &dyn Fn() -> String| {
+            wanted.as_ref().is_none_or(|wanted| same(wanted, &actual()))
+        };
+        self.state.is_none_or(|wanted| wanted == RecipientStanding::of(recipient, leased))
+            && is(&self.recipient, &|| mailbox.to_string())
+            && is(&self.domain, &|| mailbox.domain().to_string())
+            && is(&self.destination, &|| destination(entry, recipient))
+    }
+}
+
+impl RecipientStanding {
+    fn of(recipient: &RecipientEntry, leased: &HashSet<u32>) -> RecipientStanding {
+        match recipient.state {
+            RecipientState::Done(_) => RecipientStanding::Done,
+            _ if leased.contains(&recipient.recipient.id) => RecipientStanding::InFlight,
+            RecipientState::Waiting { .. } => RecipientStanding::Waiting,
+            RecipientState::Held { .. } => RecipientStanding::Held,
+        }
+    }
+}
+
+impl Summary {
+    fn new(entry: &Entry, leased: &HashSet<u32>) -> Summary {
+        let standings: Vec<_> =
+            entry.recipients.iter().map(|r| RecipientStanding::of(r, leased)).collect();
+        let count = |wanted| standings.iter().filter(|standing| **standing == wanted).count();
+        let first = entry.recipients.iter().find(|r| !r.state.is_done());
+        let dues = entry.recipients.iter().filter_map(|r| match r.state {
+            RecipientState::Waiting { due, .. } => Some(due),
+            _ => None,
+        });
+        Summary {
+            id: entry.id,
+            received: entry.received,
+            expires: entry.expires,
+            sender: entry.sender.clone(),
+            size: entry.size,
+            recipient: first.map(|r| r.recipient.mailbox.to_string()).unwrap_or_default(),
+            destination: first.map(|r| destination(entry, r)).unwrap_or_default(),
+            waiting: count(RecipientStanding::Waiting),
+            held: count(RecipientStanding::Held),
+            in_flight: count(RecipientStanding::InFlight),
+            done: count(RecipientStanding::Done),
+            tries: entry.recipients.iter().map(|r| tries(&r.state)).max().unwrap_or_default(),
+            due: dues.min(),
+            why: first.and_then(|r| why(&r.state)),
+        }
+    }
+}
+
+impl From<View> for DestinationStatus {
+    fn from(view: View) -> DestinationStatus {
+        DestinationStatus {
+            name: view.name.to_string(),
+            waiting: view.waiting,
+            in_flight: view.in_flight,
+            resting_until: view.resting_until,
+            why: view.why,
+            next_due: view.next_due,
+        }
+    }
+}
+
+fn destination(entry: &Entry, recipient: &RecipientEntry) -> String {
+    entry.route_of(recipient).map(|route| route.destination()).unwrap_or_default()
+}
+
+/// Attempts made for a recipient that is not done.
+pub(crate) fn tries(state: &RecipientState) -> u32 {
+    match state {
+        RecipientState::Waiting { tries, .. } | RecipientState::Held { tries, .. } => *tries,
+        RecipientState::Done(_) => 0,
+    }
+}
+
+fn why(state: &RecipientState) -> Option<String> {
+    match state {
+        RecipientState::Waiting { last, .. } => last.as_ref().map(ToString::to_string),
+        RecipientState::Held { reason, .. } => Some(reason.clone()),
+        RecipientState::Done(_) => None,
+    }
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.trim().eq_ignore_ascii_case(b)
+}
+
+#[cfg(test)]
+mod tests;
