@@ -294,6 +294,7 @@ mod tests {
         assert_eq!(sender("FROM:<a@b>"), "a@b");
         assert_eq!(sender("from:<>"), "");
         assert_eq!(sender("FROM:<\"a>b\"@c>"), "\"a>b\"@c");
+        assert_eq!(sender(r#"FROM:<"a\">b"@c>"#), r#""a\">b"@c"#);
         assert_eq!(sender("FROM:<@x,@[IPv6:::1]:a@b>"), "a@b");
         for text in ["FROM: <a@b>", "FROM:a@b", "FROM:<a@b", "FROM:<a@b>SIZE=1", "FROM:<@x:>"] {
             assert_eq!(sender(text), "501", "{text}");

@@ -19,7 +19,7 @@ use waypost_smtp::server::{Answer, AuthRule, Rules, TlsRule};
 
 fn time() -> Duration {
     let seconds = std::env::var("WAYPOST_FUZZ_SECONDS").ok();
-    Duration::from_secs_f64(seconds.map_or(1.5, |seconds| seconds.parse().unwrap()))
+    Duration::from_secs_f64(seconds.and_then(|seconds| seconds.parse().ok()).unwrap_or(1.5))
 }
 
 /// Speech that is likely to get somewhere, mixed with any bytes.

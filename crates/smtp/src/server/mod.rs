@@ -47,6 +47,8 @@ mod conversation;
 mod input;
 mod order;
 mod session;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 

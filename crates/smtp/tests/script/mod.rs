@@ -22,6 +22,8 @@
 //! Lines of C: that follow each other arrive without waiting for replies, and are cut anywhere. The
 //! replies to them, and the questions for each recipient, must be those written before the next C:.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "it is all test")]
+
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
