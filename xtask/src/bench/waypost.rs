@@ -12,7 +12,7 @@ use anyhow::{Context, ensure};
 use super::relay::{Relay, Running};
 
 /// The counter of commit groups that `waypost-spool` serves at `/metrics`.
-const GROUPS: &str = "waypost_spool_groups_total";
+const GROUPS: &str = "waypost_spool_groups_total ";
 
 /// One instance, ready to start.
 pub(crate) struct Waypost {
