@@ -2,4 +2,6 @@
 
 #![forbid(unsafe_code)]
 
+pub mod authority;
+pub mod upstream;
 pub mod zone;

@@ -1,0 +1,11 @@
+//! Delivery against scripted next hops: everything but the network, DNS and the disk is real, and
+//! time is paused.
+
+mod attempts;
+mod connections;
+mod encryption;
+mod failover;
+mod notices;
+mod policy;
+mod relay;
+mod trouble;

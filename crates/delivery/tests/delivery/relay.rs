@@ -1,0 +1,342 @@
+//! A relay without doors: a queue in memory, delivery, and a world that the test makes up.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, Stream};
+use waypost_dns::{DnsError, Mx, MxAnswer, Resolver};
+use waypost_harness::upstream::Upstream;
+use waypost_hooks::{Hooks, Pass};
+use waypost_intake::{Events, Intake, Rooms, Routing};
+use waypost_mail::{
+    Body, Clock, Entry, Facts, IdSource, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
+    RecipientState, Route, Timestamp, TlsLevel, Why,
+};
+use waypost_queue::{Prepared, Queue};
+use waypost_smtp::{Domain, Mailbox, ReversePath};
+use waypost_spool::MemorySpool;
+
+/// Whole days, so that logs are easy to read.
+const START: Timestamp = Timestamp(1_800_057_600_000);
+/// The message that is sent when a test does not say.
+pub const MESSAGE: &str = "Subject: hello\r\nFrom: alice@home.example\r\n\r\nHi.\r\n.dot\r\n";
+/// The address of the first exchanger of `there.example`.
+pub const MX: &str = "192.0.2.1:25";
+
+/// Wall-clock time that follows tokio's, paused or not.
+#[derive(Debug)]
+pub struct PausedClock(Instant);
+
+impl Clock for PausedClock {
+    fn now(&self) -> Timestamp {
+        START.after(self.0.elapsed())
+    }
+}
+
+/// Hosts by address. Whoever is not there refuses connections.
+#[derive(Debug, Default)]
+pub struct Network {
+    hosts: Mutex<HashMap<SocketAddr, Host>>,
+    dialed: Mutex<Vec<SocketAddr>>,
+}
+
+#[derive(Debug, Clone)]
+enum Host {
+    Up(Upstream),
+    Silent,
+}
+
+impl Network {
+    pub fn dialed(&self) -> Vec<String> {
+        self.dialed.lock().unwrap().iter().map(SocketAddr::to_string).collect()
+    }
+}
+
+#[async_trait]
+impl Dialer for Network {
+    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+        self.dialed.lock().unwrap().push(address);
+        let host = self.hosts.lock().unwrap().get(&address).cloned();
+        match host {
+            Some(Host::Up(upstream)) => {
+                let (ours, theirs) = tokio::io::duplex(16 * 1024);
+                tokio::spawn(upstream.serve(theirs));
+                Ok(Box::new(ours))
+            }
+            Some(Host::Silent) => std::future::pending().await,
+            None => Err(io::ErrorKind::ConnectionRefused.into()),
+        }
+    }
+}
+
+/// DNS as the test has it.
+#[derive(Debug, Default)]
+pub struct Names {
+    mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
+    addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
+}
+
+#[async_trait]
+impl Resolver for Names {
+    async fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
+        self.mx.lock().unwrap().get(domain).cloned().unwrap_or(Ok(MxAnswer::NoSuchDomain))
+    }
+
+    async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
+        let host = host.trim_end_matches('.');
+        Ok(self.addresses.lock().unwrap().get(host).cloned().unwrap_or_default())
+    }
+
+    async fn reverse(&self, _: IpAddr) -> Result<Option<String>, DnsError> {
+        Ok(None)
+    }
+}
+
+/// What the relay is made of, before it runs.
+pub struct Plan {
+    pub network: Arc<Network>,
+    pub names: Arc<Names>,
+    pub hooks: Arc<dyn Hooks>,
+    pub config: Config,
+}
+
+impl Plan {
+    /// A world with one domain, `there.example`, whose exchanger is `mx1.there.example` at [`MX`];
+    /// notices to `home.example` go to the upstream that is returned.
+    pub fn new() -> (Plan, Upstream) {
+        let tls = ClientTls::new(rustls::RootCertStore::empty()).unwrap();
+        let mut config = Config::new(Domain::parse("relay.example").unwrap(), tls);
+        config.own_addresses =
+            waypost_dns::OwnAddresses::new(["192.0.2.99:25".parse().unwrap()], []);
+        let plan =
+            Plan { network: Arc::default(), names: Arc::default(), hooks: Arc::new(Pass), config };
+        let home = Upstream::new();
+        let plan = plan
+            .mx("there.example", &[(10, "mx1.there.example")])
+            .host("mx1.there.example", &["192.0.2.1"])
+            .mx("home.example", &[(10, "mx.home.example")])
+            .host("mx.home.example", &["192.0.2.50"])
+            .up("192.0.2.50:25", &home);
+        (plan, home)
+    }
+
+    /// The same with `upstream` as the one exchanger.
+    pub fn with(upstream: &Upstream) -> (Plan, Upstream) {
+        let (plan, home) = Plan::new();
+        (plan.up(MX, upstream), home)
+    }
+
+    pub fn up(self, address: &str, upstream: &Upstream) -> Plan {
+        self.put(address, Host::Up(upstream.clone()))
+    }
+
+    /// Connections to this address are neither made nor refused.
+    pub fn silent(self, address: &str) -> Plan {
+        self.put(address, Host::Silent)
+    }
+
+    fn put(self, address: &str, host: Host) -> Plan {
+        self.network.hosts.lock().unwrap().insert(address.parse().unwrap(), host);
+        self
+    }
+
+    pub fn mx(self, domain: &str, records: &[(u16, &str)]) -> Plan {
+        let mx = |(preference, exchange): &(u16, &str)| Mx {
+            preference: *preference,
+            exchange: (*exchange).to_owned(),
+        };
+        let answer = MxAnswer::from_records(records.iter().map(mx).collect());
+        self.mx_answer(domain, Ok(answer))
+    }
+
+    pub fn mx_answer(self, domain: &str, answer: Result<MxAnswer, DnsError>) -> Plan {
+        self.names.mx.lock().unwrap().insert(domain.to_owned(), answer);
+        self
+    }
+
+    pub fn host(self, name: &str, addresses: &[&str]) -> Plan {
+        let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.names.addresses.lock().unwrap().insert(name.to_owned(), addresses);
+        self
+    }
+
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Plan {
+        self.hooks = hooks;
+        self
+    }
+
+    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Plan {
+        change(&mut self.config);
+        self
+    }
+
+    /// Starts it. Messages that are there are on their way from now on.
+    pub async fn run(self) -> Relay {
+        let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
+        let spool = Arc::new(MemorySpool::new());
+        let queue =
+            Queue::open(spool.clone(), waypost_queue::Config::default(), clock.clone(), 1).await;
+        let queue = queue.unwrap();
+        let events = Events::to(self.hooks.clone(), clock.clone());
+        let rooms = Rooms {
+            queue: queue.clone(),
+            hooks: self.hooks.clone(),
+            clock: clock.clone(),
+            ids: IdSource::above(1 << 60, clock.clone()),
+            events: events.clone(),
+            incoming: std::env::temp_dir(),
+        };
+        let intake = Arc::new(Intake::new(Default::default(), Routing::default(), rooms));
+        let parts = Parts {
+            queue: queue.clone(),
+            intake,
+            resolver: self.names,
+            hooks: self.hooks,
+            dialer: self.network.clone(),
+            clock: clock.clone(),
+            events,
+        };
+        let delivery = Delivery::new(parts, self.config);
+        let running = delivery.clone();
+        let run = tokio::spawn(async move { running.run().await });
+        Relay { queue, delivery, clock, network: self.network, run, next: Mutex::new(1) }
+    }
+}
+
+/// A running relay.
+pub struct Relay {
+    pub queue: Arc<Queue>,
+    pub delivery: Arc<Delivery>,
+    pub clock: Arc<dyn Clock>,
+    pub network: Arc<Network>,
+    run: tokio::task::JoinHandle<()>,
+    next: Mutex<u64>,
+}
+
+/// A message to be sent; a usual one unless it is changed.
+pub struct Post {
+    pub sender: &'static str,
+    pub recipients: Vec<&'static str>,
+    pub content: String,
+    pub route: Route,
+    pub lifetime: Duration,
+    pub eight_bit: bool,
+    pub smtputf8: bool,
+}
+
+impl Default for Post {
+    fn default() -> Post {
+        Post {
+            sender: "alice@home.example",
+            recipients: vec!["bob@there.example"],
+            content: MESSAGE.to_owned(),
+            route: by_mx(TlsLevel::Opportunistic),
+            lifetime: Duration::from_secs(5 * 86_400),
+            eight_bit: false,
+            smtputf8: false,
+        }
+    }
+}
+
+/// By the exchangers of `there.example`.
+pub fn by_mx(tls: TlsLevel) -> Route {
+    Route::new(NextHop::Mx(Domain::parse("there.example").unwrap()), tls)
+}
+
+/// By one host, on port 25.
+pub fn by_host(host: &str) -> NextHop {
+    NextHop::Host { host: host.to_owned(), port: 25, implicit_tls: false }
+}
+
+impl Relay {
+    /// Puts a message into the queue.
+    pub async fn post(&self, post: Post) -> MessageId {
+        let id = MessageId({
+            let mut next = self.next.lock().unwrap();
+            *next += 1;
+            *next
+        });
+        let (header, body) = post.content.split_at(post.content.find("\r\n\r\n").unwrap() + 2);
+        let now = self.clock.now();
+        let recipient = |(id, address): (usize, &&str)| RecipientEntry {
+            recipient: Recipient {
+                id: id as u32,
+                mailbox: Mailbox::parse(address).unwrap(),
+                meta: Vec::new(),
+            },
+            route: 0,
+            state: RecipientState::fresh(now),
+        };
+        let entry = Entry {
+            id,
+            received: now,
+            expires: now.after(post.lifetime),
+            sender: ReversePath::try_from(post.sender.to_owned()).unwrap(),
+            eight_bit: post.eight_bit,
+            smtputf8: post.smtputf8,
+            size: post.content.len() as u64,
+            facts: Facts::internal(waypost_mail::SessionId(1)),
+            meta: Vec::new(),
+            routes: vec![post.route],
+            recipients: post.recipients.iter().enumerate().map(recipient).collect(),
+        };
+        let header = Bytes::copy_from_slice(header.as_bytes());
+        let body = Body::Memory(Bytes::copy_from_slice(body.as_bytes()));
+        self.queue.commit(Prepared::new(entry, header, body)).await.unwrap()
+    }
+
+    /// Puts the usual message into the queue.
+    pub async fn send(&self) -> MessageId {
+        self.post(Post::default()).await
+    }
+
+    /// Waits until this holds; a day at most.
+    pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+        let start = Instant::now();
+        while !holds() {
+            assert!(!self.run.is_finished(), "delivery has ended");
+            assert!(start.elapsed() < Duration::from_secs(86_400), "waited a day for {what}");
+            sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// Waits until the message is gone: every recipient settled.
+    pub async fn gone(&self, id: MessageId) {
+        self.until("the message to be settled", || self.queue.show(id).is_err()).await;
+    }
+
+    /// Waits for the first attempt; answers why the one recipient that is left was deferred.
+    pub async fn deferred(&self, id: MessageId) -> Why {
+        self.until("a deferral", || self.waiting(id).is_some_and(|(tries, _, _)| tries > 0)).await;
+        self.waiting(id).and_then(|(_, _, why)| why).expect("a cause")
+    }
+
+    /// Tries, due moment and last cause of the first recipient that is not done.
+    pub fn waiting(&self, id: MessageId) -> Option<(u32, Timestamp, Option<Why>)> {
+        let entry = self.queue.show(id).ok()?;
+        entry.recipients.into_iter().find_map(|recipient| match recipient.state {
+            RecipientState::Waiting { due, tries, last } => Some((tries, due, last)),
+            _ => None,
+        })
+    }
+
+    /// The outcome of a recipient that is done while others are not.
+    pub fn done(&self, id: MessageId, recipient: usize) -> Option<Outcome> {
+        match &self.queue.show(id).ok()?.recipients[recipient].state {
+            RecipientState::Done(outcome) => Some(outcome.clone()),
+            _ => None,
+        }
+    }
+
+    /// Closes the queue and waits until delivery has ended.
+    pub async fn drain(self) {
+        self.queue.close();
+        self.run.await.unwrap();
+    }
+}

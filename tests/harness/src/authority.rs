@@ -1,0 +1,60 @@
+//! Certificates for tests, and an authority that vouches for them.
+
+use std::sync::Arc;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::{RootCertStore, ServerConfig};
+
+/// An authority that nobody knows but the tests.
+#[derive(Debug)]
+pub struct Authority {
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+impl Authority {
+    /// A fresh one.
+    pub fn new() -> anyhow::Result<Authority> {
+        let mut params = CertificateParams::new(Vec::new())?;
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Ok(Authority { issuer: CertifiedIssuer::self_signed(params, KeyPair::generate()?)? })
+    }
+
+    /// Its certificate, as `tls.ca-file` holds it.
+    pub fn pem(&self) -> String {
+        self.issuer.pem()
+    }
+
+    /// A store that trusts it and nobody else.
+    pub fn roots(&self) -> anyhow::Result<RootCertStore> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.issuer.der().clone())?;
+        Ok(roots)
+    }
+
+    /// A server that proves to be `name`, which may be an address.
+    pub fn server(&self, name: &str) -> anyhow::Result<Arc<ServerConfig>> {
+        let key = KeyPair::generate()?;
+        let certificate =
+            CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        server(certificate.der().clone(), key.serialize_der())
+    }
+
+    /// A server whose certificate is no certificate at all.
+    pub fn unparsable() -> anyhow::Result<Arc<ServerConfig>> {
+        server(CertificateDer::from(&b"no certificate"[..]), KeyPair::generate()?.serialize_der())
+    }
+}
+
+fn server(certificate: CertificateDer<'static>, key: Vec<u8>) -> anyhow::Result<Arc<ServerConfig>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
+    let key = provider.key_provider.load_private_key(key)?;
+    let certified = rustls::sign::CertifiedKey::new(vec![certificate], key);
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()?
+        .with_no_client_auth()
+        .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(certified)));
+    Ok(Arc::new(config))
+}
