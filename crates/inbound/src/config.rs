@@ -57,7 +57,7 @@ pub struct Settings {
     pub relay: RelayRule,
     /// How much of everything.
     pub limits: Limits,
-    /// Who may log in.
+    /// Who may log in. Where nobody can, submission listeners take no mail.
     pub users: Users,
     /// Our side of TLS, as [`crate::tls::server_config`] makes it.
     pub tls: Option<Arc<rustls::ServerConfig>>,
@@ -71,9 +71,6 @@ pub enum SettingsError {
     /// Submission is encrypted, always.
     #[error("listener '{0}' takes submissions and needs a certificate: set one, or remove it")]
     NoCertificate(String),
-    /// Submission is by users, always.
-    #[error("listener '{0}' takes submissions and nobody can log in: add a user, or remove it")]
-    NoUsers(String),
     /// The host name cannot stand in a greeting.
     #[error("'{0}' is no host name: write one like \"mail.example.org\"")]
     HostName(String),
@@ -101,8 +98,8 @@ impl Settings {
         if !matches!(Domain::parse(&self.hostname), Ok(Domain::Name(_))) {
             mistakes.push(SettingsError::HostName(self.hostname.clone()));
         }
-        for network in self.relay.networks.iter().filter(|network| network.prefix() == 0) {
-            mistakes.push(SettingsError::OpenRelay(format!("from every address ({network})")));
+        for network in self.relay.networks.iter().filter(|network| network.is_the_internet()) {
+            mistakes.push(SettingsError::OpenRelay(format!("from most of the world ({network})")));
         }
         if self.relay.domains.contains(&DomainPattern::Any) {
             mistakes.push(SettingsError::OpenRelay("to every domain (*)".to_owned()));
@@ -110,9 +107,6 @@ impl Settings {
         for listener in listeners.iter().filter(|listener| listener.kind.is_submission()) {
             if self.tls.is_none() {
                 mistakes.push(SettingsError::NoCertificate(listener.name.clone()));
-            }
-            if self.users.is_empty() {
-                mistakes.push(SettingsError::NoUsers(listener.name.clone()));
             }
         }
         mistakes
@@ -211,7 +205,7 @@ mod tests {
         settings.relay.domains.push(DomainPattern::Any);
         let listeners = [ListenerKind::Relay, ListenerKind::Submission, ListenerKind::Submissions]
             .map(listener);
-        assert_eq!(settings.mistakes(&listeners).len(), 3 + 2 * 2);
+        assert_eq!(settings.mistakes(&listeners).len(), 3 + 2);
         assert_eq!(Settings::new("mx.example.org").mistakes(&listeners[..1]), []);
     }
 

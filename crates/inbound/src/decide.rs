@@ -75,11 +75,6 @@ impl Decider {
         Decider { house, current, door, metrics, facts, exchange: None, transaction: None }
     }
 
-    /// The session's facts as they stand.
-    pub(crate) fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
     pub(crate) fn encrypted(&mut self, tls: TlsFacts) {
         self.facts.tls = Some(tls);
@@ -190,7 +185,8 @@ impl Decider {
     }
 
     async fn commit(&mut self) -> Reply {
-        let reply = match self.hand_over().await {
+        // Boxed: idle sessions need not carry the room that a commit takes.
+        let reply = match Box::pin(self.hand_over()).await {
             Ok(reply) | Err(reply) => reply,
         };
         match reply.severity() {

@@ -29,4 +29,4 @@ pub use metrics::Metrics;
 pub use relay::{Network, NetworkError, RelayRule};
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;
-pub use users::{Users, UsersError, UsersFile};
+pub use users::{Users, UsersError, UsersFile, Verifiers};

@@ -211,3 +211,101 @@ impl Remembered {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use argon2::password_hash::{PasswordHasher, SaltString};
+    use argon2::{Argon2, Params};
+
+    use super::*;
+    use crate::password::Argon2Hash;
+
+    fn hashed(password: &str) -> Verifiers {
+        let params = Params::new(64, 1, 1, None).unwrap();
+        let salt = SaltString::encode_b64(b"some salt").unwrap();
+        let argon2 = Argon2::new(Default::default(), Default::default(), params);
+        let hash = argon2.hash_password(password.as_bytes(), &salt).unwrap().to_string();
+        Verifiers { argon2id: Argon2Hash::parse(&hash).ok(), scram: None }
+    }
+
+    fn logins(workers: usize) -> Logins {
+        let scram = Verifiers { argon2id: None, scram: Some(ScramVerifier::new("pencil")) };
+        let users = [("alice".to_owned(), hashed("wonder")), ("bob".to_owned(), scram)];
+        Logins::new(Users::new(users), HashPool::new(workers), Secret::new([7; 32]))
+    }
+
+    fn granted(name: &str) -> LoginResult {
+        LoginResult::Granted(name.to_owned())
+    }
+
+    #[tokio::test]
+    async fn passwords_are_checked_against_what_the_user_holds() {
+        let logins = logins(2);
+        for (authzid, name, password, expected) in [
+            (None, "alice", "wonder", granted("alice")),
+            (Some("alice"), "al\u{ad}ice", "wonder", granted("alice")),
+            (Some(""), "bob", "pencil", granted("bob")),
+            (Some("bob"), "alice", "wonder", LoginResult::Denied),
+            (None, "alice", "pencil", LoginResult::Denied),
+            (None, "alice", "", LoginResult::Denied),
+            (None, "bob", "wonder", LoginResult::Denied),
+            (None, "carol", "wonder", LoginResult::Denied),
+            (None, "", "", LoginResult::Denied),
+            (None, "ali ce", "wonder", LoginResult::Denied),
+        ] {
+            assert_eq!(logins.check(authzid, name, password).await, expected, "{name} {password}");
+        }
+    }
+
+    #[tokio::test]
+    async fn success_is_remembered_and_failure_is_not() {
+        let logins = logins(1);
+        logins.check(None, "alice", "wonder").await;
+        logins.check(None, "alice", "wrong").await;
+        assert_eq!(logins.remembered.until.lock().unwrap().len(), 1);
+        // Nobody hashes any more, so only what is remembered can succeed.
+        logins.pool.admitted.close();
+        assert_eq!(logins.check(None, "alice", "wonder").await, granted("alice"));
+        assert_eq!(logins.check(None, "bob", "pencil").await, LoginResult::Busy);
+        assert_eq!(logins.check(Some("bob"), "alice", "wonder").await, LoginResult::Busy);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_remembered_is_forgotten_after_a_minute() {
+        let remembered = Remembered::new();
+        let tag = remembered.tag("alice", "wonder", &hashed("wonder"));
+        assert_ne!(tag, remembered.tag("alice", "wonder", &hashed("other")));
+        assert_ne!(tag, Remembered::new().tag("alice", "wonder", &hashed("wonder")));
+        remembered.insert(tag);
+        assert!(remembered.contains(&tag));
+        tokio::time::advance(REMEMBERED).await;
+        assert!(!remembered.contains(&tag));
+        (0..MAX_REMEMBERED).for_each(|_| remembered.insert(rand::random()));
+        remembered.insert(tag);
+        assert!(!remembered.contains(&tag), "over the bound");
+        assert_eq!(remembered.until.lock().unwrap().len(), MAX_REMEMBERED);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_logins_wait() {
+        let logins = Arc::new(logins(1));
+        let _all_workers = logins.pool.working.clone().acquire_owned().await.unwrap();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..=WAITING {
+            let logins = logins.clone();
+            waiting.spawn(async move { logins.check(None, "alice", "wonder").await });
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(logins.check(None, "alice", "wonder").await, LoginResult::Busy);
+    }
+
+    #[test]
+    fn a_secret_is_made_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("secret");
+        let made = Secret::load_or_create(&path).unwrap();
+        assert_eq!(made.0.len(), 32);
+        assert_eq!(Secret::load_or_create(&path).unwrap().0, made.0);
+        assert_eq!(format!("{made:?}"), "Secret");
+    }
+}

@@ -55,6 +55,17 @@ impl Network {
         self.prefix
     }
 
+    /// True for so many public addresses that relaying for them is relaying for anybody: wider than
+    /// a /8 of IPv4, or than a /16 of IPv6 that is not for private use (RFC 4193, RFC 4291 §2.5.6).
+    pub fn is_the_internet(&self) -> bool {
+        match self.address {
+            IpAddr::V4(_) => self.prefix < 8,
+            IpAddr::V6(ip) if self.prefix >= 7 && ip.is_unique_local() => false,
+            IpAddr::V6(ip) if self.prefix >= 10 && ip.is_unicast_link_local() => false,
+            IpAddr::V6(_) => self.prefix < 16,
+        }
+    }
+
     /// True when `address` is one of them. An IPv4-mapped IPv6 address is the IPv4 address.
     pub fn contains(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
@@ -136,6 +147,17 @@ mod tests {
         }
         let error = "192.0.2.7/24".parse::<Network>().unwrap_err().to_string();
         assert!(error.ends_with("the network is 192.0.2.0/24"), "{error}");
+    }
+
+    #[test]
+    fn the_internet_in_pieces_is_the_internet() {
+        let wide = |network: &str| network.parse::<Network>().unwrap().is_the_internet();
+        for network in ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1", "::/0", "2000::/3", "f000::/4"] {
+            assert!(wide(network), "{network}");
+        }
+        for network in ["10.0.0.0/8", "2001:db8::/32", "fc00::/7", "fe80::/10", "::1"] {
+            assert!(!wide(network), "{network}");
+        }
     }
 
     #[test]

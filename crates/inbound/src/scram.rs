@@ -83,7 +83,7 @@ impl ScramVerifier {
         self.iterations
     }
 
-    fn derive(password: &str, iterations: u32, salt: &[u8]) -> ScramVerifier {
+    pub(crate) fn derive(password: &str, iterations: u32, salt: &[u8]) -> ScramVerifier {
         let salted: Key =
             pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), salt, iterations);
         let client_key = hmac(&salted, &[b"Client Key"]);

@@ -254,10 +254,7 @@ impl Server {
     fn turn_away(&self, full: Full, visit: &Visit, socket: TcpStream) {
         let (reply, reason) = match full {
             Full::House => (Reply::TOO_BUSY, "sessions"),
-            Full::Address => (
-                Reply::fixed(421, (4, 7, 0), "Too many sessions from your address"),
-                "sessions-per-address",
-            ),
+            Full::Address => (CROWDED, "sessions-per-address"),
         };
         self.house.metrics.refused(&visit.listener.name, reason);
         info!(listener = visit.listener.name, client = %visit.client, reason, "turned away");
@@ -296,7 +293,14 @@ impl Drop for Presence {
 
 fn refuse_mistakes(settings: &Settings, listeners: &[ListenerConfig]) -> Result<(), ServerError> {
     let mistakes = settings.mistakes(listeners);
-    if mistakes.is_empty() { Ok(()) } else { Err(ServerError::Settings(mistakes)) }
+    if !mistakes.is_empty() {
+        return Err(ServerError::Settings(mistakes));
+    }
+    let submission = listeners.iter().find(|listener| listener.kind.is_submission());
+    if let Some(listener) = submission.filter(|_| settings.users.is_empty()) {
+        warn!(listener = listener.name, "nobody can log in, so no mail is taken here: add a user");
+    }
+    Ok(())
 }
 
 fn opened(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
@@ -327,3 +331,6 @@ async fn rest(listener: &str, error: io::Error) {
     warn!(listener, %error, "cannot accept connections now; check the limit on open files");
     sleep(REST).await;
 }
+
+#[cfg(test)]
+mod tests;

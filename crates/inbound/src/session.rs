@@ -170,7 +170,7 @@ impl Session {
         } else {
             (self.waiting_since, limits.command_timeout, SMALL_READ)
         };
-        if self.buffer.capacity() < size {
+        if self.buffer.capacity() != size {
             self.buffer = BytesMut::with_capacity(size);
         }
         let deadline = (begins + patience).min(self.ends);
@@ -240,7 +240,8 @@ async fn encrypt(
     let (Stream::Plain(socket), Some(config)) = (stream, config) else {
         return Err(io::Error::other("no certificate, or encrypted already"));
     };
-    let handshake = TlsAcceptor::from(config).accept(socket);
+    // Boxed: sessions need not carry the room that a handshake takes.
+    let handshake = Box::pin(TlsAcceptor::from(config).accept(socket));
     match timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => {
             let facts = tls::facts(stream.get_ref().1);

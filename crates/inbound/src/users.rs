@@ -28,6 +28,7 @@ pub struct Verifiers {
 pub struct Users {
     by_name: HashMap<String, Arc<Verifiers>>,
     dummy: Arc<Verifiers>,
+    scram_iterations: u32,
 }
 
 impl Users {
@@ -42,7 +43,8 @@ impl Users {
         let users = users.into_iter().map(|(name, held)| (name, Arc::new(held)));
         let by_name: HashMap<_, _> = users.collect();
         let dummy = Arc::new(dummy(&by_name));
-        Users { by_name, dummy }
+        let scram_iterations = scram_iterations(&by_name);
+        Users { by_name, dummy, scram_iterations }
     }
 
     /// What proves the user of this prepared name.
@@ -68,11 +70,7 @@ impl Users {
 
     /// Iterations of SCRAM verifiers here, for the ones made up for unknown names.
     pub fn scram_iterations(&self) -> u32 {
-        let mut verifiers = self.by_name.values().filter_map(|held| held.scram.as_ref());
-        let most = verifiers.next().map(|first| {
-            verifiers.map(ScramVerifier::iterations).fold(first.iterations(), u32::max)
-        });
-        most.unwrap_or_else(|| ScramVerifier::default().iterations())
+        self.scram_iterations
     }
 
     /// The SASL mechanisms that the users' verifiers allow, best first. PLAIN and LOGIN are there
@@ -97,6 +95,12 @@ pub fn prepare_name(name: &str) -> Result<String, PrepareError> {
         return Err(PrepareError::Prohibited);
     }
     Ok(name)
+}
+
+fn scram_iterations(users: &HashMap<String, Arc<Verifiers>>) -> u32 {
+    let verifiers = users.values().filter_map(|held| held.scram.as_ref());
+    let most = verifiers.map(ScramVerifier::iterations).max();
+    most.unwrap_or_else(|| ScramVerifier::default().iterations())
 }
 
 fn dummy(users: &HashMap<String, Arc<Verifiers>>) -> Verifiers {
@@ -136,7 +140,7 @@ mod tests {
 
     #[test]
     fn the_dummy_holds_what_others_hold() {
-        let dummy = |held| users(held).dummy().clone();
+        let dummy = |held: &[Verifiers]| users(held).dummy().clone();
         let text = dummy(&[hashed()]).argon2id.clone().unwrap();
         assert!(text.as_str().contains("m=64,t=3"));
         assert!(dummy(&[hashed()]).scram.is_none());

@@ -1,0 +1,8 @@
+//! Sessions over real sockets: a real intake on a spool in memory, raw dialogues, real TLS.
+
+mod auth;
+mod limits;
+mod policy;
+mod relay;
+mod setup;
+mod tls;
