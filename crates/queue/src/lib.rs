@@ -11,6 +11,8 @@
 mod cache;
 mod config;
 mod finish;
+#[cfg(test)]
+mod house;
 mod leases;
 mod metrics;
 mod operate;

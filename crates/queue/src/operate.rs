@@ -254,3 +254,6 @@ fn is_waiting(state: &RecipientState) -> bool {
 fn is_held(state: &RecipientState) -> bool {
     matches!(state, RecipientState::Held { .. })
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,8 @@
 //! back, only overtaken. Jobs of one destination are ordered by time; destinations with something
 //! due, a free slot and no reason to rest take turns.
 
+mod place;
+
 use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,6 +14,9 @@ use std::time::Duration;
 use waypost_mail::{MessageId, Timestamp};
 
 use crate::RestCurve;
+
+pub(crate) use place::View;
+use place::{Missing, Place, Rest};
 
 /// Timers handled before somebody gets a turn.
 const TIMERS_AT_ONCE: usize = 256;
@@ -79,47 +84,6 @@ struct Search {
     starved: bool,
     running: bool,
     ended: Option<Timestamp>,
-}
-
-/// One destination.
-#[derive(Debug)]
-struct Place {
-    name: Arc<str>,
-    due: BTreeSet<(Timestamp, Job)>,
-    expiry: BTreeSet<(Timestamp, Job)>,
-    /// Recipients, jobs that are only in the spool included.
-    waiting: i64,
-    in_flight: usize,
-    failures: u32,
-    rest: Option<Rest>,
-    timer: Option<Timestamp>,
-    enrolled: bool,
-    missing: Option<Missing>,
-}
-
-#[derive(Debug)]
-struct Rest {
-    since: Timestamp,
-    until: Timestamp,
-    why: String,
-}
-
-/// The earliest moments among the jobs that are only in the spool.
-#[derive(Debug, Clone, Copy)]
-struct Missing {
-    due: Timestamp,
-    expiry: Timestamp,
-}
-
-/// A destination as seen from outside.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct View {
-    pub(crate) name: Arc<str>,
-    pub(crate) waiting: usize,
-    pub(crate) in_flight: usize,
-    pub(crate) resting_until: Option<Timestamp>,
-    pub(crate) why: Option<String>,
-    pub(crate) next_due: Option<Timestamp>,
 }
 
 impl Schedule {
@@ -452,78 +416,6 @@ impl Schedule {
                 due: known.map_or(slot.due, |known| known.due.min(slot.due)),
                 expiry: known.map_or(slot.expiry, |known| known.expiry.min(slot.expiry)),
             });
-        }
-    }
-}
-
-impl Place {
-    fn new(name: Arc<str>) -> Place {
-        Place {
-            name,
-            due: BTreeSet::new(),
-            expiry: BTreeSet::new(),
-            waiting: 0,
-            in_flight: 0,
-            failures: 0,
-            rest: None,
-            timer: None,
-            enrolled: false,
-            missing: None,
-        }
-    }
-
-    /// A rest that begins in the future was begun before the clock fell: it is over.
-    fn is_resting(&self, now: Timestamp) -> bool {
-        self.rest.as_ref().is_some_and(|rest| rest.since <= now && now < rest.until)
-    }
-
-    /// After a failure one job at a time finds out whether the destination is well again.
-    fn has_slot(&self, per_destination: usize) -> bool {
-        self.in_flight < if self.failures > 0 { 1 } else { per_destination }
-    }
-
-    /// What to hand out now. While the destination rests, only what is over.
-    fn pick(&self, now: Timestamp, per_destination: usize) -> Option<Job> {
-        if !self.has_slot(per_destination) {
-            return None;
-        }
-        let order = if self.is_resting(now) { &self.expiry } else { &self.due };
-        order.first().filter(|(time, _)| *time <= now).map(|(_, job)| *job)
-    }
-
-    /// When there may be something to hand out from memory.
-    fn next(&self, now: Timestamp, per_destination: usize) -> Option<Timestamp> {
-        if !self.has_slot(per_destination) {
-            return None;
-        }
-        let first = |order: &BTreeSet<(Timestamp, Job)>| order.first().map(|(time, _)| *time);
-        match &self.rest {
-            Some(rest) if self.is_resting(now) => {
-                Some(first(&self.expiry).map_or(rest.until, |expiry| expiry.min(rest.until)))
-            }
-            _ => first(&self.due),
-        }
-    }
-
-    /// When something that is only in the spool is due.
-    fn next_missing(&self, now: Timestamp) -> Option<Timestamp> {
-        let resting = self.is_resting(now);
-        self.missing.map(|missing| if resting { missing.expiry } else { missing.due })
-    }
-
-    fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.in_flight == 0 && self.waiting == 0 && !self.enrolled
-    }
-
-    fn view(&self, now: Timestamp) -> View {
-        let rest = self.rest.as_ref().filter(|_| self.is_resting(now));
-        View {
-            name: self.name.clone(),
-            waiting: usize::try_from(self.waiting).unwrap_or_default(),
-            in_flight: self.in_flight,
-            resting_until: rest.map(|rest| rest.until),
-            why: rest.map(|rest| rest.why.clone()),
-            next_due: self.due.first().map(|(due, _)| *due),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) async fn load(shared: &Arc<Shared>) -> Result<(), SpoolError> {
     let mut state = shared.state();
     state.schedule.end_search(now);
     shared.publish(&state);
+    let (waiting, held) = (state.counts.waiting, state.counts.held);
+    tracing::info!(waiting, held, damaged = state.damaged.len(), "the queue is open");
     Ok(())
 }
 

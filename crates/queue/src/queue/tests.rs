@@ -1,150 +1,15 @@
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::Mutex as StdMutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use async_trait::async_trait;
 use tokio::time::{Instant, timeout};
-use waypost_mail::{Entry, Outcome, RecipientEntry, RecipientState, Why};
+use waypost_mail::{Outcome, RecipientState, Why};
 use waypost_smtp::Reply;
-use waypost_spool::MemorySpool;
 
 use super::*;
-use crate::samples::{LIFETIME, START, TestClock, entry, prepared, recipient, route};
+use crate::house::{SlowSpool, all, delivered, house, house_on, ids, seconds, why};
+use crate::samples::{LIFETIME, START, entry, prepared, recipient, route};
 use crate::{AdminError, Settled, Touched};
-
-const SOON: Duration = Duration::from_millis(5);
-
-/// A spool in memory that takes its time, counts reads, and has damaged messages when told.
-#[derive(Debug, Default)]
-struct SlowSpool {
-    inner: MemorySpool,
-    pause: Duration,
-    loads: AtomicUsize,
-    damaged: StdMutex<Vec<MessageId>>,
-    seen: StdMutex<Vec<String>>,
-}
-
-#[async_trait]
-impl Spool for SlowSpool {
-    async fn commit(&self, change: Change) -> Result<(), SpoolError> {
-        if !self.pause.is_zero() {
-            tokio::time::sleep(self.pause).await;
-        }
-        let kind = match &change {
-            Change::Accept(_) => "accept",
-            Change::Settle { notice: None, .. } => "settle",
-            Change::Settle { notice: Some(_), .. } => "settle with notice",
-            Change::Administer { .. } => "administer",
-            Change::Remove { .. } => "remove",
-        };
-        self.seen.lock().unwrap().push(kind.to_owned());
-        if let Change::Remove { id } = &change {
-            self.damaged.lock().unwrap().retain(|damaged| damaged != id);
-        }
-        self.inner.commit(change).await
-    }
-    fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
-        self.loads.fetch_add(1, Ordering::SeqCst);
-        if self.damaged.lock().unwrap().contains(&id) {
-            return Err(SpoolError::Damaged(id, "torn".into()));
-        }
-        self.inner.load(id)
-    }
-    fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
-        self.inner.content(id)
-    }
-    fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError> {
-        self.inner.ids(after, limit)
-    }
-    fn highest_id(&self) -> u64 {
-        self.inner.highest_id()
-    }
-    fn incoming(&self) -> PathBuf {
-        self.inner.incoming()
-    }
-    fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {
-        self.inner.accepting(now)
-    }
-}
-
-struct House {
-    queue: Arc<Queue>,
-    spool: Arc<SlowSpool>,
-    clock: Arc<TestClock>,
-}
-
-async fn house(config: Config) -> House {
-    house_on(Arc::default(), config).await
-}
-
-async fn house_on(spool: Arc<SlowSpool>, config: Config) -> House {
-    let clock = TestClock::new();
-    let queue = Queue::open(spool.clone(), config, clock.clone(), 1).await.unwrap();
-    House { queue, spool, clock }
-}
-
-impl House {
-    async fn commit(&self, entry: Entry) {
-        self.queue.commit(prepared(entry)).await.unwrap();
-    }
-
-    async fn next(&self) -> Ticket {
-        timeout(SOON, self.queue.next()).await.expect("something is due").unwrap()
-    }
-
-    async fn next_after(&self, longest: Duration) -> Ticket {
-        timeout(longest, self.queue.next()).await.expect("in time").unwrap()
-    }
-
-    async fn quiet(&self) {
-        assert!(timeout(SOON, self.queue.next()).await.is_err(), "nothing is due");
-    }
-
-    async fn settle_all(&self, ticket: Ticket, settled: Settled) -> Result<(), SpoolError> {
-        let states = all(&ticket, settled);
-        self.queue.settle(ticket, Settlement { states, notice: None }).await
-    }
-
-    fn standing(&self) -> (usize, usize, usize) {
-        let metrics = self.queue.metrics();
-        let shown = [&metrics.waiting, &metrics.held, &metrics.leased].map(|g| g.get() as usize);
-        let standing = self.standing_now();
-        assert_eq!(shown, [standing.0, standing.1, standing.2], "metrics say the same");
-        standing
-    }
-
-    /// While others change it: the metrics may already say something else.
-    fn standing_now(&self) -> (usize, usize, usize) {
-        let status = self.queue.status();
-        (status.waiting, status.held, status.leased)
-    }
-
-    fn state(&self, id: u64, recipient: usize) -> RecipientState {
-        self.queue.show(MessageId(id)).unwrap().recipients[recipient].state.clone()
-    }
-}
-
-fn all(ticket: &Ticket, settled: Settled) -> Vec<(u32, Settled)> {
-    ticket.recipients.iter().map(|r| (r.recipient.id, settled.clone())).collect()
-}
-
-fn ids(recipients: &[RecipientEntry]) -> Vec<u32> {
-    recipients.iter().map(|r| r.recipient.id).collect()
-}
-
-fn delivered() -> Settled {
-    let hop = "mx.example[192.0.2.1]:25".to_owned();
-    Settled::Done(Outcome::Delivered { hop, reply: Reply::fixed(250, (2, 0, 0), "ok") })
-}
-
-fn why() -> Why {
-    Why::NoAddress("a.example".into())
-}
-
-fn seconds(count: u64) -> Duration {
-    Duration::from_secs(count)
-}
 
 #[tokio::test(start_paused = true)]
 async fn fresh_mail_is_delivered_without_a_read() {
@@ -390,29 +255,6 @@ async fn a_restart_finds_what_waits_what_is_held_and_what_is_done() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn damaged_messages_are_left_alone_and_can_be_deleted() {
-    let spool = Arc::new(SlowSpool::default());
-    {
-        let house = house_on(spool.clone(), Config::default()).await;
-        house.commit(entry(1, "a.example", 1)).await;
-        house.commit(entry(2, "a.example", 1)).await;
-        house.commit(entry(3, "a.example", 1)).await;
-    }
-    spool.damaged.lock().unwrap().push(MessageId(1));
-    let house = house_on(spool.clone(), Config::default()).await;
-    spool.damaged.lock().unwrap().push(MessageId(2));
-    assert_eq!(house.next().await.id, MessageId(3));
-    house.quiet().await;
-    assert_eq!(house.queue.status().damaged, 2, "one found at the start, one later");
-    let loads = spool.loads.load(Ordering::SeqCst);
-    assert!(timeout(seconds(10_000), house.queue.next()).await.is_ok(), "the dropped one");
-    assert!(spool.loads.load(Ordering::SeqCst) < loads + 5, "nobody spins");
-    house.queue.delete(MessageId(1)).await.unwrap();
-    assert_eq!(house.queue.status().damaged, 1);
-    assert_eq!(spool.seen.lock().unwrap().last().unwrap(), "remove");
-}
-
-#[tokio::test(start_paused = true)]
 async fn what_is_over_comes_on_time_even_while_its_destination_rests() {
     let config = Config::default();
     let house = house(Config {
@@ -520,86 +362,7 @@ async fn more_mail_than_memory_has_room_for_is_found_in_the_spool() {
     house.quiet().await;
 }
 
-#[tokio::test(start_paused = true)]
-async fn operators_hold_release_retry_and_delete() {
-    let house = house(Config::default()).await;
-    let id = MessageId(1);
-    assert!(matches!(house.queue.hold(id, "?".into()).await, Err(AdminError::Unknown(_))));
-    house.commit(entry(1, "a.example", 2)).await;
-    let held = house.queue.hold(id, "suspicious".into()).await.unwrap();
-    assert_eq!(held, Touched { changed: 2, in_flight: 0 });
-    assert_eq!(house.standing(), (0, 2, 0));
-    house.quiet().await;
-    assert_eq!(house.queue.retry(id).await.unwrap().changed, 0, "held mail stays held");
-    house.queue.release(id).await.unwrap();
-    let ticket = house.next().await;
-    for change in [
-        house.queue.hold(id, "late".into()).await,
-        house.queue.retry(id).await,
-        house.queue.delete(id).await,
-        house.queue.lease(id).await.map(|_| Touched::default()),
-    ] {
-        assert!(matches!(change, Err(AdminError::InFlight(_, 2))), "{change:?}");
-    }
-    house.queue.rest("a.example", "down".into());
-    let at = START.after(seconds(3000));
-    house.settle_all(ticket, Settled::Again { at, why: why() }).await.unwrap();
-    house.quiet().await;
-    assert_eq!(house.queue.retry(id).await.unwrap().changed, 2);
-    let ticket = house.next().await;
-    assert!(
-        matches!(&ticket.recipients[0].state, RecipientState::Waiting { tries: 1, last: Some(w), .. } if *w == why()),
-        "{ticket:?}"
-    );
-    let states = vec![(0, Settled::Again { at, why: why() })];
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
-    assert_eq!(house.queue.delete(id).await.unwrap().changed, 2);
-    assert_eq!(house.standing(), (0, 0, 0));
-    assert!(matches!(house.queue.delete(id).await, Err(AdminError::Unknown(_))));
-}
-
-#[tokio::test(start_paused = true)]
-async fn an_operator_leases_everything_that_is_not_done() {
-    let house = house(Config { per_destination: 1, ..Config::default() }).await;
-    let mut message = entry(1, "a.example", 2);
-    message.routes.push(route("b.example"));
-    message.recipients.push(recipient(2, "b.example", 1));
-    message.recipients[1].state = RecipientState::Held { tries: 0, reason: "quarantine".into() };
-    house.commit(entry(7, "a.example", 1)).await;
-    let busy = house.next().await;
-    house.commit(message).await;
-    let mut tickets = house.queue.lease(MessageId(1)).await.unwrap();
-    assert_eq!(house.standing(), (0, 0, 4));
-    house.quiet().await;
-    let second = tickets.pop().unwrap();
-    let first = tickets.pop().unwrap();
-    assert_eq!((ids(&first.recipients), ids(&second.recipients)), (vec![0, 1], vec![2]));
-    let bounced = Settled::Done(Outcome::Bounced(Why::Operator("no".into())));
-    let notice = Some(prepared(entry(2, "example.com", 1)));
-    let settlement = Settlement { states: all(&second, bounced), notice };
-    house.queue.settle(second, settlement).await.unwrap();
-    drop(first);
-    assert_eq!(house.standing(), (2, 1, 1), "the held one is held again");
-    assert_eq!(house.next().await.id, MessageId(2));
-    house.settle_all(busy, delivered()).await.unwrap();
-    assert_eq!(ids(&house.next_after(seconds(2)).await.recipients), [0]);
-}
-
-#[tokio::test(start_paused = true)]
-async fn held_at_arrival_is_legal() {
-    let house = house(Config::default()).await;
-    let mut message = entry(1, "a.example", 2);
-    for recipient in &mut message.recipients {
-        recipient.state = RecipientState::Held { tries: 0, reason: "quarantine".into() };
-    }
-    house.commit(message).await;
-    assert_eq!(house.standing(), (0, 2, 0));
-    house.quiet().await;
-    house.queue.release(MessageId(1)).await.unwrap();
-    assert_eq!(house.next().await.recipients.len(), 2);
-}
-
-/// Attempts by many tasks at once, a fifth of them abandoned, a fifth failing, while an operator
+/// Attempts by many tasks at once, some of them abandoned, some failing, while an operator
 /// interferes: every recipient is delivered exactly once.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn many_tasks_deliver_everybody_once() {
@@ -620,7 +383,7 @@ async fn many_tasks_deliver_everybody_once() {
             while let Some(ticket) = house.queue.next().await {
                 round += 1;
                 tokio::task::yield_now().await;
-                match round % 5 {
+                match round % 8 {
                     0 => drop(ticket),
                     1 => {
                         let at = house.clock.now();
