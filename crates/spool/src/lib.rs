@@ -6,12 +6,38 @@
 
 #![deny(unsafe_code)]
 
+mod compact;
+mod config;
+mod content;
+mod fault;
+mod index;
+mod inspect;
+mod job;
+mod lock;
+mod log;
 mod memory;
+mod metrics;
+mod reconcile;
+mod record;
+mod replay;
+mod row;
 #[cfg(test)]
 mod samples;
+mod segment;
+mod space;
+mod spool;
+#[cfg(all(target_os = "linux", not(feature = "stock-flush")))]
+mod sync_override;
+mod writer;
 
+pub use config::{Config, OpenError, Report};
+pub use fault::{FaultPoint, Faults};
+pub use inspect::Inspector;
 pub use memory::MemorySpool;
+pub use metrics::Metrics;
+pub use spool::LogSpool;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -105,6 +131,22 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError>;
     /// Ids of all messages kept, in order, above `after` and at most `limit` of them.
     fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError>;
+    /// Moments at which messages kept are due, in order, above `after` and at most `limit` of
+    /// them. An entry may be outdated; [`Spool::load`] tells the truth.
+    fn due(
+        &self,
+        after: Option<(Timestamp, MessageId)>,
+        limit: usize,
+    ) -> Result<Vec<Due>, SpoolError> {
+        let mut all = Vec::new();
+        for id in self.ids(None, usize::MAX)? {
+            all.extend(schedule(&self.load(id)?));
+        }
+        all.retain(|due| after.is_none_or(|after| (due.due, due.id) > after));
+        all.sort_by_key(|due| (due.due, due.id));
+        all.truncate(limit);
+        Ok(all)
+    }
     /// The highest id ever seen; new ids must be above it.
     fn highest_id(&self) -> u64;
     /// Where messages gather that are too large for memory. On the same file system as the log, and
@@ -114,21 +156,52 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError>;
 }
 
-/// Gives recipients their new states. What is done stays done: a late or repeated settlement
-/// changes nothing, nor does one of a recipient the message does not have.
-pub(crate) fn advance(entry: &mut Entry, states: Vec<(u32, RecipientState)>) {
-    for (id, state) in states {
-        // Ids are usually positions, as intake numbers recipients from zero.
-        let guess = entry.recipients.get(id as usize).is_some_and(|r| r.recipient.id == id);
-        let at = if guess {
-            Some(id as usize)
-        } else {
-            entry.recipients.iter().position(|r| r.recipient.id == id)
-        };
-        if let Some(recipient) = at.and_then(|at| entry.recipients.get_mut(at)) {
-            if !recipient.state.is_done() {
-                recipient.state = state;
+/// When a message is due, and where to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Due {
+    /// Some of its recipients wait for this moment.
+    pub due: Timestamp,
+    /// The message.
+    pub id: MessageId,
+    /// The destinations of those recipients; empty when there are too many to name, and
+    /// [`Spool::load`] tells.
+    pub destinations: Vec<String>,
+}
+
+/// When recipients of a message are due, in order.
+pub(crate) fn schedule(entry: &Entry) -> Vec<Due> {
+    let mut schedule = BTreeMap::<Timestamp, Vec<String>>::new();
+    for recipient in &entry.recipients {
+        if let RecipientState::Waiting { due, .. } = recipient.state {
+            let destinations = schedule.entry(due).or_default();
+            let destination = entry.route_of(recipient).map(|route| route.destination());
+            if let Some(name) = destination.filter(|name| !destinations.contains(name)) {
+                destinations.push(name);
             }
         }
     }
+    let due = |(due, destinations)| Due { due, id: entry.id, destinations };
+    schedule.into_iter().map(due).collect()
+}
+
+/// Gives recipients their new states, and answers which have changed, by place. What is done
+/// stays done: a late or repeated settlement changes nothing, nor does one of a recipient the
+/// message does not have.
+pub(crate) fn advance(entry: &mut Entry, states: &[(u32, RecipientState)]) -> Vec<usize> {
+    let mut changed = Vec::with_capacity(states.len());
+    for (id, state) in states {
+        // Ids are usually places, as intake numbers recipients from zero.
+        let guess = *id as usize;
+        let at = match entry.recipients.get(guess) {
+            Some(recipient) if recipient.recipient.id == *id => Some(guess),
+            _ => entry.recipients.iter().position(|r| r.recipient.id == *id),
+        };
+        let recipient = at.and_then(|at| entry.recipients.get_mut(at));
+        if let (Some(at), Some(recipient)) = (at, recipient.filter(|r| !r.state.is_done())) {
+            recipient.state = state.clone();
+            changed.push(at);
+        }
+    }
+    changed.sort_unstable();
+    changed
 }

@@ -75,7 +75,7 @@ impl Spool for MemorySpool {
             Change::Accept(arrival) => state.accept(*arrival)?,
             Change::Settle { id, states, notice } => {
                 let stored = state.messages.get_mut(&id).ok_or(SpoolError::Unknown(id))?;
-                advance(&mut stored.entry, states);
+                advance(&mut stored.entry, &states);
                 if stored.entry.is_done() {
                     state.messages.remove(&id);
                 }
@@ -85,7 +85,7 @@ impl Spool for MemorySpool {
             }
             Change::Administer { id, states } => {
                 let stored = state.messages.get_mut(&id).ok_or(SpoolError::Unknown(id))?;
-                advance(&mut stored.entry, states);
+                advance(&mut stored.entry, &states);
                 if stored.entry.is_done() {
                     state.messages.remove(&id);
                 }

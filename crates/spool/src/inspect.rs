@@ -1,0 +1,84 @@
+//! Looking into a spool that no program runs, without changing anything in it.
+
+use std::path::Path;
+
+use waypost_mail::{Entry, MessageId};
+
+use crate::config::{Config, OpenError};
+use crate::content::{Stored, Unreadable};
+use crate::lock::Lock;
+use crate::log::Readers;
+use crate::replay::{self, Fate, Fold, Trail};
+use crate::{Content, SpoolError};
+
+/// The messages of a spool as its log tells them. Holds the spool's lock: no program can start on
+/// it meanwhile.
+#[derive(Debug)]
+pub struct Inspector {
+    fold: Fold,
+    readers: Readers,
+    bodies: std::path::PathBuf,
+    _lock: Lock,
+}
+
+impl Inspector {
+    /// Looks into the spool in `config.path`; fails when a program has it, or when there is none.
+    pub fn open(config: &Config) -> Result<Inspector, OpenError> {
+        let log = config.path.join("log");
+        if !log.is_dir() {
+            let absent = std::io::Error::from(std::io::ErrorKind::NotFound);
+            return Err(OpenError::io("reading", log)(absent));
+        }
+        let lock = Lock::take(&config.path)?;
+        let fold = Fold::read(&log).map_err(OpenError::io("reading", &log))?;
+        let bodies = config.path.join("bodies");
+        Ok(Inspector { fold, readers: Readers::new(log), bodies, _lock: lock })
+    }
+
+    /// Octets of the log that cannot be read.
+    pub fn damaged(&self) -> u64 {
+        self.fold.damaged
+    }
+
+    /// Ids of all messages in order, those included that turn out to be damaged.
+    pub fn ids(&self) -> Vec<MessageId> {
+        let live = self.fold.messages.iter().filter(|(_, fate)| matches!(fate, Fate::Live(_)));
+        let mut ids: Vec<_> = live.map(|(id, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
+
+    /// A message with all its recipients.
+    pub fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
+        let trail = self.trail(id)?;
+        let (base, why) = replay::base(&self.readers, self.seal(), id, trail.place);
+        let why = why.unwrap_or_else(|| "its record cannot be read".to_owned());
+        let mut base = base.ok_or(SpoolError::Damaged(id, why))?;
+        replay::catch_up(&self.readers, self.seal(), &mut base, trail);
+        Ok(base.entry)
+    }
+
+    /// A message's bytes.
+    pub fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
+        let place = self.trail(id)?.place;
+        match Stored::read(&self.readers, self.seal(), id, place) {
+            Ok(stored) => {
+                let content = stored.into_content(Path::new(&self.bodies));
+                Ok(Box::new(content.map_err(|why| SpoolError::Damaged(id, why))?))
+            }
+            Err(Unreadable::Damaged(why, _)) => Err(SpoolError::Damaged(id, why)),
+            Err(Unreadable::Gone) => Err(SpoolError::Unknown(id)),
+        }
+    }
+
+    fn trail(&self, id: MessageId) -> Result<&Trail, SpoolError> {
+        match self.fold.messages.get(&id) {
+            Some(Fate::Live(trail)) => Ok(trail),
+            _ => Err(SpoolError::Unknown(id)),
+        }
+    }
+
+    fn seal(&self) -> u64 {
+        self.fold.seal.unwrap_or_default()
+    }
+}

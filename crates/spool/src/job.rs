@@ -1,0 +1,199 @@
+//! Changes on their way to the writer: encoded by whoever asks, so that the one thread that
+//! writes has little left to do.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use crc32c::crc32c;
+use tokio::sync::oneshot;
+use waypost_mail::{Body, Entry, IncomingFile, MessageId, RecipientState, Timestamp};
+
+use crate::content::{LARGE, body_file, checksum};
+use crate::fault::{FaultPoint, Faults};
+use crate::log::sync_dir;
+use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record, Settlement};
+use crate::{Arrival, Change, SpoolError};
+
+/// A change ready to be written, and who waits for it.
+#[derive(Debug)]
+pub(crate) struct Job {
+    pub(crate) work: Work,
+    /// Present but while it is being written.
+    pub(crate) record: Option<Record>,
+    /// The file of the large body the record names; removed with this, unless it is kept.
+    pub(crate) body: Option<IncomingFile>,
+    pub(crate) answer: oneshot::Sender<Result<(), SpoolError>>,
+}
+
+/// What a record changes.
+#[derive(Debug)]
+pub(crate) enum Work {
+    /// A message arrives; absent once it has.
+    Accept(Option<Entry>),
+    Settle {
+        id: MessageId,
+        states: Vec<(u32, RecipientState)>,
+        notice: Option<Entry>,
+    },
+    Remove(MessageId),
+    Keep(Fact),
+}
+
+/// A change in the form the writer takes.
+pub(crate) type Encoded = (Work, Record, Option<IncomingFile>);
+
+/// Makes records. Reads and moves files of large bodies: not for an async thread when
+/// [`Encoder::is_quick`] says no.
+#[derive(Debug, Clone)]
+pub(crate) struct Encoder {
+    pub(crate) seal: u64,
+    pub(crate) now: Timestamp,
+    pub(crate) bodies: PathBuf,
+    pub(crate) faults: Faults,
+}
+
+impl Encoder {
+    /// True when no file has to be read or moved.
+    pub(crate) fn is_quick(change: &Change) -> bool {
+        let quick = |arrival: &Arrival| match &arrival.body {
+            Body::Memory(bytes) => bytes.len() as u64 <= LARGE,
+            Body::File { .. } => false,
+        };
+        match change {
+            Change::Accept(arrival) => quick(arrival),
+            Change::Settle { notice, .. } => notice.as_deref().is_none_or(quick),
+            Change::Administer { .. } | Change::Remove { .. } => true,
+        }
+    }
+
+    /// The work and the record of a change.
+    pub(crate) fn encode(&self, change: Change) -> Result<Encoded, SpoolError> {
+        match change {
+            Change::Accept(arrival) => {
+                let id = arrival.entry.id;
+                let (meta, content, body) = self.place(*arrival)?;
+                let record = self.record(Kind::Message, id, &meta, content)?;
+                Ok((Work::Accept(Some(meta.entry)), record, body))
+            }
+            Change::Settle { id, states, notice } => self.settle(Kind::Done, id, states, notice),
+            Change::Administer { id, states } => self.settle(Kind::State, id, states, None),
+            Change::Remove { id } => {
+                Ok((Work::Remove(id), Record::tomb(self.seal, id, self.now), None))
+            }
+        }
+    }
+
+    fn settle(
+        &self,
+        kind: Kind,
+        id: MessageId,
+        states: Vec<(u32, RecipientState)>,
+        notice: Option<Box<Arrival>>,
+    ) -> Result<Encoded, SpoolError> {
+        let (notice, content, body) = match notice {
+            Some(arrival) => {
+                let (meta, content, body) = self.place(*arrival)?;
+                (Some(meta), content, body)
+            }
+            None => (None, [Bytes::new(), Bytes::new()], None),
+        };
+        let meta = Settlement { states, notice };
+        let record = self.record(kind, id, &meta, content)?;
+        let notice = meta.notice.map(|meta| meta.entry);
+        Ok((Work::Settle { id, states: meta.states, notice }, record, body))
+    }
+
+    /// The record of a fact of the ledger.
+    pub(crate) fn fact(&self, fact: &Fact) -> Option<Record> {
+        let nothing = [Bytes::new(), Bytes::new()];
+        Record::new(self.seal, Kind::Ledger, MessageId(0), self.now, fact, nothing)
+    }
+
+    fn record<M: serde::Serialize>(
+        &self,
+        kind: Kind,
+        id: MessageId,
+        meta: &M,
+        content: [Bytes; 2],
+    ) -> Result<Record, SpoolError> {
+        let record = Record::new(self.seal, kind, id, self.now, meta, content);
+        record.ok_or_else(|| SpoolError::Damaged(id, "it is larger than a record can be".into()))
+    }
+
+    /// Decides where the body goes: into the record, or into a file of its own.
+    fn place(
+        &self,
+        arrival: Arrival,
+    ) -> Result<(MessageMeta, [Bytes; 2], Option<IncomingFile>), SpoolError> {
+        let Arrival { entry, header, body } = arrival;
+        let id = entry.id;
+        let failed = |error: io::Error| storage_error(&error, "keeping a body");
+        let inline = |bytes| (BodyPlace::Inline, bytes, None);
+        let (place, bytes, file) = match body {
+            Body::Memory(bytes) if bytes.len() as u64 <= LARGE => inline(bytes),
+            Body::Memory(bytes) => self.write_body(id, &bytes).map_err(failed)?,
+            Body::File { file, offset, len } if len <= LARGE => {
+                inline(read_part(&file, offset, len).map_err(failed)?)
+            }
+            Body::File { file, offset, len } => {
+                self.move_body(id, file, offset, len).map_err(failed)?
+            }
+        };
+        Ok((MessageMeta { entry, body: place }, [header, bytes], file))
+    }
+
+    fn write_body(
+        &self,
+        id: MessageId,
+        bytes: &Bytes,
+    ) -> io::Result<(BodyPlace, Bytes, Option<IncomingFile>)> {
+        let path = body_file(&self.bodies, id);
+        let file = IncomingFile::new(path.clone());
+        let mut options = fs::OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        let mut out = options.open(&path)?;
+        out.write_all(bytes)?;
+        out.sync_all()?;
+        sync_dir(&self.bodies)?;
+        self.faults.hit(FaultPoint::BodyMoved)?;
+        let place = BodyPlace::File { offset: 0, len: bytes.len() as u64, crc: crc32c(bytes) };
+        Ok((place, Bytes::new(), Some(file)))
+    }
+
+    fn move_body(
+        &self,
+        id: MessageId,
+        file: IncomingFile,
+        offset: u64,
+        len: u64,
+    ) -> io::Result<(BodyPlace, Bytes, Option<IncomingFile>)> {
+        let open = File::open(file.path())?;
+        let crc = checksum(&open, offset, len, 0)?;
+        open.sync_all()?;
+        let path = body_file(&self.bodies, id);
+        fs::rename(file.path(), &path)?;
+        // Its old name is free for another file.
+        file.keep();
+        let file = IncomingFile::new(path);
+        sync_dir(&self.bodies)?;
+        self.faults.hit(FaultPoint::BodyMoved)?;
+        Ok((BodyPlace::File { offset, len, crc }, Bytes::new(), Some(file)))
+    }
+}
+
+fn read_part(file: &IncomingFile, offset: u64, len: u64) -> io::Result<Bytes> {
+    let mut bytes = vec![0; len as usize];
+    File::open(file.path())?.read_exact_at(&mut bytes, offset)?;
+    Ok(Bytes::from(bytes))
+}
+
+/// A full disk refuses one message; anything else is a failure.
+pub(crate) fn storage_error(error: &io::Error, what: &str) -> SpoolError {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpoolError::NoSpace,
+        _ => SpoolError::Failed(format!("{what}: {error}").into()),
+    }
+}

@@ -1,0 +1,261 @@
+//! The log: segments one after another, written at the end and removed at the beginning.
+//!
+//! Segments go in order of age only. A DONE or TOMB stands in the segment of its message or in a
+//! later one, so what is gone can never come back; and as nearly every segment begins with the end
+//! of mail from the one before, tracking references segment by segment would free nothing more.
+//! What still lives in an old segment is written anew when too much around it is dead.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use waypost_mail::Timestamp;
+
+use crate::fault::{FaultPoint, Faults};
+use crate::record::Record;
+use crate::segment::{self, Place, Position, START, SegmentHeader};
+
+/// Pieces smaller than this are gathered before they are written.
+const BUFFER: usize = 256 * 1024;
+
+/// The end of the log, where records are appended, and what is known of its segments.
+#[derive(Debug)]
+pub(crate) struct Log {
+    dir: PathBuf,
+    seal: u64,
+    segment_size: u64,
+    faults: Faults,
+    readers: Arc<Readers>,
+    segments: BTreeMap<u32, Usage>,
+    current: u32,
+    out: BufWriter<File>,
+    len: u64,
+}
+
+/// What is in a segment.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Usage {
+    /// Octets of the file.
+    pub(crate) len: u64,
+    /// Records that are somebody's present truth.
+    pub(crate) live: u64,
+    /// Their octets.
+    pub(crate) live_len: u64,
+    /// Something in it could not be read: it is set aside, not removed.
+    pub(crate) damaged: bool,
+}
+
+impl Log {
+    /// The log in `dir`, appending to the youngest of `segments`, or to a first one.
+    pub(crate) fn open(
+        dir: PathBuf,
+        seal: u64,
+        segment_size: u64,
+        segments: BTreeMap<u32, Usage>,
+        highest: u64,
+        now: Timestamp,
+        faults: Faults,
+    ) -> io::Result<Log> {
+        let readers = Arc::new(Readers { dir: dir.clone(), open: Mutex::default() });
+        let (current, len, file) = match segments.last_key_value() {
+            Some((number, usage)) => {
+                let file = OpenOptions::new().append(true).open(segment::file_of(&dir, *number))?;
+                (*number, usage.len, file)
+            }
+            None => (1, START, create(&dir, 1, seal, highest, now)?),
+        };
+        let out = BufWriter::with_capacity(BUFFER, file);
+        let mut log = Log { dir, seal, segment_size, faults, readers, segments, current, out, len };
+        log.segments.entry(current).or_default().len = len;
+        Ok(log)
+    }
+
+    pub(crate) fn seal(&self) -> u64 {
+        self.seal
+    }
+
+    pub(crate) fn readers(&self) -> Arc<Readers> {
+        self.readers.clone()
+    }
+
+    /// Where the record after `ahead` octets would stand.
+    pub(crate) fn position(&self, ahead: u64) -> Position {
+        Position { segment: self.current, offset: (self.len + ahead) as u32 }
+    }
+
+    /// Begins another segment when the present one is full.
+    pub(crate) fn roll(&mut self, highest: u64, now: Timestamp) -> io::Result<()> {
+        if self.len < self.segment_size {
+            return Ok(());
+        }
+        self.faults.hit(FaultPoint::Roll)?;
+        let file = create(&self.dir, self.current + 1, self.seal, highest, now)?;
+        self.current += 1;
+        self.len = START;
+        self.out = BufWriter::with_capacity(BUFFER, file);
+        self.segments.insert(self.current, Usage { len: START, ..Usage::default() });
+        Ok(())
+    }
+
+    /// Appends records, unsynced. When that fails the log is as it was before, unless the second
+    /// error says that even this was not possible.
+    pub(crate) fn append(
+        &mut self,
+        records: &[(Option<usize>, Record)],
+    ) -> Result<(), (io::Error, Option<io::Error>)> {
+        let len: u64 = records.iter().map(|(_, record)| record.len()).sum();
+        let written = self
+            .faults
+            .hit(FaultPoint::Append)
+            .and_then(|()| {
+                records.iter().try_for_each(|(_, record)| record.write_to(&mut self.out))
+            })
+            .and_then(|()| self.out.flush())
+            .and_then(|()| self.faults.hit(FaultPoint::Appended));
+        if let Err(error) = written {
+            return Err((error, self.cut().err()));
+        }
+        self.len += len;
+        self.segments.entry(self.current).or_default().len = self.len;
+        Ok(())
+    }
+
+    /// Takes back what a failed append has written.
+    fn cut(&mut self) -> io::Result<()> {
+        let file = self.out.get_ref().try_clone()?;
+        file.set_len(self.len)?;
+        // The old writer still holds what it could not write, and must not try again.
+        let old = std::mem::replace(&mut self.out, BufWriter::with_capacity(BUFFER, file));
+        drop(old.into_parts());
+        Ok(())
+    }
+
+    /// What was appended is on the disk when this returns.
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
+        self.faults.hit(FaultPoint::Sync)?;
+        self.out.get_ref().sync_data()?;
+        self.faults.hit(FaultPoint::Synced)
+    }
+
+    pub(crate) fn born(&mut self, place: Place) {
+        if let Some(usage) = self.segments.get_mut(&place.at.segment) {
+            usage.live += 1;
+            usage.live_len += place.len;
+        }
+    }
+
+    pub(crate) fn died(&mut self, place: Place) {
+        if let Some(usage) = self.segments.get_mut(&place.at.segment) {
+            usage.live = usage.live.saturating_sub(1);
+            usage.live_len = usage.live_len.saturating_sub(place.len);
+        }
+    }
+
+    /// Nothing that can be found lives in a segment any more.
+    pub(crate) fn empty(&mut self, number: u32) {
+        if let Some(usage) = self.segments.get_mut(&number) {
+            (usage.live, usage.live_len) = (0, 0);
+        }
+    }
+
+    /// Something in a segment could not be read.
+    pub(crate) fn mark_damaged(&mut self, number: u32) {
+        if let Some(usage) = self.segments.get_mut(&number) {
+            usage.damaged = true;
+        }
+    }
+
+    /// The oldest segment, unless it is being written.
+    pub(crate) fn oldest(&self) -> Option<(u32, Usage)> {
+        let (number, usage) = self.segments.first_key_value()?;
+        (*number != self.current).then_some((*number, *usage))
+    }
+
+    /// Octets of all segments and of what lives in them.
+    pub(crate) fn totals(&self) -> (u64, u64) {
+        self.segments.values().fold((0, 0), |(len, live), u| (len + u.len, live + u.live_len))
+    }
+
+    pub(crate) fn segment_size(&self) -> u64 {
+        self.segment_size
+    }
+
+    /// Removes the oldest segment; one with damage goes to `damaged/` beside the log, for a person
+    /// to look at. The directory is synced before the next one can go: order is what keeps the
+    /// dead from returning.
+    pub(crate) fn remove_oldest(&mut self) -> io::Result<()> {
+        let Some((number, usage)) = self.oldest() else { return Ok(()) };
+        self.faults.hit(FaultPoint::RemoveSegment)?;
+        let path = segment::file_of(&self.dir, number);
+        if usage.damaged {
+            let aside = self.dir.with_file_name("damaged");
+            std::fs::create_dir_all(&aside)?;
+            std::fs::rename(&path, aside.join(format!("segment-{number:010}.log")))?;
+        } else {
+            std::fs::remove_file(&path)?;
+        }
+        sync_dir(&self.dir)?;
+        self.segments.remove(&number);
+        self.readers.forget(number);
+        Ok(())
+    }
+}
+
+/// A new segment, synced with its directory. One of that number can only be the remains of a crash
+/// right here, with nothing in it.
+fn create(dir: &Path, number: u32, seal: u64, highest: u64, now: Timestamp) -> io::Result<File> {
+    let path = segment::file_of(dir, number);
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    let header = SegmentHeader { number, seal, created: now, highest };
+    let made = file.write_all(&header.encode()).and_then(|()| file.sync_all());
+    if let Err(error) = made.and_then(|()| sync_dir(dir)) {
+        let _ = std::fs::remove_file(&path);
+        return Err(error);
+    }
+    OpenOptions::new().append(true).open(path)
+}
+
+/// Makes names in a directory durable.
+pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    File::open(dir)?.sync_all()
+}
+
+/// Open segments for reading.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    dir: PathBuf,
+    open: Mutex<HashMap<u32, Arc<File>>>,
+}
+
+impl Readers {
+    /// Readers without a log that is written.
+    pub(crate) fn new(dir: PathBuf) -> Readers {
+        Readers { dir, open: Mutex::default() }
+    }
+
+    /// The file of a segment. It can be read to its end even when it is removed meanwhile.
+    pub(crate) fn file(&self, number: u32) -> io::Result<Arc<File>> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(file) = open.get(&number) {
+            return Ok(file.clone());
+        }
+        let file = Arc::new(File::open(segment::file_of(&self.dir, number))?);
+        open.insert(number, file.clone());
+        Ok(file)
+    }
+
+    /// `len` octets at `offset` of a segment.
+    pub(crate) fn read(&self, number: u32, offset: u64, len: usize) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        self.file(number)?.read_exact_at(&mut bytes, offset)?;
+        Ok(bytes)
+    }
+
+    fn forget(&self, number: u32) {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+}

@@ -1,0 +1,342 @@
+//! Bringing the index and the log to one opinion at start. The log decides; where it is damaged,
+//! the index helps; what neither knows for certain is held, never delivered.
+
+use std::fs;
+
+use waypost_mail::{Entry, MessageId, Timestamp};
+
+use crate::compact::quarantine;
+use crate::config::Report;
+use crate::index::FactRow;
+use crate::record::Fact;
+use crate::replay::{self, Base, Fate, Fold, Trail};
+use crate::row::{self, Kept};
+use crate::segment::Place;
+use crate::writer::{Group, Trouble, Writer, destinations, reschedule};
+
+/// Rows looked at, and values written, at a time.
+const PAGE: usize = 1000;
+
+/// Index and log side by side.
+pub(crate) struct Reconciliation<'a> {
+    pub(crate) writer: &'a mut Writer,
+    pub(crate) fold: Fold,
+    pub(crate) report: Report,
+    pub(crate) group: Group,
+}
+
+/// Key and value.
+type Pair = (Vec<u8>, Vec<u8>);
+
+type Done = Result<(), Trouble>;
+
+impl Reconciliation<'_> {
+    /// Does all of it.
+    pub(crate) fn run(mut self) -> Result<Report, Trouble> {
+        self.rows()?;
+        self.missing()?;
+        self.fact_rows()?;
+        self.missing_facts()?;
+        self.commit()?;
+        self.schedule()?;
+        self.commit()?;
+        let live = self.fold.messages.values().filter(|fate| matches!(fate, Fate::Live(_)));
+        self.report.messages = live.count() as u64;
+        self.bodies();
+        Ok(self.report)
+    }
+
+    fn commit(&mut self) -> Done {
+        self.writer.complete(std::mem::take(&mut self.group))?;
+        self.writer.roll()
+    }
+
+    fn page_full(&mut self) -> Done {
+        if self.group.is_large(PAGE) { self.commit() } else { Ok(()) }
+    }
+
+    /// Every row against the log.
+    fn rows(&mut self) -> Done {
+        let mut from = b"m|".to_vec();
+        loop {
+            let page = self.page(b"m|", &from)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = [last.as_slice(), b"\0"].concat();
+            for (key, value) in page {
+                match row::number_in(&key, 2) {
+                    Some(id) => self.row(MessageId(id), &value)?,
+                    None => self.group.write([(key, None)]),
+                }
+                self.page_full()?;
+            }
+        }
+    }
+
+    fn page(&self, prefix: &[u8], from: &[u8]) -> Result<Vec<Pair>, String> {
+        let mut page = Vec::new();
+        self.writer.shared.index.scan(prefix, from, |key, value| {
+            page.push((key.to_vec(), value.to_vec()));
+            page.len() < PAGE
+        })?;
+        Ok(page)
+    }
+
+    fn row(&mut self, id: MessageId, value: &[u8]) -> Done {
+        self.writer.shared.saw(id.0);
+        let kept = self.writer.shared.index.read(id, value);
+        match (self.fold.messages.remove(&id), kept) {
+            (Some(Fate::Live(mut trail)), Some(kept)) if agree(&trail, &kept) => {
+                trail.settled = true;
+                self.writer.log.born(kept.place);
+                self.plan(&kept.entry)?;
+                self.fold.messages.insert(id, Fate::Live(trail));
+                Ok(())
+            }
+            (Some(Fate::Live(trail)), kept) => self.mend(id, trail, kept),
+            (Some(Fate::Gone), kept) => {
+                tracing::warn!(message = %id, "the index had a message that is gone");
+                self.report.removed += 1;
+                self.fold.messages.insert(id, Fate::Gone);
+                self.erase(id, kept.as_ref())
+            }
+            (None, Some(kept)) => self.orphan(kept),
+            (None, None) => {
+                tracing::error!(message = %id, "neither log nor index can read a message; it is lost");
+                self.erase(id, None)
+            }
+        }
+    }
+
+    /// Sees to it that the moments when a message is due are in the index.
+    fn plan(&mut self, entry: &Entry) -> Done {
+        for due in crate::schedule(entry) {
+            let key = row::due_key(due.due, due.id);
+            if self.writer.shared.index.get(&key)?.is_none() {
+                self.group.write([(key, Some(destinations(&due)))]);
+            }
+        }
+        Ok(())
+    }
+
+    /// A message that has a row and no record: it is held, and kept in the log as far as it is
+    /// known.
+    fn orphan(&mut self, kept: Kept) -> Done {
+        let id = kept.entry.id;
+        self.report.quarantined += 1;
+        let why = "its record is not in the log";
+        let place = self.writer.relog_without_content(&mut self.group, kept, why)?;
+        self.settle(id, place);
+        Ok(())
+    }
+
+    /// A message whose row is absent, or of another opinion than the log.
+    fn mend(&mut self, id: MessageId, trail: Trail, row: Option<Kept>) -> Done {
+        let shared = self.writer.shared.clone();
+        let (readers, seal) = (&shared.readers, shared.seal);
+        let (read, mut why) = replay::base(readers, seal, id, trail.place);
+        let large = read.as_ref().is_some_and(|base| base.large);
+        let known = row.as_ref().filter(|row| row.last >= trail.place.at || read.is_none());
+        let known = known.map(|row| Base { entry: row.entry.clone(), last: row.last, large });
+        let Some(mut base) = known.or(read) else {
+            tracing::error!(message = %id, ?why, "a message is damaged beyond its id; it is lost");
+            return self.erase(id, row.as_ref());
+        };
+        let from = base.last;
+        if replay::catch_up(readers, seal, &mut base, &trail).is_some() {
+            why = why.or(Some("a record of what became of it cannot be read".to_owned()));
+        }
+        if self.fold.gaps.iter().any(|gap| *gap > from) {
+            why = why.or(Some("records that may tell what became of it cannot be read".to_owned()));
+        }
+        if let Some(row) = &row {
+            // Whatever its row was made of goes; what is right is written next.
+            self.group.write(row.removal());
+            reschedule_away(&mut self.group, &row.entry);
+        }
+        if base.entry.is_done() {
+            self.report.removed += 1;
+            self.fold.messages.insert(id, Fate::Gone);
+            return Ok(());
+        }
+        let ahead = base.last > trail.last();
+        let laid_out = Kept::lay_out(base.entry, trail.place, base.last, large);
+        let (mut kept, writes) = laid_out.ok_or_else(cannot_lay_out)?;
+        self.writer.log.born(trail.place);
+        self.group.write(writes);
+        let place = if let Some(why) = why {
+            tracing::error!(message = %id, why, "a message is held: its records are damaged");
+            self.report.quarantined += 1;
+            quarantine(&mut kept.entry, &why);
+            self.writer.relog(&mut self.group, kept)?
+        } else {
+            self.report.requeued += 1;
+            self.plan_all(&kept.entry);
+            if ahead { self.writer.relog(&mut self.group, kept)? } else { trail.place }
+        };
+        self.settle(id, place);
+        Ok(())
+    }
+
+    fn plan_all(&mut self, entry: &Entry) {
+        let mut writes = Vec::new();
+        reschedule(&mut writes, &[], &crate::schedule(entry));
+        self.group.write(writes);
+    }
+
+    fn settle(&mut self, id: MessageId, place: Place) {
+        let trail = Trail { place, states: Vec::new(), unsound: false, settled: true };
+        self.fold.messages.insert(id, Fate::Live(trail));
+    }
+
+    /// Removes all values of a message, found by their keys when the row does not tell.
+    fn erase(&mut self, id: MessageId, kept: Option<&Kept>) -> Done {
+        if let Some(kept) = kept {
+            reschedule_away(&mut self.group, &kept.entry);
+        }
+        let id = id.0.to_be_bytes();
+        for prefix in [b"m|", b"r|", b"x|"] {
+            let prefix = [prefix.as_slice(), &id].concat();
+            let mut keys = Vec::new();
+            self.writer.shared.index.scan(&prefix, &prefix, |key, _| {
+                keys.push((key.to_vec(), None));
+                true
+            })?;
+            self.group.write(keys);
+        }
+        Ok(())
+    }
+
+    /// Messages of the log without a row.
+    fn missing(&mut self) -> Done {
+        let open = |(id, fate): (&MessageId, &Fate)| match fate {
+            Fate::Live(trail) if !trail.settled => Some(*id),
+            _ => None,
+        };
+        let mut ids: Vec<MessageId> = self.fold.messages.iter().filter_map(open).collect();
+        ids.sort_unstable();
+        for id in ids {
+            if let Some(Fate::Live(trail)) = self.fold.messages.remove(&id) {
+                self.mend(id, trail, None)?;
+            }
+            self.page_full()?;
+        }
+        Ok(())
+    }
+
+    fn fact_rows(&mut self) -> Done {
+        let mut from = b"l|".to_vec();
+        loop {
+            let page = self.page(b"l|", &from)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = [last.as_slice(), b"\0"].concat();
+            for (key, value) in page {
+                let name = std::str::from_utf8(&key[2..]).map(str::to_owned);
+                match (name, FactRow::decode(&value)) {
+                    (Ok(name), Some(row)) => self.fact_row(&name, row)?,
+                    // The log writes it anew, if it knows it.
+                    _ => self.group.write([(key, None)]),
+                }
+                self.page_full()?;
+            }
+        }
+    }
+
+    fn fact_row(&mut self, name: &str, row: FactRow) -> Done {
+        let mut keep_row = self.fold.facts_damaged;
+        if let Some(at) = self.fold.facts.get_mut(name) {
+            if at.kept && at.place == row.place {
+                at.settled = true;
+                self.report.facts += 1;
+                self.writer.log.born(row.place);
+                return Ok(());
+            }
+            keep_row = row.place.at > at.place.at;
+            at.settled = keep_row;
+        }
+        if keep_row {
+            self.report.facts += 1;
+            self.writer.log.born(row.place);
+            return self.writer.relog_fact(&mut self.group, name, row);
+        }
+        self.group.write([(row::fact_key(name), None)]);
+        Ok(())
+    }
+
+    fn missing_facts(&mut self) -> Done {
+        let now = self.writer.shared.clock.now();
+        let fresh = |expires: Option<Timestamp>| expires.is_none_or(|expires| expires > now);
+        let facts = std::mem::take(&mut self.fold.facts);
+        for (key, at) in facts {
+            if at.settled || !at.kept || !fresh(at.expires) {
+                continue;
+            }
+            let shared = &self.writer.shared;
+            let fact = replay::meta_at(&shared.readers, shared.seal, at.place.at)
+                .and_then(|(_, meta)| postcard::from_bytes::<Fact>(&meta).ok());
+            let Some(value) = fact.and_then(|fact| fact.value) else { continue };
+            let row = FactRow { place: at.place, expires: at.expires, value };
+            let value = postcard::to_stdvec(&row).map_err(|error| error.to_string())?;
+            self.report.facts += 1;
+            self.writer.log.born(at.place);
+            self.group.write([(row::fact_key(&key), Some(value))]);
+            self.page_full()?;
+        }
+        Ok(())
+    }
+
+    /// Moments of messages that are gone.
+    fn schedule(&mut self) -> Done {
+        let mut from = b"s|".to_vec();
+        loop {
+            let page = self.page(b"s|", &from)?;
+            let Some((last, _)) = page.last() else { return Ok(()) };
+            from = [last.as_slice(), b"\0"].concat();
+            for (key, _) in page {
+                let id = row::number_in(&key, 10).map(MessageId);
+                let live = id.and_then(|id| self.fold.messages.get(&id));
+                if !matches!(live, Some(Fate::Live(_))) {
+                    self.group.write([(key, None)]);
+                }
+            }
+            self.page_full()?;
+        }
+    }
+
+    /// Body files of messages that are gone. Where the log is damaged, one may belong to a message
+    /// that nobody knows any more: a person decides.
+    fn bodies(&self) {
+        let shared = &self.writer.shared;
+        let Ok(files) = fs::read_dir(&shared.bodies) else { return };
+        for file in files.flatten() {
+            let id = file.file_name().to_str().and_then(|name| name.parse::<MessageId>().ok());
+            let fate = id.and_then(|id| self.fold.messages.get(&id));
+            let result = match fate {
+                Some(Fate::Live(_)) => continue,
+                None if self.report.damaged > 0 => {
+                    let aside = shared.bodies.with_file_name("damaged");
+                    let to = aside.join(file.file_name());
+                    fs::create_dir_all(&aside).and_then(|()| fs::rename(file.path(), to))
+                }
+                _ => fs::remove_file(file.path()),
+            };
+            if let Err(error) = result {
+                tracing::warn!(path = %file.path().display(), %error, "a body file cannot be removed");
+            }
+        }
+    }
+}
+
+/// True when a row is exactly what the log says.
+fn agree(trail: &Trail, kept: &Kept) -> bool {
+    !trail.unsound && kept.place == trail.place && kept.last == trail.last()
+}
+
+fn reschedule_away(group: &mut Group, entry: &Entry) {
+    let mut writes = Vec::new();
+    reschedule(&mut writes, &crate::schedule(entry), &[]);
+    group.write(writes);
+}
+
+fn cannot_lay_out() -> String {
+    "an entry cannot be laid out".to_owned()
+}

@@ -1,0 +1,282 @@
+//! What the log says, read from its beginning: which messages live and where, and what is damaged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::io;
+use std::path::Path;
+
+use bytes::Bytes;
+use waypost_mail::{Entry, MessageId, Timestamp};
+
+use crate::content::{Stored, Unreadable, message_in};
+use crate::log::{Readers, Usage};
+use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Settlement};
+use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
+
+/// The log folded into its present meaning.
+#[derive(Debug, Default)]
+pub(crate) struct Fold {
+    pub(crate) messages: HashMap<MessageId, Fate>,
+    pub(crate) facts: HashMap<String, FactAt>,
+    /// Where octets are that should be records and are not.
+    pub(crate) gaps: Vec<Position>,
+    /// Some change of a fact may be unreadable.
+    pub(crate) facts_damaged: bool,
+    pub(crate) segments: BTreeMap<u32, Usage>,
+    /// The youngest segment, when it was begun and nothing was written.
+    pub(crate) stillborn: Option<u32>,
+    /// Absent when nothing in the log is readable, or there is nothing.
+    pub(crate) seal: Option<u64>,
+    pub(crate) highest: u64,
+    pub(crate) damaged: u64,
+    pub(crate) torn: u64,
+}
+
+/// What became of a message.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Live(Trail),
+    Gone,
+}
+
+/// The records of a message.
+#[derive(Debug)]
+pub(crate) struct Trail {
+    pub(crate) place: Place,
+    /// Later records about it.
+    pub(crate) states: Vec<Position>,
+    /// Its own record is known to be damaged.
+    pub(crate) unsound: bool,
+    /// Its row in the index was found to be right, or made so.
+    pub(crate) settled: bool,
+}
+
+/// The latest record of a fact.
+#[derive(Debug)]
+pub(crate) struct FactAt {
+    pub(crate) place: Place,
+    /// False when the record forgets the fact.
+    pub(crate) kept: bool,
+    pub(crate) expires: Option<Timestamp>,
+    pub(crate) settled: bool,
+}
+
+impl Trail {
+    fn new(place: Place, unsound: bool) -> Trail {
+        Trail { place, states: Vec::new(), unsound, settled: false }
+    }
+
+    pub(crate) fn last(&self) -> Position {
+        self.states.last().copied().unwrap_or(self.place.at)
+    }
+}
+
+impl Fold {
+    /// Reads all segments in `log`, changing nothing.
+    pub(crate) fn read(log: &Path) -> io::Result<Fold> {
+        let mut fold = Fold::default();
+        let numbers = segment::list(log)?;
+        let mut headers = Vec::new();
+        for number in &numbers {
+            let (header, seal) = head_of(&segment::file_of(log, *number), *number)?;
+            fold.seal = fold.seal.or(seal);
+            fold.highest = fold.highest.max(header.map_or(0, |header| header.highest));
+            headers.push(header);
+        }
+        for (number, header) in numbers.iter().zip(headers) {
+            let last = Some(number) == numbers.last();
+            fold.segment(log, *number, last, header.is_some())?;
+        }
+        Ok(fold)
+    }
+
+    fn segment(&mut self, log: &Path, number: u32, last: bool, headed: bool) -> io::Result<()> {
+        let file = File::open(segment::file_of(log, number))?;
+        let len = file.metadata()?.len();
+        let mut usage = Usage { len, ..Usage::default() };
+        // Only the end of the youngest segment can be torn, and a sound header does not tell.
+        let mut scan = Scan::new(file, number, self.seal.unwrap_or_default(), last)?;
+        let (mut pending, mut end, mut found) = (Vec::new(), START.min(len), false);
+        while let Some(item) = scan.next()? {
+            match item {
+                Item::Record { place, health: Health::Sound, .. } => {
+                    found = true;
+                    end = u64::from(place.at.offset) + place.len;
+                    for damage in pending.drain(..) {
+                        self.take(damage, &mut usage);
+                    }
+                    self.take(item, &mut usage);
+                }
+                damage if last => pending.push(damage),
+                damage => self.take(damage, &mut usage),
+            }
+        }
+        if last && !headed && !found {
+            self.stillborn = Some(number);
+            return Ok(());
+        }
+        if !headed {
+            self.damaged += START;
+            usage.damaged = true;
+        }
+        if last {
+            // Nothing sound follows: a write that was not finished.
+            self.torn = len - end;
+            usage.len = end;
+        }
+        self.segments.insert(number, usage);
+        Ok(())
+    }
+
+    fn take(&mut self, item: Item, usage: &mut Usage) {
+        match item {
+            Item::Gap { from, len } => {
+                tracing::error!(
+                    segment = from.segment,
+                    offset = from.offset,
+                    len,
+                    "the log is damaged"
+                );
+                self.gaps.push(from);
+                self.facts_damaged = true;
+                self.damaged += len;
+                usage.damaged = true;
+            }
+            Item::Record { place, header, meta, health } => {
+                if health != Health::Sound {
+                    let (kind, at) = (header.kind, place.at);
+                    tracing::error!(message = %header.id, ?kind, ?at, "a record is damaged");
+                    self.damaged += place.len;
+                    usage.damaged = true;
+                }
+                self.record(place, &header, &meta, health);
+            }
+        }
+    }
+
+    fn record(&mut self, place: Place, header: &Header, meta: &Bytes, health: Health) {
+        self.highest = self.highest.max(header.id.0);
+        match header.kind {
+            Kind::Message => self.live(header.id, place, health),
+            Kind::State | Kind::Done => {
+                if let Some(Fate::Live(trail)) = self.messages.get_mut(&header.id) {
+                    trail.states.push(place.at);
+                }
+                if let Some(notice) = message_in(header.kind, meta) {
+                    self.highest = self.highest.max(notice.entry.id.0);
+                    self.live(notice.entry.id, place, health);
+                }
+            }
+            Kind::Tomb => {
+                self.messages.insert(header.id, Fate::Gone);
+            }
+            Kind::Ledger => match postcard::from_bytes::<Fact>(meta) {
+                Ok(fact) if health != Health::Meta => {
+                    let (kept, expires) = (fact.value.is_some(), fact.expires);
+                    let at = FactAt { place, kept, expires, settled: false };
+                    self.facts.insert(fact.key, at);
+                }
+                _ => self.facts_damaged = true,
+            },
+        }
+    }
+
+    fn live(&mut self, id: MessageId, place: Place, health: Health) {
+        self.messages.insert(id, Fate::Live(Trail::new(place, health != Health::Sound)));
+    }
+
+    /// Where the sound part of the log ends.
+    pub(crate) fn end(&self) -> Position {
+        let (number, usage) = self.segments.last_key_value().map_or((0, 0), |(n, u)| (*n, u.len));
+        Position { segment: number, offset: usage as u32 }
+    }
+
+    /// The index knows of records after the end: they were acknowledged and are lost. Whatever
+    /// became of a message there is unknown.
+    pub(crate) fn lost_after_end(&mut self) {
+        let end = self.end();
+        self.gaps.push(end);
+        self.facts_damaged = true;
+        self.damaged += std::mem::take(&mut self.torn).max(1);
+    }
+
+    /// True when the log holds anything at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.messages.is_empty() && self.facts.is_empty() && self.damaged == 0
+    }
+}
+
+/// The header of a segment and the seal, which the first record knows too.
+fn head_of(path: &Path, number: u32) -> io::Result<(Option<SegmentHeader>, Option<u64>)> {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    File::open(path)?.take(START + HEADER_LEN as u64).read_to_end(&mut bytes)?;
+    let header = SegmentHeader::parse(&bytes).filter(|header| header.number == number);
+    let seal = match header {
+        Some(header) => Some(header.seal),
+        None => bytes.get(START as usize..).and_then(record::seal_of),
+    };
+    Ok((header, seal))
+}
+
+/// What is known of a message before later records are applied.
+#[derive(Debug)]
+pub(crate) struct Base {
+    pub(crate) entry: Entry,
+    /// The last record that `entry` reflects.
+    pub(crate) last: Position,
+    pub(crate) large: bool,
+}
+
+/// Reads a message's own record; with the reason when only its envelope could be read, or nothing.
+pub(crate) fn base(
+    readers: &Readers,
+    seal: u64,
+    id: MessageId,
+    place: Place,
+) -> (Option<Base>, Option<String>) {
+    let make = |meta: MessageMeta| {
+        let large = matches!(meta.body, BodyPlace::File { .. });
+        Base { entry: meta.entry, last: place.at, large }
+    };
+    match Stored::read(readers, seal, id, place) {
+        Ok(stored) => (Some(make(stored.meta)), None),
+        Err(Unreadable::Damaged(why, meta)) => (meta.map(|meta| make(*meta)), Some(why)),
+        Err(Unreadable::Gone) => (None, Some("its segment is gone".to_owned())),
+    }
+}
+
+/// Applies the records after those the base reflects. Answers where one could not be read.
+pub(crate) fn catch_up(
+    readers: &Readers,
+    seal: u64,
+    base: &mut Base,
+    trail: &Trail,
+) -> Option<Position> {
+    let mut unread = None;
+    for at in &trail.states {
+        if *at <= base.last {
+            continue;
+        }
+        match meta_at(readers, seal, *at)
+            .and_then(|(_, meta)| postcard::from_bytes::<Settlement>(&meta).ok())
+        {
+            Some(settlement) => {
+                crate::advance(&mut base.entry, &settlement.states);
+            }
+            None => unread = Some(*at),
+        }
+        base.last = *at;
+    }
+    unread
+}
+
+/// The meta part of the record at a position, if it is as it was written.
+pub(crate) fn meta_at(readers: &Readers, seal: u64, at: Position) -> Option<(Header, Vec<u8>)> {
+    let offset = u64::from(at.offset);
+    let head = readers.read(at.segment, offset, HEADER_LEN).ok()?;
+    let header = Header::parse(&head, seal)?;
+    let start = offset + HEADER_LEN as u64;
+    let meta = readers.read(at.segment, start, header.meta_len as usize).ok()?;
+    (crc32c::crc32c(&meta) == header.meta_crc).then_some((header, meta))
+}

@@ -1,0 +1,562 @@
+//! The spool: a log, sled beside it, and one thread that writes both.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
+use waypost_mail::ledger::{MAX_KEY, MAX_VALUE};
+use waypost_mail::{Clock, Entry, Ledger, LedgerError, MessageId, Timestamp};
+
+use crate::config::{Config, OpenError, Report};
+use crate::content::{Stored, Unreadable};
+use crate::fault::Faults;
+use crate::index::{FactRow, Index, IndexError};
+use crate::job::{Encoded, Encoder, Job, Work};
+use crate::lock::Lock;
+use crate::log::{Log, Readers, sync_dir};
+use crate::metrics::Metrics;
+use crate::reconcile::Reconciliation;
+use crate::record::Fact;
+use crate::replay::Fold;
+use crate::row;
+use crate::segment;
+use crate::space::Space;
+use crate::writer::{Group, Trouble, Writer};
+use crate::{Change, Content, Due, Spool, SpoolError};
+
+/// Durable storage on one file system of one machine.
+///
+/// Dropping it waits until what was begun is written, and frees the spool for another program.
+#[derive(Debug)]
+pub struct LogSpool {
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+    // After everything that uses the directory.
+    _lock: Lock,
+}
+
+/// What the writer and everybody else share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) index: Index,
+    pub(crate) readers: Arc<Readers>,
+    pub(crate) seal: u64,
+    pub(crate) queue: Queue,
+    pub(crate) space: Space,
+    pub(crate) metrics: Metrics,
+    pub(crate) faults: Faults,
+    pub(crate) log_dir: PathBuf,
+    pub(crate) bodies: PathBuf,
+    incoming: PathBuf,
+    highest: AtomicU64,
+    failure: watch::Sender<Option<Arc<str>>>,
+}
+
+impl LogSpool {
+    /// Opens the spool in `config.path`, or makes one. The log is replayed against the index
+    /// first, which is rebuilt when it cannot be used; what was found is reported.
+    pub fn open(
+        config: Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<LogSpool>, Report), OpenError> {
+        let began = Instant::now();
+        let dirs = Dirs::make(&config.path)?;
+        let lock = Lock::take(&config.path)?;
+        dirs.wipe_incoming()?;
+        let mut fold = Fold::read(&dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
+        let (index, rebuilt) = open_index(&config, &dirs, &fold, clock.now())?;
+        let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
+        if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
+            tracing::error!("acknowledged records at the end of the log are lost");
+            fold.lost_after_end();
+        }
+        dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
+        let mut writer = writer(&config, dirs, clock, &fold, index)?;
+        let report =
+            Report { rebuilt, damaged: fold.damaged, torn: fold.torn, ..Report::default() };
+        let shared = writer.shared.clone();
+        let reconciliation =
+            Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
+        let mut report = reconciliation.run().map_err(|trouble| match trouble {
+            Trouble::Full => OpenError::Index("the disk is full".to_owned()),
+            Trouble::Failed(text) => OpenError::Index(text),
+        })?;
+        report.took = began.elapsed();
+        tracing::info!(?report, path = %config.path.display(), "the spool is open");
+        shared.space.ask();
+        shared.space.balance();
+        let thread = std::thread::Builder::new().name("spool-writer".to_owned());
+        let ending = Ending(writer.shared.clone());
+        let thread = thread.spawn(move || {
+            let _ending = ending;
+            writer.run();
+        });
+        let thread = thread.map_err(OpenError::io("starting a thread for", &config.path))?;
+        Ok((Arc::new(LogSpool { shared, thread: Some(thread), _lock: lock }), report))
+    }
+
+    /// Waits until storage fails, and says how. Afterwards nothing is acknowledged any more, and
+    /// only a new start helps.
+    pub async fn failed(&self) -> Arc<str> {
+        let mut failure = self.shared.failure.subscribe();
+        loop {
+            if let Some(text) = failure.borrow_and_update().clone() {
+                return text;
+            }
+            // The sender lives as long as we do.
+            let _ = failure.changed().await;
+        }
+    }
+
+    /// How storage failed, if it did.
+    pub fn failure(&self) -> Option<Arc<str>> {
+        self.shared.failure()
+    }
+
+    /// What is counted here.
+    pub fn metrics(&self) -> Metrics {
+        self.shared.metrics.clone()
+    }
+
+    async fn submit(&self, encoded: Encoded) -> Result<(), SpoolError> {
+        let (work, record, body) = encoded;
+        let (answer, answered) = oneshot::channel();
+        self.shared.queue.push(Job { work, record: Some(record), body, answer })?;
+        match answered.await {
+            Ok(result) => result,
+            Err(_) => {
+                let text = self.shared.failure();
+                Err(SpoolError::Failed(text.unwrap_or_else(|| "the writer has ended".into())))
+            }
+        }
+    }
+}
+
+impl Drop for LogSpool {
+    fn drop(&mut self) {
+        self.shared.queue.close();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the spool's writer panicked");
+        }
+    }
+}
+
+/// However the writer ends, nobody waits for it in vain.
+struct Ending(Arc<Shared>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.fail("its writer panicked");
+        }
+        self.0.queue.close();
+        self.0.queue.lock().jobs.clear();
+    }
+}
+
+/// Everything the writer needs, without its thread.
+fn writer(
+    config: &Config,
+    dirs: Dirs,
+    clock: Arc<dyn Clock>,
+    fold: &Fold,
+    index: Index,
+) -> Result<Writer, OpenError> {
+    let seal = fold.seal.unwrap_or_else(rand::random);
+    let log = Log::open(
+        dirs.log.clone(),
+        seal,
+        config.segment_size.clamp(4096, 1 << 30),
+        fold.segments.clone(),
+        fold.highest,
+        clock.now(),
+        config.faults.clone(),
+    );
+    let log = log.map_err(OpenError::io("opening", &dirs.log))?;
+    let shared = Shared {
+        clock,
+        index,
+        readers: log.readers(),
+        seal,
+        queue: Queue::default(),
+        space: Space::new(config.path.clone(), config.keep_free, config.reserve),
+        metrics: Metrics::default(),
+        faults: config.faults.clone(),
+        log_dir: dirs.log,
+        bodies: dirs.bodies,
+        incoming: dirs.incoming,
+        highest: AtomicU64::new(fold.highest),
+        failure: watch::Sender::new(None),
+    };
+    Ok(Writer::new(Arc::new(shared), log))
+}
+
+/// Opens sled. When its files are damaged they are set aside, and new ones are begun.
+fn open_index(
+    config: &Config,
+    dirs: &Dirs,
+    fold: &Fold,
+    now: Timestamp,
+) -> Result<(Index, Option<String>), OpenError> {
+    let absent = !dirs.index.join("db").exists() && !fold.is_empty();
+    let open = || Index::open(&dirs.index, config.cache, config.open_timeout);
+    let why = match open() {
+        Ok(index) if absent => {
+            tracing::error!("the spool's index is absent; it is rebuilt from the log");
+            return Ok((index, Some("it was absent".to_owned())));
+        }
+        Ok(index) => return Ok((index, None)),
+        Err(IndexError::Damaged(why)) => why,
+        Err(IndexError::System(error)) => return Err(OpenError::Index(error.to_string())),
+        Err(IndexError::NoOverride) => return Err(OpenError::NoOverride),
+    };
+    let aside = config.path.join(format!("index.damaged-{}", now.0));
+    tracing::error!(why, aside = %aside.display(), "the index is damaged; it is rebuilt from the log");
+    fs::rename(&dirs.index, &aside).map_err(OpenError::io("moving", &dirs.index))?;
+    sync_dir(&config.path).map_err(OpenError::io("syncing", &config.path))?;
+    match open() {
+        Ok(index) => Ok((index, Some(why))),
+        Err(IndexError::NoOverride) => Err(OpenError::NoOverride),
+        Err(error) => Err(OpenError::Index(error.to_string())),
+    }
+}
+
+/// The directories of a spool.
+struct Dirs {
+    log: PathBuf,
+    index: PathBuf,
+    bodies: PathBuf,
+    incoming: PathBuf,
+}
+
+impl Dirs {
+    fn make(path: &Path) -> Result<Dirs, OpenError> {
+        let dirs = Dirs {
+            log: path.join("log"),
+            index: path.join("index"),
+            bodies: path.join("bodies"),
+            incoming: path.join("incoming"),
+        };
+        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        for dir in [&dirs.log, &dirs.bodies, &dirs.incoming] {
+            make(dir).map_err(OpenError::io("making", dir))?;
+        }
+        sync_dir(path).map_err(OpenError::io("syncing", path))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        sync_dir(parent).map_err(OpenError::io("syncing", parent))?;
+        Ok(dirs)
+    }
+
+    /// What was being received when the last program ended was never accepted.
+    fn wipe_incoming(&self) -> Result<(), OpenError> {
+        let wipe = || -> io::Result<()> {
+            for file in fs::read_dir(&self.incoming)? {
+                fs::remove_file(file?.path())?;
+            }
+            Ok(())
+        };
+        wipe().map_err(OpenError::io("emptying", &self.incoming))
+    }
+
+    /// Takes a torn end off the log; where it may have been more than that, a copy stays.
+    fn cut(&self, fold: &Fold) -> io::Result<()> {
+        if let Some(number) = fold.stillborn {
+            fs::remove_file(segment::file_of(&self.log, number))?;
+            sync_dir(&self.log)?;
+        }
+        let end = fold.end();
+        let Some(usage) = fold.segments.get(&end.segment) else { return Ok(()) };
+        let path = segment::file_of(&self.log, end.segment);
+        let file = fs::OpenOptions::new().write(true).open(&path)?;
+        if file.metadata()?.len() <= usage.len {
+            return Ok(());
+        }
+        if fold.damaged > 0 {
+            let aside = self.log.with_file_name("damaged");
+            fs::create_dir_all(&aside)?;
+            let name = format!("segment-{:010}-cut-at-{}.log", end.segment, end.offset);
+            fs::copy(&path, aside.join(name))?;
+        }
+        file.set_len(usage.len)?;
+        file.sync_all()
+    }
+}
+
+impl Shared {
+    pub(crate) fn highest(&self) -> u64 {
+        self.highest.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn saw(&self, id: u64) {
+        self.highest.fetch_max(id, Ordering::Relaxed);
+    }
+
+    pub(crate) fn failure(&self) -> Option<Arc<str>> {
+        self.failure.borrow().clone()
+    }
+
+    /// Nothing is acknowledged from now on.
+    pub(crate) fn fail(&self, text: &str) {
+        let first = self.failure.send_if_modified(|failure| {
+            let first = failure.is_none();
+            failure.get_or_insert_with(|| text.into());
+            first
+        });
+        if first {
+            self.metrics.failures.inc();
+            tracing::error!(error = text, "the spool failed and takes no more changes; restart");
+        }
+    }
+
+    fn check(&self) -> Result<(), SpoolError> {
+        self.failure().map_or(Ok(()), |text| Err(SpoolError::Failed(text)))
+    }
+
+    /// sled's errors last: after one, nothing it says is believed.
+    fn sane<T>(&self, result: Result<T, String>) -> Result<T, SpoolError> {
+        result.map_err(|text| {
+            self.fail(&text);
+            SpoolError::Failed(text.into())
+        })
+    }
+
+    pub(crate) fn encoder(&self) -> Encoder {
+        let (seal, now) = (self.seal, self.clock.now());
+        Encoder { seal, now, bodies: self.bodies.clone(), faults: self.faults.clone() }
+    }
+}
+
+#[async_trait]
+impl Spool for LogSpool {
+    async fn commit(&self, change: Change) -> Result<(), SpoolError> {
+        self.shared.check()?;
+        let encoder = self.shared.encoder();
+        if matches!(change, Change::Accept(_)) {
+            self.accepting(encoder.now)?;
+        }
+        let encoded = if Encoder::is_quick(&change) {
+            encoder.encode(change)?
+        } else {
+            let encoding = tokio::task::spawn_blocking(move || encoder.encode(change)).await;
+            encoding.map_err(|error| SpoolError::Failed(error.to_string().into()))??
+        };
+        self.submit(encoded).await
+    }
+
+    fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
+        match self.shared.sane(self.shared.index.message(id))? {
+            Some(Ok(kept)) => Ok(kept.entry),
+            Some(Err(())) => {
+                let why = "its values in the index do not fit together; restart to repair it";
+                Err(SpoolError::Damaged(id, why.to_owned()))
+            }
+            None => Err(SpoolError::Unknown(id)),
+        }
+    }
+
+    fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
+        let shared = &self.shared;
+        // A message may move to another segment between the two looks.
+        for _ in 0..10 {
+            let value = shared.sane(shared.index.get(&row::row_key(id)))?;
+            let value = value.ok_or(SpoolError::Unknown(id))?;
+            let place = row::place_in(&value);
+            let place = place
+                .ok_or_else(|| SpoolError::Damaged(id, "its row in the index is damaged".into()))?;
+            match Stored::read(&shared.readers, shared.seal, id, place) {
+                Ok(stored) => {
+                    let content = stored.into_content(&shared.bodies);
+                    let content = content.map_err(|why| SpoolError::Damaged(id, why))?;
+                    return Ok(Box::new(content));
+                }
+                Err(Unreadable::Gone) => {}
+                Err(Unreadable::Damaged(why, _)) => return Err(SpoolError::Damaged(id, why)),
+            }
+        }
+        Err(SpoolError::Damaged(id, "its segment is gone".to_owned()))
+    }
+
+    fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError> {
+        let mut from = after.map_or_else(|| b"m|".to_vec(), row::row_key);
+        if after.is_some() {
+            from.push(0);
+        }
+        let mut ids = Vec::new();
+        if limit > 0 {
+            let scan = self.shared.index.scan(b"m|", &from, |key, _| {
+                ids.extend(row::number_in(key, 2).map(MessageId));
+                ids.len() < limit
+            });
+            self.shared.sane(scan)?;
+        }
+        Ok(ids)
+    }
+
+    fn due(
+        &self,
+        after: Option<(Timestamp, MessageId)>,
+        limit: usize,
+    ) -> Result<Vec<Due>, SpoolError> {
+        let mut from = after.map_or_else(|| b"s|".to_vec(), |(due, id)| row::due_key(due, id));
+        if after.is_some() {
+            from.push(0);
+        }
+        let mut found = Vec::new();
+        if limit > 0 {
+            let scan = self.shared.index.scan(b"s|", &from, |key, value| {
+                if let (Some(due), Some(id)) = (row::number_in(key, 2), row::number_in(key, 10)) {
+                    let destinations = postcard::from_bytes(value).unwrap_or_default();
+                    found.push(Due { due: Timestamp(due), id: MessageId(id), destinations });
+                }
+                found.len() < limit
+            });
+            self.shared.sane(scan)?;
+        }
+        Ok(found)
+    }
+
+    fn highest_id(&self) -> u64 {
+        self.shared.highest()
+    }
+
+    fn incoming(&self) -> PathBuf {
+        self.shared.incoming.clone()
+    }
+
+    fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {
+        self.shared.check()?;
+        if self.shared.space.suffices(now) {
+            return Ok(());
+        }
+        self.shared.metrics.refused.inc();
+        Err(SpoolError::NoSpace)
+    }
+}
+
+#[async_trait]
+impl Ledger for LogSpool {
+    async fn get(&self, key: &str, now: Timestamp) -> Result<Option<Bytes>, LedgerError> {
+        let row = self.shared.sane(self.shared.index.fact(key)).map_err(ledger_error)?;
+        Ok(row.filter(|row| is_fresh(row, now)).map(|row| row.value))
+    }
+
+    async fn put(
+        &self,
+        key: &str,
+        value: Bytes,
+        expires: Option<Timestamp>,
+    ) -> Result<(), LedgerError> {
+        self.keep(Fact { key: key.to_owned(), value: Some(value), expires }).await
+    }
+
+    async fn remove(&self, key: &str) -> Result<(), LedgerError> {
+        self.keep(Fact { key: key.to_owned(), value: None, expires: None }).await
+    }
+
+    async fn list(
+        &self,
+        prefix: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Bytes)>, LedgerError> {
+        let prefix = row::fact_key(prefix);
+        let mut found = Vec::new();
+        if limit > 0 {
+            let scan = self.shared.index.scan(&prefix, &prefix, |key, value| {
+                let name = std::str::from_utf8(&key[2..]).ok();
+                let row = FactRow::decode(value).filter(|row| is_fresh(row, now));
+                if let (Some(name), Some(row)) = (name, row) {
+                    found.push((name.to_owned(), row.value));
+                }
+                found.len() < limit
+            });
+            self.shared.sane(scan).map_err(ledger_error)?;
+        }
+        Ok(found)
+    }
+}
+
+impl LogSpool {
+    async fn keep(&self, fact: Fact) -> Result<(), LedgerError> {
+        let value = fact.value.as_ref().map_or(0, Bytes::len);
+        if fact.key.len() > MAX_KEY || value > MAX_VALUE {
+            return Err(LedgerError::TooLong);
+        }
+        self.shared.check().map_err(ledger_error)?;
+        let record = self.shared.encoder().fact(&fact).ok_or(LedgerError::TooLong)?;
+        self.submit((Work::Keep(fact), record, None)).await.map_err(ledger_error)
+    }
+}
+
+fn is_fresh(row: &FactRow, now: Timestamp) -> bool {
+    row.expires.is_none_or(|expires| expires > now)
+}
+
+fn ledger_error(error: SpoolError) -> LedgerError {
+    LedgerError::Storage(error.to_string())
+}
+
+/// Jobs that wait for the writer.
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    asleep: bool,
+    closed: bool,
+}
+
+impl Queue {
+    fn push(&self, job: Job) -> Result<(), SpoolError> {
+        let mut waiting = self.lock();
+        if waiting.closed {
+            return Err(SpoolError::Failed("the spool is closed".into()));
+        }
+        waiting.jobs.push_back(job);
+        if waiting.asleep {
+            waiting.asleep = false;
+            self.changed.notify_one();
+        }
+        Ok(())
+    }
+
+    /// All that waits, after at most `idle`; absent when there will be nothing more.
+    pub(crate) fn take(&self, idle: Duration) -> Option<Vec<Job>> {
+        let mut waiting = self.lock();
+        if waiting.jobs.is_empty() && !waiting.closed {
+            waiting.asleep = true;
+            let woken = self.changed.wait_timeout(waiting, idle);
+            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+            waiting.asleep = false;
+        }
+        let jobs: Vec<Job> = std::mem::take(&mut waiting.jobs).into();
+        (!jobs.is_empty() || !waiting.closed).then_some(jobs)
+    }
+
+    fn close(&self) {
+        self.lock().closed = true;
+        self.changed.notify_one();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

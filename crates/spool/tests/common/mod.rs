@@ -1,0 +1,116 @@
+//! Messages, and a spool in a directory of its own.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "shared by several test programs, each of which uses a part"
+)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use waypost_mail::{
+    Body, Entry, Facts, ManualClock, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
+    RecipientState, Route, SessionId, Timestamp, TlsLevel,
+};
+use waypost_smtp::ReversePath;
+use waypost_spool::{Arrival, Change, Config, LogSpool, Report, Spool};
+
+pub const HEADER: &[u8] = b"Subject: a sample\r\n";
+pub const NOW: Timestamp = Timestamp(1_000_000);
+
+/// A configuration for small machines.
+pub fn config(path: &Path) -> Config {
+    let mut config = Config::new(path.join("spool"));
+    config.keep_free = 1024 * 1024;
+    config.reserve = 1024 * 1024;
+    config.cache = 8 * 1024 * 1024;
+    config
+}
+
+pub fn open(config: &Config) -> (Arc<LogSpool>, Report) {
+    LogSpool::open(config.clone(), clock()).unwrap()
+}
+
+pub fn clock() -> Arc<ManualClock> {
+    Arc::new(ManualClock::at(NOW))
+}
+
+pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
+    let host = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
+    let recipient = |id| RecipientEntry {
+        recipient: Recipient {
+            id,
+            mailbox: format!("to{id}@example.org").parse().unwrap(),
+            meta: vec![],
+        },
+        route: 0,
+        state: RecipientState::fresh(Timestamp(1_000)),
+    };
+    Entry {
+        id: MessageId(id),
+        received: Timestamp(1_000),
+        expires: Timestamp(9_000_000),
+        sender: ReversePath::Mailbox("from@example.com".parse().unwrap()),
+        eight_bit: false,
+        smtputf8: false,
+        size: (HEADER.len() + body) as u64,
+        facts: Facts::internal(SessionId(id)),
+        meta: vec![],
+        routes: vec![Route::new(host, TlsLevel::Opportunistic)],
+        recipients: (0..recipients).map(recipient).collect(),
+    }
+}
+
+pub fn arrival(id: u64, recipients: u32, body: impl Into<Bytes>) -> Arrival {
+    let body = body.into();
+    let entry = entry(id, recipients, body.len());
+    Arrival { entry, header: Bytes::from_static(HEADER), body: Body::Memory(body) }
+}
+
+pub fn accept(id: u64, recipients: u32, body: impl Into<Bytes>) -> Change {
+    Change::Accept(Box::new(arrival(id, recipients, body)))
+}
+
+pub fn done() -> RecipientState {
+    RecipientState::Done(Outcome::Deleted)
+}
+
+pub fn held() -> RecipientState {
+    RecipientState::Held { tries: 1, reason: "an operator looks at it".into() }
+}
+
+pub fn settle(id: u64, recipients: &[u32]) -> Change {
+    let states = recipients.iter().map(|id| (*id, done())).collect();
+    Change::Settle { id: MessageId(id), states, notice: None }
+}
+
+pub fn administer(id: u64, recipient: u32, state: RecipientState) -> Change {
+    Change::Administer { id: MessageId(id), states: vec![(recipient, state)] }
+}
+
+/// All bytes of a message, read in small pieces.
+pub fn bytes_of(spool: &dyn Spool, id: u64) -> Vec<u8> {
+    let content = spool.content(MessageId(id)).unwrap();
+    let mut bytes = Vec::new();
+    loop {
+        let piece = content.read_at(bytes.len() as u64, 100_000).unwrap();
+        if piece.is_empty() {
+            assert_eq!(bytes.len() as u64, content.len());
+            return bytes;
+        }
+        bytes.extend_from_slice(&piece);
+    }
+}
+
+pub fn ids(spool: &dyn Spool) -> Vec<u64> {
+    spool.ids(None, usize::MAX).unwrap().into_iter().map(|id| id.0).collect()
+}
+
+pub fn state(spool: &dyn Spool, id: u64, recipient: usize) -> RecipientState {
+    spool.load(MessageId(id)).unwrap().recipients[recipient].state.clone()
+}

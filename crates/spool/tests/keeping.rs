@@ -1,0 +1,133 @@
+//! What is committed is kept, and what is done is gone, also after a new start.
+
+mod common;
+
+use common::*;
+use waypost_mail::{Ledger, MessageId, RecipientState, Timestamp};
+use waypost_spool::{Change, LogSpool, OpenError, Spool, SpoolError};
+
+#[tokio::test]
+async fn a_message_is_kept_until_it_is_done() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (spool, report) = open(&config);
+    assert_eq!((report.messages, report.rebuilt), (0, None));
+    spool.commit(accept(7, 2, "\r\nhello\r\n")).await.unwrap();
+    spool.commit(accept(8, 1, "\r\nworld\r\n")).await.unwrap();
+    spool.commit(settle(8, &[0])).await.unwrap();
+    spool.commit(settle(7, &[1])).await.unwrap();
+    let expected = [HEADER, b"\r\nhello\r\n"].concat();
+    assert_eq!(bytes_of(&*spool, 7), expected);
+    assert_eq!((ids(&*spool), spool.highest_id()), (vec![7], 8));
+    drop(spool);
+    let (spool, report) = open(&config);
+    assert_eq!((report.messages, report.requeued, report.removed), (1, 0, 0));
+    assert_eq!(ids(&*spool), [7]);
+    assert_eq!(bytes_of(&*spool, 7), expected);
+    assert!(!state(&*spool, 7, 0).is_done() && state(&*spool, 7, 1).is_done());
+    assert!(matches!(spool.load(MessageId(8)), Err(SpoolError::Unknown(_))));
+    spool.commit(settle(7, &[0])).await.unwrap();
+    assert_eq!(ids(&*spool), []);
+    drop(spool);
+    let (spool, _) = open(&config);
+    assert_eq!((ids(&*spool), spool.highest_id()), (vec![], 8));
+}
+
+#[tokio::test]
+async fn what_is_asked_of_absent_or_known_messages_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&config(dir.path()));
+    let unknown = spool.commit(settle(5, &[0])).await;
+    assert!(matches!(unknown, Err(SpoolError::Unknown(MessageId(5)))));
+    spool.commit(accept(5, 1, "")).await.unwrap();
+    assert!(matches!(spool.commit(accept(5, 1, "")).await, Err(SpoolError::Damaged(..))));
+    spool.commit(Change::Remove { id: MessageId(5) }).await.unwrap();
+    assert!(matches!(spool.content(MessageId(5)), Err(SpoolError::Unknown(_))));
+    assert!(spool.failure().is_none());
+}
+
+#[tokio::test]
+async fn a_settlement_and_its_notice_are_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (spool, _) = open(&config);
+    spool.commit(accept(1, 1, "\r\nlost\r\n")).await.unwrap();
+    let notice = Some(Box::new(arrival(2, 1, "\r\nyour mail is lost\r\n")));
+    let states = vec![(0, done())];
+    spool.commit(Change::Settle { id: MessageId(1), states, notice }).await.unwrap();
+    let expected = [HEADER, b"\r\nyour mail is lost\r\n"].concat();
+    assert_eq!((ids(&*spool), bytes_of(&*spool, 2)), (vec![2], expected.clone()));
+    drop(spool);
+    std::fs::remove_dir_all(config.path.join("index")).unwrap();
+    let (spool, report) = open(&config);
+    assert!(report.rebuilt.is_some());
+    assert_eq!((ids(&*spool), bytes_of(&*spool, 2)), (vec![2], expected));
+}
+
+#[tokio::test]
+async fn the_schedule_follows_the_states() {
+    let dir = tempfile::tempdir().unwrap();
+    let (spool, _) = open(&config(dir.path()));
+    spool.commit(accept(1, 2, "")).await.unwrap();
+    spool.commit(accept(2, 1, "")).await.unwrap();
+    let later = RecipientState::fresh(Timestamp(5_000));
+    let retry = Change::Settle { id: MessageId(1), states: vec![(0, later)], notice: None };
+    spool.commit(retry).await.unwrap();
+    spool.commit(administer(2, 0, held())).await.unwrap();
+    let moments = |after| {
+        let due = spool.due(after, 10).unwrap();
+        due.into_iter().map(|d| (d.due.0, d.id.0, d.destinations)).collect::<Vec<_>>()
+    };
+    let to = vec!["mx.example:25".to_owned()];
+    assert_eq!(moments(None), [(1_000, 1, to.clone()), (5_000, 1, to.clone())]);
+    assert_eq!(moments(Some((Timestamp(1_000), MessageId(1)))), [(5_000, 1, to)]);
+    spool.commit(Change::Remove { id: MessageId(1) }).await.unwrap();
+    assert_eq!(moments(None), []);
+}
+
+#[tokio::test]
+async fn facts_are_kept_until_they_expire_or_are_forgotten() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (spool, _) = open(&config);
+    spool.put("ban/1", "one".into(), None).await.unwrap();
+    spool.put("ban/2", "two".into(), Some(Timestamp(2_000_000))).await.unwrap();
+    spool.put("ban/3", "three".into(), None).await.unwrap();
+    spool.put("ban/1", "uno".into(), None).await.unwrap();
+    spool.remove("ban/3").await.unwrap();
+    spool.remove("ban/4").await.unwrap();
+    assert!(spool.put(&"k".repeat(257), "".into(), None).await.is_err());
+    let spool = (0..3).fold(spool, |spool, round| {
+        drop(spool);
+        if round == 1 {
+            std::fs::remove_dir_all(config.path.join("index")).unwrap();
+        }
+        open(&config).0
+    });
+    let list = spool.list("ban/", 10, NOW).await.unwrap();
+    assert_eq!(list, [("ban/1".into(), "uno".into()), ("ban/2".into(), "two".into())]);
+    assert_eq!(spool.list("ban/", 10, Timestamp(3_000_000)).await.unwrap().len(), 1);
+    assert_eq!(spool.get("ban/2", Timestamp(3_000_000)).await.unwrap(), None);
+    assert_eq!(spool.get("ban/3", NOW).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn one_program_at_a_time() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (spool, _) = open(&config);
+    spool.commit(accept(1, 1, "\r\n")).await.unwrap();
+    let refused = LogSpool::open(config.clone(), clock()).unwrap_err();
+    let pid = std::process::id().to_string();
+    assert!(matches!(&refused, OpenError::Locked { pid: other, .. } if *other == pid));
+    assert!(refused.to_string().contains(&pid), "{refused}");
+    assert!(waypost_spool::Inspector::open(&config).is_err());
+    drop(spool);
+    let inspector = waypost_spool::Inspector::open(&config).unwrap();
+    assert_eq!(inspector.ids(), [MessageId(1)]);
+    assert_eq!(inspector.load(MessageId(1)).unwrap(), entry(1, 1, 2));
+    assert_eq!(inspector.content(MessageId(1)).unwrap().len(), HEADER.len() as u64 + 2);
+    assert!(LogSpool::open(config.clone(), clock()).is_err());
+    drop(inspector);
+    open(&config);
+}
