@@ -1,0 +1,138 @@
+//! The example configurations are good, and mean what they say: each is loaded with its paths led
+//! to files made here, and its description in words is compared.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use waypost_config::{Settings, words};
+use waypost_inbound::UsersFile;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+/// A machine on which everything is there that an example names.
+struct Machine(TempDir);
+
+impl Machine {
+    fn new() -> Machine {
+        let directory = tempfile::tempdir().unwrap();
+        let at = |name: &str| directory.path().join(name);
+        let pair = rcgen::generate_simple_self_signed(["relay.example.org".to_owned()]).unwrap();
+        for name in ["fullchain.pem", "corp-ca.pem", "authorities.pem"] {
+            fs::write(at(name), pair.cert.pem()).unwrap();
+        }
+        fs::write(at("privkey.pem"), pair.signing_key.serialize_pem()).unwrap();
+        for name in ["provider.password", "smarthost.password"] {
+            fs::write(at(name), "secret\n").unwrap();
+            fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        fs::write(at("root.key"), "").unwrap();
+        UsersFile::load_or_empty(&at("users")).unwrap().add("alice", "correct horse").unwrap();
+        Machine(directory)
+    }
+
+    /// What `waypost check` says of a configuration.
+    fn check(&self, text: &str) -> String {
+        let here = self.0.path().display();
+        let text = text
+            .replace("/etc/waypost/", &format!("{here}/"))
+            .replace("/var/spool/waypost", &format!("{here}/spool"))
+            .replace("/var/lib/waypost/spool", &format!("{here}/spool"));
+        let file = self.0.path().join("waypost.toml");
+        fs::write(&file, text).unwrap();
+        let settings = Settings::load(&file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        words::describe(&settings)
+    }
+}
+
+fn read(path: &str) -> String {
+    let path = root().join(path);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// Loads an example; its description must have these lines, and say nothing else about who may
+/// relay.
+fn example(name: &str, who: &[&str], where_to: &[&str]) {
+    let said = Machine::new().check(&read(&format!("examples/{name}/waypost.toml")));
+    assert_eq!(part(&said, "Who may relay"), who, "{said}");
+    assert_eq!(part(&said, "Where mail goes"), where_to, "{said}");
+}
+
+/// The lines under a heading.
+fn part<'a>(said: &'a str, heading: &str) -> Vec<&'a str> {
+    let lines = said.lines().skip_while(|line| *line != heading).skip(1);
+    lines.take_while(|line| line.starts_with("  ")).map(str::trim).collect()
+}
+
+#[test]
+fn the_office_relays_for_users_and_devices() {
+    example(
+        "office-smarthost",
+        &[
+            "1 users, once they have logged in: to anybody",
+            "peers in 192.168.10.0/24, fd12:3456:789a:10::/64: to anybody",
+            "everybody else: only to office.example",
+        ],
+        &[
+            "office.example: 192.168.10.5:25, TLS where offered",
+            "*: smtp.provider.example:587, only with TLS and a certificate that proves the name, \
+             after logging in",
+        ],
+    );
+}
+
+#[test]
+fn the_application_relays_for_its_networks_alone() {
+    example(
+        "application-relay",
+        &[
+            "peers in 127.0.0.1/32, 10.20.0.0/16: to anybody",
+            "everybody else: nobody but postmaster",
+        ],
+        &[
+            "*: smtp.eu.provider.example:587, else smtp.us.provider.example:465 (TLS from the first \
+           byte), only with TLS and a certificate that proves the name, after logging in",
+        ],
+    );
+}
+
+#[test]
+fn the_gateway_takes_mail_for_its_own_domains() {
+    example(
+        "internal-gateway",
+        &[
+            "peers in 10.2.0.11/32, 10.2.0.12/32: to anybody",
+            "everybody else: only to corp.example, *.corp.example, partner.example",
+        ],
+        &[
+            "corp.example: mail-a.corp.example:25, else mail-b.corp.example:25, only with TLS and \
+             a certificate that proves the name",
+            "*.corp.example: the domain's own mail exchangers (MX), only with TLS",
+            "partner.example: 10.9.0.3:25, never with TLS",
+            "*: 10.1.0.5:25, only with TLS",
+        ],
+    );
+}
+
+#[test]
+fn every_example_is_tried_here() {
+    let entries = fs::read_dir(root().join("examples")).unwrap();
+    let mut names: Vec<String> = entries
+        .map(|entry| entry.unwrap())
+        .filter(|entry| entry.path().is_dir())
+        .map(|entry| entry.file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["application-relay", "internal-gateway", "office-smarthost"]);
+}
+
+#[test]
+fn the_documented_configuration_is_one() {
+    let document = read("docs/configuration.md");
+    let block = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let said = Machine::new().check(block.expect("docs/configuration.md has no TOML block"));
+    assert!(said.contains("everybody else: only to example.org, *.example.org"), "{said}");
+}
