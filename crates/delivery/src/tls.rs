@@ -55,7 +55,7 @@ impl ClientTls {
 
     /// Does the handshake; with `check` the certificate must carry the host's name. The error is
     /// for a person.
-    pub(crate) async fn handshake(
+    pub async fn handshake(
         &self,
         stream: Box<dyn Stream>,
         host: &Host,

@@ -23,7 +23,7 @@ pub enum Act {
     Drop,
     /// Says nothing more, and keeps the connection.
     Hang,
-    /// At [`Phase::StartTls`]: says 220, then something that is no handshake, and closes.
+    /// At [`Phase::StartTls`]: says 220, answers the handshake with something else, and closes.
     Garble,
 }
 
@@ -331,7 +331,7 @@ impl Visit {
         let keyword = |line: &str| line[4..].split(' ').next().map(str::to_owned);
         let kept = |line: &&str| without.iter().all(|w| keyword(line).as_deref() != Some(w));
         let mut lines: Vec<String> = text.lines().filter(kept).map(str::to_owned).collect();
-        if lines.iter().any(|line| !line.starts_with("250")) {
+        if lines.is_empty() || lines.iter().any(|line| !line.starts_with("250")) {
             return output.to_vec();
         }
         lines.extend(offers.iter().map(|offer| format!("250-{offer}")));
@@ -354,6 +354,7 @@ impl Visit {
             }
             Some(Act::Garble) => {
                 self.flush().await?;
+                let _ = self.stream.as_mut()?.read(&mut [0; 1024]).await;
                 self.write(b"500 what is this?\r\n").await;
                 return None;
             }

@@ -121,6 +121,19 @@ async fn a_host_that_failed_at_tls_is_remembered() {
     assert_eq!(upstream.connections(), 4, "one more than messages");
 }
 
+/// Somebody in between puts replies behind the 220, to be taken for those of the encrypted session.
+#[tokio::test(start_paused = true)]
+async fn injected_replies_end_the_connection() {
+    let authority = Authority::new().unwrap();
+    let injected = Act::Say("220 go ahead\r\n250-mx1\r\n250 AUTH PLAIN".into());
+    let upstream =
+        Upstream::new().with_tls(authority.server(NAME).unwrap()).on(Phase::StartTls, injected);
+    for level in [TlsLevel::Opportunistic, TlsLevel::Verify] {
+        let why = deferred(&upstream, &authority, post(level)).await;
+        assert!(matches!(why, Why::ProtocolError { phase: Phase::StartTls, .. }), "{why}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn tls_from_the_first_byte() {
     let authority = Authority::new().unwrap();

@@ -31,7 +31,8 @@ async fn the_next_exchanger_takes_over() {
     for (case, first) in first.iter().enumerate() {
         let second = Upstream::new();
         let relay = two().0.up(MX, first).up(SECOND, &second).run().await;
-        let id = relay.send().await;
+        let content = format!("A: b\r\n\r\n{}", "text\r\n".repeat(50_000));
+        let id = relay.post(Post { content, ..Post::default() }).await;
         relay.gone(id).await;
         assert_eq!(relay.network.dialed(), [MX, SECOND], "case {case}");
         assert_eq!(second.mails().len(), 1, "case {case}");

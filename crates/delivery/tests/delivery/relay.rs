@@ -25,13 +25,14 @@ use waypost_spool::MemorySpool;
 /// Whole days, so that logs are easy to read.
 const START: Timestamp = Timestamp(1_800_057_600_000);
 /// The message that is sent when a test does not say.
-pub const MESSAGE: &str = "Subject: hello\r\nFrom: alice@home.example\r\n\r\nHi.\r\n.dot\r\n";
+pub(crate) const MESSAGE: &str =
+    "Subject: hello\r\nFrom: alice@home.example\r\n\r\nHi.\r\n.dot\r\n";
 /// The address of the first exchanger of `there.example`.
-pub const MX: &str = "192.0.2.1:25";
+pub(crate) const MX: &str = "192.0.2.1:25";
 
 /// Wall-clock time that follows tokio's, paused or not.
 #[derive(Debug)]
-pub struct PausedClock(Instant);
+pub(crate) struct PausedClock(Instant);
 
 impl Clock for PausedClock {
     fn now(&self) -> Timestamp {
@@ -41,7 +42,7 @@ impl Clock for PausedClock {
 
 /// Hosts by address. Whoever is not there refuses connections.
 #[derive(Debug, Default)]
-pub struct Network {
+pub(crate) struct Network {
     hosts: Mutex<HashMap<SocketAddr, Host>>,
     dialed: Mutex<Vec<SocketAddr>>,
 }
@@ -53,7 +54,7 @@ enum Host {
 }
 
 impl Network {
-    pub fn dialed(&self) -> Vec<String> {
+    pub(crate) fn dialed(&self) -> Vec<String> {
         self.dialed.lock().unwrap().iter().map(SocketAddr::to_string).collect()
     }
 }
@@ -77,7 +78,7 @@ impl Dialer for Network {
 
 /// DNS as the test has it.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
 }
@@ -99,17 +100,17 @@ impl Resolver for Names {
 }
 
 /// What the relay is made of, before it runs.
-pub struct Plan {
-    pub network: Arc<Network>,
-    pub names: Arc<Names>,
-    pub hooks: Arc<dyn Hooks>,
-    pub config: Config,
+pub(crate) struct Plan {
+    pub(crate) network: Arc<Network>,
+    pub(crate) names: Arc<Names>,
+    pub(crate) hooks: Arc<dyn Hooks>,
+    pub(crate) config: Config,
 }
 
 impl Plan {
     /// A world with one domain, `there.example`, whose exchanger is `mx1.there.example` at [`MX`];
     /// notices to `home.example` go to the upstream that is returned.
-    pub fn new() -> (Plan, Upstream) {
+    pub(crate) fn new() -> (Plan, Upstream) {
         let tls = ClientTls::new(rustls::RootCertStore::empty()).unwrap();
         let mut config = Config::new(Domain::parse("relay.example").unwrap(), tls);
         config.own_addresses =
@@ -127,17 +128,17 @@ impl Plan {
     }
 
     /// The same with `upstream` as the one exchanger.
-    pub fn with(upstream: &Upstream) -> (Plan, Upstream) {
+    pub(crate) fn with(upstream: &Upstream) -> (Plan, Upstream) {
         let (plan, home) = Plan::new();
         (plan.up(MX, upstream), home)
     }
 
-    pub fn up(self, address: &str, upstream: &Upstream) -> Plan {
+    pub(crate) fn up(self, address: &str, upstream: &Upstream) -> Plan {
         self.put(address, Host::Up(upstream.clone()))
     }
 
     /// Connections to this address are neither made nor refused.
-    pub fn silent(self, address: &str) -> Plan {
+    pub(crate) fn silent(self, address: &str) -> Plan {
         self.put(address, Host::Silent)
     }
 
@@ -146,7 +147,7 @@ impl Plan {
         self
     }
 
-    pub fn mx(self, domain: &str, records: &[(u16, &str)]) -> Plan {
+    pub(crate) fn mx(self, domain: &str, records: &[(u16, &str)]) -> Plan {
         let mx = |(preference, exchange): &(u16, &str)| Mx {
             preference: *preference,
             exchange: (*exchange).to_owned(),
@@ -155,29 +156,29 @@ impl Plan {
         self.mx_answer(domain, Ok(answer))
     }
 
-    pub fn mx_answer(self, domain: &str, answer: Result<MxAnswer, DnsError>) -> Plan {
+    pub(crate) fn mx_answer(self, domain: &str, answer: Result<MxAnswer, DnsError>) -> Plan {
         self.names.mx.lock().unwrap().insert(domain.to_owned(), answer);
         self
     }
 
-    pub fn host(self, name: &str, addresses: &[&str]) -> Plan {
+    pub(crate) fn host(self, name: &str, addresses: &[&str]) -> Plan {
         let addresses = addresses.iter().map(|ip| ip.parse().unwrap()).collect();
         self.names.addresses.lock().unwrap().insert(name.to_owned(), addresses);
         self
     }
 
-    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Plan {
+    pub(crate) fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Plan {
         self.hooks = hooks;
         self
     }
 
-    pub fn config(mut self, change: impl FnOnce(&mut Config)) -> Plan {
+    pub(crate) fn config(mut self, change: impl FnOnce(&mut Config)) -> Plan {
         change(&mut self.config);
         self
     }
 
     /// Starts it. Messages that are there are on their way from now on.
-    pub async fn run(self) -> Relay {
+    pub(crate) async fn run(self) -> Relay {
         let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
         let spool = Arc::new(MemorySpool::new());
         let queue =
@@ -210,24 +211,24 @@ impl Plan {
 }
 
 /// A running relay.
-pub struct Relay {
-    pub queue: Arc<Queue>,
-    pub delivery: Arc<Delivery>,
-    pub clock: Arc<dyn Clock>,
-    pub network: Arc<Network>,
+pub(crate) struct Relay {
+    pub(crate) queue: Arc<Queue>,
+    pub(crate) delivery: Arc<Delivery>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) network: Arc<Network>,
     run: tokio::task::JoinHandle<()>,
     next: Mutex<u64>,
 }
 
 /// A message to be sent; a usual one unless it is changed.
-pub struct Post {
-    pub sender: &'static str,
-    pub recipients: Vec<&'static str>,
-    pub content: String,
-    pub route: Route,
-    pub lifetime: Duration,
-    pub eight_bit: bool,
-    pub smtputf8: bool,
+pub(crate) struct Post {
+    pub(crate) sender: &'static str,
+    pub(crate) recipients: Vec<&'static str>,
+    pub(crate) content: String,
+    pub(crate) route: Route,
+    pub(crate) lifetime: Duration,
+    pub(crate) eight_bit: bool,
+    pub(crate) smtputf8: bool,
 }
 
 impl Default for Post {
@@ -245,18 +246,18 @@ impl Default for Post {
 }
 
 /// By the exchangers of `there.example`.
-pub fn by_mx(tls: TlsLevel) -> Route {
+pub(crate) fn by_mx(tls: TlsLevel) -> Route {
     Route::new(NextHop::Mx(Domain::parse("there.example").unwrap()), tls)
 }
 
 /// By one host, on port 25.
-pub fn by_host(host: &str) -> NextHop {
+pub(crate) fn by_host(host: &str) -> NextHop {
     NextHop::Host { host: host.to_owned(), port: 25, implicit_tls: false }
 }
 
 impl Relay {
     /// Puts a message into the queue.
-    pub async fn post(&self, post: Post) -> MessageId {
+    pub(crate) async fn post(&self, post: Post) -> MessageId {
         let id = MessageId({
             let mut next = self.next.lock().unwrap();
             *next += 1;
@@ -292,12 +293,12 @@ impl Relay {
     }
 
     /// Puts the usual message into the queue.
-    pub async fn send(&self) -> MessageId {
+    pub(crate) async fn send(&self) -> MessageId {
         self.post(Post::default()).await
     }
 
     /// Waits until this holds; a day at most.
-    pub async fn until(&self, what: &str, holds: impl Fn() -> bool) {
+    pub(crate) async fn until(&self, what: &str, holds: impl Fn() -> bool) {
         let start = Instant::now();
         while !holds() {
             assert!(!self.run.is_finished(), "delivery has ended");
@@ -307,18 +308,23 @@ impl Relay {
     }
 
     /// Waits until the message is gone: every recipient settled.
-    pub async fn gone(&self, id: MessageId) {
-        self.until("the message to be settled", || self.queue.show(id).is_err()).await;
+    pub(crate) async fn gone(&self, id: MessageId) {
+        let start = Instant::now();
+        while let Ok(entry) = self.queue.show(id) {
+            let waited = start.elapsed();
+            assert!(waited < Duration::from_secs(86_400), "after a day: {:?}", entry.recipients);
+            sleep(Duration::from_millis(200)).await;
+        }
     }
 
     /// Waits for the first attempt; answers why the one recipient that is left was deferred.
-    pub async fn deferred(&self, id: MessageId) -> Why {
+    pub(crate) async fn deferred(&self, id: MessageId) -> Why {
         self.until("a deferral", || self.waiting(id).is_some_and(|(tries, _, _)| tries > 0)).await;
         self.waiting(id).and_then(|(_, _, why)| why).expect("a cause")
     }
 
     /// Tries, due moment and last cause of the first recipient that is not done.
-    pub fn waiting(&self, id: MessageId) -> Option<(u32, Timestamp, Option<Why>)> {
+    pub(crate) fn waiting(&self, id: MessageId) -> Option<(u32, Timestamp, Option<Why>)> {
         let entry = self.queue.show(id).ok()?;
         entry.recipients.into_iter().find_map(|recipient| match recipient.state {
             RecipientState::Waiting { due, tries, last } => Some((tries, due, last)),
@@ -327,7 +333,7 @@ impl Relay {
     }
 
     /// The outcome of a recipient that is done while others are not.
-    pub fn done(&self, id: MessageId, recipient: usize) -> Option<Outcome> {
+    pub(crate) fn done(&self, id: MessageId, recipient: usize) -> Option<Outcome> {
         match &self.queue.show(id).ok()?.recipients[recipient].state {
             RecipientState::Done(outcome) => Some(outcome.clone()),
             _ => None,
@@ -335,7 +341,7 @@ impl Relay {
     }
 
     /// Closes the queue and waits until delivery has ended.
-    pub async fn drain(self) {
+    pub(crate) async fn drain(self) {
         self.queue.close();
         self.run.await.unwrap();
     }
