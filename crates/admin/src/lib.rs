@@ -1,1 +1,40 @@
-//! x
+//! HTTP for operators over a Unix socket or TCP, metrics, and the client the CLI uses.
+//!
+//! [`api`] says what is asked and answered, [`server`] answers it from the queue, and [`client`] is
+//! how the command line asks. What this room does not own (reloading, draining, bouncing) it asks
+//! of [`Control`], which the program implements.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod client;
+pub mod server;
+
+pub use client::{Client, ClientError};
+pub use server::{Bound, Server};
+
+use async_trait::async_trait;
+use waypost_mail::MessageId;
+
+use crate::api::{Overview, Verdict};
+
+/// What operators ask of the program beyond the queue.
+#[async_trait]
+pub trait Control: Send + Sync {
+    /// How the program fares.
+    fn overview(&self) -> Overview;
+    /// Reads the configuration again. The answer says in words what came of it.
+    ///
+    /// # Errors
+    /// Every mistake in the file; the running settings stay.
+    async fn reload(&self) -> Result<String, String>;
+    /// Takes no more mail, finishes what is under way, and ends the program.
+    async fn drain(&self);
+    /// Bounces what is left of a message, telling its sender.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    async fn bounce(&self, id: MessageId, reason: String) -> Result<Verdict, String>;
+    /// All counters, in the text format of Prometheus.
+    fn metrics(&self) -> String;
+}

@@ -1,1 +1,23 @@
-//! x
+//! The file operators write: parsed, checked as a whole, lowered into each room's own settings.
+//!
+//! [`Settings::load`] reads the world at the top (file, secrets, certificates, users) and reports
+//! every mistake at once with line, column and hint. What needs a restart ([`Startup`]) and what a
+//! reload may change ([`Reload`]) are two types. [`words`] says in plain language what a
+//! configuration does.
+
+#![forbid(unsafe_code)]
+
+mod check;
+mod file;
+mod lower;
+mod mistake;
+mod open_relay;
+mod section;
+mod roots;
+mod secret;
+mod settings;
+mod units;
+pub mod words;
+
+pub use mistake::{Mistake, Mistakes};
+pub use settings::{Door, LogSettings, Places, Process, Reload, Settings, Startup, places};

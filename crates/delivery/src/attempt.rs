@@ -10,12 +10,12 @@ use waypost_mail::{
     NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Content, Ticket, expired};
-use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
+use waypost_smtp::client::{Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Phase};
 
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
-use crate::{Config, Delivery, POSTPONED};
+use crate::{Delivery, POSTPONED};
 
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
@@ -191,7 +191,8 @@ impl Attempt<'_> {
         let label = label(host);
         self.hop = Some(label.clone());
         let key = key(route, hop, host);
-        let credentials = credentials(&self.delivery.config, route, &label)?;
+        let login = self.delivery.login(route, &label)?;
+        let credentials = login.as_ref();
         let wish =
             Wish { host, hop: &label, tls: key.tls, implicit_tls: key.implicit_tls, credentials };
         let members = self.open(members.iter().copied());
@@ -359,18 +360,6 @@ impl Attempt<'_> {
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or_else(later)).collect();
         Tried { fates, hop: self.hop }
     }
-}
-
-fn credentials<'c>(
-    config: &'c Config,
-    route: &Route,
-    hop: &str,
-) -> Result<Option<&'c Credentials>, Why> {
-    let Some(name) = &route.credentials else { return Ok(None) };
-    config.credentials.get(name).map(Some).ok_or_else(|| Why::AuthFailed {
-        hop: hop.to_owned(),
-        error: format!("the configuration has no credentials named {name:?}"),
-    })
 }
 
 /// Of two reasons the one that leaves hope: a recipient bounces only when every way is closed.

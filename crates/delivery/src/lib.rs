@@ -27,7 +27,7 @@ pub use timeouts::Timeouts;
 pub use tls::{ClientTls, TlsSetupError};
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::task::JoinSet;
@@ -35,7 +35,7 @@ use tracing::{Instrument, debug_span, error};
 use waypost_dns::{OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
-use waypost_mail::{Clock, Entry, MessageId, Why};
+use waypost_mail::{Clock, Entry, MessageId, Route, Why};
 use waypost_queue::{AdminError, Content, Queue, SpoolError, Ticket};
 use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
@@ -111,6 +111,7 @@ pub struct Parts {
 pub struct Delivery {
     parts: Parts,
     config: Config,
+    credentials: RwLock<HashMap<String, Credentials>>,
     pool: Pool,
     broken_starttls: BrokenStartTls,
     metrics: Metrics,
@@ -121,7 +122,13 @@ impl Delivery {
     pub fn new(parts: Parts, config: Config) -> Arc<Delivery> {
         let pool = Pool::new(config.connections.clone());
         let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
-        Arc::new(Delivery { parts, config, pool, broken_starttls, metrics })
+        let credentials = RwLock::new(config.credentials.clone());
+        Arc::new(Delivery { parts, config, credentials, pool, broken_starttls, metrics })
+    }
+
+    /// Puts other logins in place; connections made from now on use them.
+    pub fn set_credentials(&self, credentials: HashMap<String, Credentials>) {
+        *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
     }
 
     /// Its counters.
@@ -191,6 +198,16 @@ impl Delivery {
         opened
             .unwrap_or_else(|error| Err(SpoolError::Failed(error.to_string().into())))
             .map(Arc::from)
+    }
+
+    /// What to log in with along this route, if it says so.
+    fn login(&self, route: &Route, hop: &str) -> Result<Option<Credentials>, Why> {
+        let Some(name) = &route.credentials else { return Ok(None) };
+        let known = self.credentials.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).cloned().map(Some).ok_or_else(|| Why::AuthFailed {
+            hop: hop.to_owned(),
+            error: format!("the configuration has no credentials named {name:?}"),
+        })
     }
 
     fn opener(&self) -> Opener<'_> {

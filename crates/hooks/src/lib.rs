@@ -111,7 +111,7 @@ pub trait Hooks: Send + Sync + fmt::Debug {
     async fn on_prepare(&self, copy: &PreparedCopy<'_>) -> Result<Preparation, Fault>;
     /// After an attempt, about the recipients that were tried.
     async fn on_attempt(&self, attempt: &Attempt<'_>) -> Result<AttemptAnswer, Fault>;
-    /// Off the mail path, in batches, at least once.
+    /// Off the mail path, in batches. Events that policy is too slow for are dropped and counted.
     async fn on_events(&self, events: &[Event]) -> Result<(), Fault>;
 }
 

@@ -94,6 +94,12 @@ impl Metrics {
         inbound.register("relay_denied", "Recipients not relayed to", self.relay_denied.clone());
     }
 
+    /// Sessions open now on one listener.
+    pub fn open_sessions(&self, listener: &str) -> u64 {
+        let label = ListenerLabel { listener: listener.to_owned() };
+        self.open.get(&label).map_or(0, |open| open.get().max(0) as u64)
+    }
+
     /// The numbers that every session of one listener touches, found once.
     pub(crate) fn listener(&self, name: &str) -> ListenerMetrics {
         let label = ListenerLabel { listener: name.to_owned() };

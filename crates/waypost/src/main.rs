@@ -1,1 +1,18 @@
-fn main() {}
+//! The command line of Waypost.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use waypost::args::Cli;
+
+fn main() -> ExitCode {
+    match waypost::carry_out(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("waypost: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

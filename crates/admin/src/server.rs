@@ -1,0 +1,285 @@
+//! Answers operators.
+
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use axum::extract::{Path as UrlPath, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use tokio::net::{TcpListener, UnixListener};
+use tracing::{error, info};
+use waypost_mail::MessageId;
+use waypost_queue::{AdminError, Filter, Queue};
+
+use crate::Control;
+use crate::api::{Applied, ChangeRequest, List, ListRequest, Verdict, Words};
+
+/// Messages listed unless told otherwise.
+const LIST: usize = 1000;
+/// Most messages one change touches; the answer says when it is worth asking again.
+const CHANGE: usize = 1_000_000;
+/// Problems told of one change.
+const PROBLEMS: usize = 100;
+
+/// Sockets that operators ask through.
+#[derive(Debug)]
+pub struct Bound {
+    unix: std::os::unix::net::UnixListener,
+    path: PathBuf,
+    tcp: Option<std::net::TcpListener>,
+}
+
+impl Bound {
+    /// Binds the Unix socket at `path`, readable and writable by its owner alone, and `tcp` if given.
+    /// A socket that nobody answers on is left over and replaced.
+    ///
+    /// # Errors
+    /// When another program answers on the socket, or the system refuses.
+    pub fn bind(path: &Path, tcp: Option<SocketAddr>) -> io::Result<Bound> {
+        if fs::symlink_metadata(path).is_ok() {
+            if StdUnixStream::connect(path).is_ok() {
+                return Err(io::Error::new(
+                    io::ErrorKind::AddrInUse,
+                    format!("another waypost answers on {}", path.display()),
+                ));
+            }
+            fs::remove_file(path)?;
+        }
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        // Bound under another name and renamed, so that there is no moment with wider rights.
+        let fresh = path.with_extension(format!("{}.new", std::process::id()));
+        let _ = fs::remove_file(&fresh);
+        let unix = std::os::unix::net::UnixListener::bind(&fresh)?;
+        fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600))?;
+        fs::rename(&fresh, path)?;
+        unix.set_nonblocking(true)?;
+        let tcp = tcp.map(std::net::TcpListener::bind).transpose()?;
+        if let Some(tcp) = &tcp {
+            tcp.set_nonblocking(true)?;
+        }
+        Ok(Bound { unix, path: path.to_owned(), tcp })
+    }
+
+    /// Where the Unix socket is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The TCP address, if there is one.
+    pub fn tcp_address(&self) -> Option<SocketAddr> {
+        self.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok())
+    }
+}
+
+/// What answers are made from.
+#[derive(Clone)]
+pub struct Server {
+    queue: Arc<Queue>,
+    control: Arc<dyn Control>,
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// A server for this queue.
+    pub fn new(queue: Arc<Queue>, control: Arc<dyn Control>) -> Server {
+        Server { queue, control }
+    }
+
+    /// Answers until the program ends. The Unix socket is removed when this future is dropped.
+    ///
+    /// # Errors
+    /// When a socket cannot be used.
+    pub async fn run(self, bound: Bound) -> io::Result<()> {
+        let _socket = RemoveOnDrop(bound.path.clone());
+        let router = self.router();
+        let unix = UnixListener::from_std(bound.unix)?;
+        info!(socket = %bound.path.display(), "operators are answered");
+        let over_unix = axum::serve(unix, router.clone());
+        match bound.tcp {
+            None => over_unix.await,
+            Some(tcp) => {
+                let tcp = TcpListener::from_std(tcp)?;
+                tokio::try_join!(async { over_unix.await }, async {
+                    axum::serve(tcp, router).await
+                })
+                .map(|_| ())
+            }
+        }
+    }
+
+    fn router(self) -> Router {
+        Router::new()
+            .route("/v1/status", get(status))
+            .route("/v1/queue/list", post(list))
+            .route("/v1/queue/message/{id}", get(show))
+            .route("/v1/queue/{verb}", post(change))
+            .route("/v1/reload", post(reload))
+            .route("/v1/drain", post(drain))
+            .route("/metrics", get(metrics))
+            .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here") })
+            .with_state(self)
+    }
+
+    /// Applies one verb to one message.
+    async fn apply(&self, verb: Verb, id: MessageId, reason: &str) -> Result<Verdict, String> {
+        let words = |error: AdminError| error.to_string();
+        let queue = &self.queue;
+        match verb {
+            Verb::Hold => queue.hold(id, reason.to_owned()).await.map(Verdict::from).map_err(words),
+            Verb::Release => queue.release(id).await.map(Verdict::from).map_err(words),
+            Verb::Retry => queue.retry(id).await.map(Verdict::from).map_err(words),
+            Verb::Delete => queue.delete(id).await.map(Verdict::from).map_err(words),
+            Verb::Bounce => self.control.bounce(id, reason.to_owned()).await,
+        }
+    }
+}
+
+struct RemoveOnDrop(PathBuf);
+
+impl Drop for RemoveOnDrop {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Verb {
+    Hold,
+    Release,
+    Retry,
+    Bounce,
+    Delete,
+}
+
+impl Verb {
+    fn named(name: &str) -> Option<Verb> {
+        Some(match name {
+            "hold" => Verb::Hold,
+            "release" => Verb::Release,
+            "retry" => Verb::Retry,
+            "bounce" => Verb::Bounce,
+            "delete" => Verb::Delete,
+            _ => return None,
+        })
+    }
+}
+
+async fn status(State(server): State<Server>) -> Response {
+    let overview = blocking(move || server.control.overview()).await;
+    overview.map_or_else(|refusal| refusal, |overview| Json(overview).into_response())
+}
+
+async fn list(State(server): State<Server>, Json(request): Json<ListRequest>) -> Response {
+    let limit = request.limit.unwrap_or(LIST);
+    let found = blocking(move || server.queue.list(&request.filter, limit.saturating_add(1))).await;
+    match found {
+        Ok(Ok(mut messages)) => {
+            let more = messages.len() > limit;
+            messages.truncate(limit);
+            Json(List { messages, more }).into_response()
+        }
+        Ok(Err(failure)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &failure.to_string()),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn show(State(server): State<Server>, UrlPath(id): UrlPath<String>) -> Response {
+    let Ok(id) = id.parse::<MessageId>() else {
+        return refusal(StatusCode::BAD_REQUEST, &format!("'{id}' is no message id"));
+    };
+    match blocking(move || server.queue.show(id)).await {
+        Ok(Ok(entry)) => Json(entry).into_response(),
+        Ok(Err(failure)) => refusal(StatusCode::NOT_FOUND, &failure.to_string()),
+        Err(refusal) => refusal,
+    }
+}
+
+async fn change(
+    State(server): State<Server>,
+    UrlPath(verb): UrlPath<String>,
+    Json(request): Json<ChangeRequest>,
+) -> Response {
+    let Some(verb) = Verb::named(&verb) else {
+        return refusal(StatusCode::NOT_FOUND, &format!("'{verb}' is nothing to do to a message"));
+    };
+    if request.filter == Filter::default() && !request.all {
+        return refusal(StatusCode::BAD_REQUEST, "say which messages, or all of them");
+    }
+    let finder = server.clone();
+    let filter = request.filter;
+    let ids: Vec<MessageId> = match blocking(move || finder.select(&filter)).await {
+        Ok(Ok(ids)) => ids,
+        Ok(Err(failure)) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &failure),
+        Err(refusal) => return refusal,
+    };
+    let mut applied = Applied::default();
+    for id in ids {
+        match server.apply(verb, id, &request.reason).await {
+            Ok(verdict) => {
+                applied.messages += usize::from(verdict.changed > 0);
+                applied.recipients += verdict.changed;
+                applied.in_flight += verdict.in_flight;
+            }
+            Err(problem) if applied.problems.len() < PROBLEMS => applied.problems.push(problem),
+            Err(_) => {}
+        }
+    }
+    Json(applied).into_response()
+}
+
+impl Server {
+    /// The ids meant. Ids that were named are taken as they are, so that an absent one is told.
+    fn select(&self, filter: &Filter) -> Result<Vec<MessageId>, String> {
+        let only_ids = Filter { ids: filter.ids.clone(), ..Filter::default() };
+        if !filter.ids.is_empty() && *filter == only_ids {
+            return Ok(filter.ids.clone());
+        }
+        let found = self.queue.list(filter, CHANGE).map_err(|failure| failure.to_string())?;
+        Ok(found.into_iter().map(|summary| summary.id).collect())
+    }
+}
+
+async fn reload(State(server): State<Server>) -> Response {
+    match server.control.reload().await {
+        Ok(message) => Json(Words { message }).into_response(),
+        Err(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &mistakes),
+    }
+}
+
+async fn drain(State(server): State<Server>) -> Response {
+    server.control.drain().await;
+    Json(Words { message: "draining: no more mail is taken".to_owned() }).into_response()
+}
+
+async fn metrics(State(server): State<Server>) -> Response {
+    let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    ([(header::CONTENT_TYPE, kind)], server.control.metrics()).into_response()
+}
+
+/// Runs what may read the disk off the async threads.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Response> {
+    tokio::task::spawn_blocking(work).await.map_err(|failure| {
+        error!(%failure, "an answer to an operator failed");
+        refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer failed; the log says more")
+    })
+}
+
+fn refusal(status: StatusCode, message: &str) -> Response {
+    (status, Json(Words { message: message.to_owned() })).into_response()
+}

@@ -1,0 +1,125 @@
+//! What single keys cannot show: keys that do not fit together.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+
+use waypost_inbound::ListenerKind;
+use waypost_mail::{DomainPattern, TlsLevel};
+
+use crate::file::{File, Via};
+use crate::mistake::Notes;
+
+/// Notes what does not fit together.
+pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
+    listeners(file, notes);
+    submission(file, notes);
+    nobody(file, notes);
+    routes(file, notes);
+    admin(file, notes);
+    if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
+        && first > max.value
+    {
+        notes.add(&max.at, "'queue.max-retry' is shorter than 'queue.first-retry'", "");
+    }
+}
+
+fn listeners(file: &File, notes: &mut Notes<'_>) {
+    if file.listeners.is_empty() {
+        let hint = "[[listener]] with kind = \"relay\" and address = \"0.0.0.0:25\"";
+        notes.add_to_file("there is no listener, so no mail can come in", hint);
+    }
+    let mut names: HashMap<&str, ()> = HashMap::new();
+    let mut addresses: HashMap<SocketAddr, ()> = HashMap::new();
+    for listener in &file.listeners {
+        if names.insert(&listener.name.value, ()).is_some() {
+            let message = format!("two listeners are called '{}'", listener.name.value);
+            notes.add(&listener.name.at, message, "give each a name of its own");
+        }
+        let address = listener.address.value;
+        if address.port() != 0 && addresses.insert(address, ()).is_some() {
+            let message = format!("two listeners are at {address}");
+            notes.add(&listener.address.at, message, "give each an address or port of its own");
+        }
+    }
+}
+
+fn submission(file: &File, notes: &mut Notes<'_>) {
+    for listener in file.listeners.iter().filter(|l| l.kind != ListenerKind::Relay) {
+        let name = &listener.name.value;
+        if file.certificates.is_empty() {
+            notes.add(
+                &listener.address.at,
+                format!("listener '{name}' takes submissions, which need TLS, and there is no certificate"),
+                "[[tls.certificate]] with chain = \"…/fullchain.pem\" and key = \"…/privkey.pem\"",
+            );
+        }
+        if file.users_file.is_none() {
+            notes.add(
+                &listener.address.at,
+                format!("listener '{name}' takes submissions, and nobody could log in"),
+                "[users] with file = \"/etc/waypost/users\", then: waypost user add NAME",
+            );
+        }
+    }
+}
+
+/// A relay that nobody may use is a mistake too.
+fn nobody(file: &File, notes: &mut Notes<'_>) {
+    let users_can_log_in = file.users_file.is_some() && !file.certificates.is_empty();
+    if file.networks.is_empty() && file.domains.is_empty() && !users_can_log_in {
+        notes.add_to_file(
+            "nobody may relay: there are no networks, no recipient domains and no users",
+            "[relay] with networks = [\"192.0.2.0/24\"] or domains = [\"example.org\"]",
+        );
+    }
+}
+
+fn routes(file: &File, notes: &mut Notes<'_>) {
+    let mut covered: Vec<&DomainPattern> = Vec::new();
+    for route in &file.routes {
+        for domain in &route.domains {
+            if let Some(wider) = covered.iter().find(|wider| covers(wider, &domain.value)) {
+                let message = format!("this route for {} can never be taken", domain.value);
+                let hint = format!("an earlier route for {wider} takes its mail; move this one up");
+                notes.add(&domain.at, message, &hint);
+            }
+            covered.push(&domain.value);
+        }
+        if let Some(auth) = &route.auth {
+            if matches!(route.via, Via::Mx) {
+                let hint = "remove auth, or name the host with via = [{ host = \"…\" }]";
+                notes.add(&auth.at, "a route by MX cannot log in: its hosts are others' servers", hint);
+            }
+            if matches!(route.tls, TlsLevel::Never | TlsLevel::Opportunistic) {
+                let hint = "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
+                notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
+            }
+        }
+    }
+}
+
+/// True when `wide` has every domain that `narrow` has.
+fn covers(wide: &DomainPattern, narrow: &DomainPattern) -> bool {
+    let below = |name: &str, parent: &str| {
+        name.strip_suffix(parent).is_some_and(|front| front.ends_with('.'))
+    };
+    match (wide, narrow) {
+        (DomainPattern::Any, _) => true,
+        (DomainPattern::Exactly(a), DomainPattern::Exactly(b)) => a == b,
+        (DomainPattern::Below(parent), DomainPattern::Exactly(name)) => below(name, parent),
+        (DomainPattern::Below(a), DomainPattern::Below(b)) => a == b || below(b, a),
+        _ => false,
+    }
+}
+
+fn admin(file: &File, notes: &mut Notes<'_>) {
+    if let Some(listen) = &file.admin.listen
+        && !listen.value.ip().is_loopback()
+    {
+        notes.add(
+            &listen.at,
+            "operators' HTTP has no login and must not be reachable from other machines",
+            "use a loopback address such as 127.0.0.1:9025, or the Unix socket alone",
+        );
+    }
+}

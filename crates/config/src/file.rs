@@ -1,0 +1,485 @@
+//! The configuration file as a model: every key that exists is read here, once.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use waypost_inbound::{ListenerKind, Network};
+use waypost_mail::{DomainPattern, TlsLevel};
+use waypost_smtp::{Domain, Mailbox};
+
+use crate::mistake::Notes;
+use crate::section::{At, Section};
+use crate::units::{HostName, Octets, Span, Word};
+
+const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
+const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
+const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
+const NETWORK: &str = "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
+const ADDRESS: &str = "write an address and a port: \"0.0.0.0:25\" or \"[::]:25\"";
+
+/// The whole file.
+#[derive(Debug)]
+pub(crate) struct File {
+    pub(crate) hostname: At<Domain>,
+    pub(crate) postmaster: Option<At<Mailbox>>,
+    pub(crate) spool: Spool,
+    pub(crate) admin: Admin,
+    pub(crate) log: Log,
+    pub(crate) process: Process,
+    pub(crate) listeners: Vec<Listener>,
+    pub(crate) certificates: Vec<Certificate>,
+    pub(crate) ca_file: Option<At<PathBuf>>,
+    pub(crate) users_file: Option<At<PathBuf>>,
+    pub(crate) networks: Vec<At<Network>>,
+    pub(crate) domains: Vec<At<DomainPattern>>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) dns: Dns,
+    pub(crate) delivery: Delivery,
+    pub(crate) queue: Queue,
+    pub(crate) limits: Limits,
+}
+
+#[derive(Debug)]
+pub(crate) struct Spool {
+    pub(crate) path: At<PathBuf>,
+    pub(crate) keep_free: Option<u64>,
+    pub(crate) reserve: Option<u64>,
+    pub(crate) cache: Option<u64>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) socket: PathBuf,
+    pub(crate) listen: Option<At<SocketAddr>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Log {
+    pub(crate) level: String,
+    pub(crate) json: bool,
+}
+
+#[derive(Debug)]
+pub(crate) struct Process {
+    pub(crate) user: Option<At<String>>,
+    pub(crate) group: Option<At<String>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    pub(crate) name: At<String>,
+    pub(crate) kind: ListenerKind,
+    pub(crate) address: At<SocketAddr>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) certificate: At<PathBuf>,
+    pub(crate) key: At<PathBuf>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) domains: Vec<At<DomainPattern>>,
+    pub(crate) via: Via,
+    pub(crate) tls: TlsLevel,
+    pub(crate) auth: Option<Auth>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Via {
+    Mx,
+    Hosts(Vec<Hop>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Hop {
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) implicit_tls: bool,
+}
+
+/// Login at a smart host. The password itself is never in the file.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    pub(crate) at: std::ops::Range<usize>,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+/// Where a secret comes from.
+#[derive(Debug)]
+pub(crate) enum Secret {
+    File(At<PathBuf>),
+    Environment(At<String>),
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Dns {
+    pub(crate) servers: Vec<SocketAddr>,
+    pub(crate) trust_anchor: Option<At<PathBuf>>,
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Delivery {
+    pub(crate) mx_port: Option<u16>,
+    pub(crate) idle: Option<Duration>,
+    pub(crate) messages_per_connection: Option<u32>,
+    pub(crate) hosts_per_attempt: Option<usize>,
+    pub(crate) connect_timeout: Option<Duration>,
+    pub(crate) reply_timeout: Option<Duration>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) first_retry: Option<Duration>,
+    pub(crate) max_retry: Option<At<Duration>>,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) per_destination: Option<usize>,
+    pub(crate) in_flight: Option<usize>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Limits {
+    pub(crate) message_size: Option<u64>,
+    pub(crate) recipients: Option<usize>,
+    pub(crate) sessions: Option<usize>,
+    pub(crate) sessions_per_address: Option<usize>,
+    pub(crate) errors: Option<u32>,
+    pub(crate) commands: Option<u32>,
+    pub(crate) command_timeout: Option<Duration>,
+    pub(crate) hops: Option<usize>,
+}
+
+/// Reads the model. `None` when something without which there is no model is missing; whatever is
+/// wrong is in `notes`.
+pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> {
+    let hostname = top.parsed("hostname", "this relay's own full name", notes);
+    let hostname =
+        top.required("hostname", hostname, "hostname = \"relay.example.org\"", notes);
+    let postmaster = top.parsed("postmaster", "a mail address", notes);
+    let spool = spool(top.section("spool", notes), &mut top, notes);
+    let admin = admin(top.section("admin", notes), notes);
+    let log = log(top.section("log", notes), notes);
+    let process = process(top.section("process", notes), notes);
+    let listeners = top.sections("listener", notes).into_iter();
+    let listeners = listeners.filter_map(|section| listener(section, notes)).collect();
+    let (certificates, ca_file) = tls(top.section("tls", notes), notes);
+    let users_file = top.section("users", notes).and_then(|mut section| {
+        let file = path(&mut section, "file", notes);
+        let file = section.required("file", file, "file = \"/etc/waypost/users\"", notes);
+        section.end(notes);
+        file
+    });
+    let (networks, domains) = relay(top.section("relay", notes), notes);
+    let routes = top.sections("route", notes).into_iter();
+    let routes = routes.filter_map(|section| route(section, notes)).collect();
+    let dns = dns(top.section("dns", notes), notes);
+    let delivery = delivery(top.section("delivery", notes), notes);
+    let queue = queue(top.section("queue", notes), notes);
+    let limits = limits(top.section("limits", notes), notes);
+    top.end(notes);
+    Some(File {
+        hostname: hostname?,
+        postmaster,
+        spool: spool?,
+        admin,
+        log,
+        process,
+        listeners,
+        certificates,
+        ca_file,
+        users_file,
+        networks,
+        domains,
+        routes,
+        dns,
+        delivery,
+        queue,
+        limits,
+    })
+}
+
+fn spool(
+    section: Option<Section<'_>>,
+    top: &mut Section<'_>,
+    notes: &mut Notes<'_>,
+) -> Option<Spool> {
+    let hint = "[spool] with path = \"/var/spool/waypost\"";
+    let Some(mut section) = section else {
+        top.required::<()>("spool.path", None, hint, notes);
+        return None;
+    };
+    let path = path(&mut section, "path", notes);
+    let path = section.required("path", path, hint, notes);
+    let keep_free = octets(&mut section, "keep-free", notes);
+    let reserve = octets(&mut section, "reserve", notes);
+    let cache = octets(&mut section, "cache", notes);
+    section.end(notes);
+    Some(Spool { path: path?, keep_free, reserve, cache })
+}
+
+fn admin(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Admin {
+    let mut admin = Admin { socket: PathBuf::from("/run/waypost/admin.sock"), listen: None };
+    if let Some(mut section) = section {
+        if let Some(socket) = path(&mut section, "socket", notes) {
+            admin.socket = socket.value;
+        }
+        admin.listen = section.parsed("listen", ADDRESS, notes);
+        section.end(notes);
+    }
+    admin
+}
+
+fn log(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Log {
+    let mut log = Log { level: "info".to_owned(), json: false };
+    if let Some(mut section) = section {
+        let levels = ["error", "warn", "info", "debug", "trace"];
+        if let Some(level) = one_of(&mut section, "level", &levels, notes) {
+            log.level = level;
+        }
+        let format = one_of(&mut section, "format", &["text", "json"], notes);
+        log.json = format.as_deref() == Some("json");
+        section.end(notes);
+    }
+    log
+}
+
+fn process(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Process {
+    let mut process = Process { user: None, group: None };
+    if let Some(mut section) = section {
+        process.user = section.string("user", notes);
+        process.group = section.string("group", notes);
+        section.end(notes);
+    }
+    process
+}
+
+fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Listener> {
+    let kinds = ["relay", "submission", "submissions"];
+    let kind = one_of(&mut section, "kind", &kinds, notes);
+    if kind.is_none() {
+        section.required::<()>("kind", None, "kind = \"relay\", \"submission\" or \"submissions\"", notes);
+    }
+    let name = section.parsed::<Word>("name", "it names the listener in logs", notes);
+    let address = section.parsed::<SocketAddr>("address", ADDRESS, notes);
+    let address = section.required("address", address, ADDRESS, notes);
+    let at = section.at().clone();
+    section.end(notes);
+    let (kind, address) = (kind?, address?);
+    let name = match name {
+        Some(name) => At { value: name.value.0, at: name.at },
+        None => At { value: format!("{kind}-{}", address.value.port()), at },
+    };
+    let kind = match kind.as_str() {
+        "relay" => ListenerKind::Relay,
+        "submission" => ListenerKind::Submission,
+        _ => ListenerKind::Submissions,
+    };
+    Some(Listener { name, kind, address })
+}
+
+fn tls(
+    section: Option<Section<'_>>,
+    notes: &mut Notes<'_>,
+) -> (Vec<Certificate>, Option<At<PathBuf>>) {
+    let Some(mut section) = section else { return (Vec::new(), None) };
+    let ca_file = path(&mut section, "ca-file", notes);
+    let pairs = section.sections("certificate", notes).into_iter();
+    let certificates = pairs.filter_map(|mut pair| {
+        let chain = path(&mut pair, "chain", notes);
+        let chain = pair.required("chain", chain, "the PEM file with the certificate chain", notes);
+        let key = path(&mut pair, "key", notes);
+        let key = pair.required("key", key, "the PEM file with the private key", notes);
+        pair.end(notes);
+        Some(Certificate { certificate: chain?, key: key? })
+    });
+    let certificates = certificates.collect();
+    section.end(notes);
+    (certificates, ca_file)
+}
+
+fn relay(
+    section: Option<Section<'_>>,
+    notes: &mut Notes<'_>,
+) -> (Vec<At<Network>>, Vec<At<DomainPattern>>) {
+    let Some(mut section) = section else { return (Vec::new(), Vec::new()) };
+    let networks = section.list("networks", NETWORK, notes).map_or_else(Vec::new, |l| l.value);
+    let domains = section.list("domains", PATTERN, notes).map_or_else(Vec::new, |l| l.value);
+    section.end(notes);
+    (networks, domains)
+}
+
+fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Route> {
+    let domains = section.list("domains", PATTERN, notes);
+    let domains = section.required("domains", domains, "domains = [\"*\"]", notes);
+    let via = match section.string_or_sections("via", notes) {
+        Some(Ok(text)) if text.value == "mx" => Some(Via::Mx),
+        Some(Ok(text)) => {
+            let hint = "via = \"mx\" or via = [{ host = \"smtp.example.net\", port = 587 }]";
+            notes.add(&text.at, format!("'route.via': '{}' is no way to go", text.value), hint);
+            None
+        }
+        Some(Err(hops)) => {
+            let hops: Vec<Hop> = hops.into_iter().filter_map(|s| hop(s, notes)).collect();
+            (!hops.is_empty()).then_some(Via::Hosts(hops))
+        }
+        None => Some(Via::Mx),
+    };
+    let levels = ["never", "opportunistic", "encrypt", "verify"];
+    let tls = match one_of(&mut section, "tls", &levels, notes).as_deref() {
+        Some("never") => TlsLevel::Never,
+        Some("encrypt") => TlsLevel::Encrypt,
+        Some("verify") => TlsLevel::Verify,
+        _ => TlsLevel::Opportunistic,
+    };
+    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
+    section.end(notes);
+    Some(Route { domains: domains?.value, via: via?, tls, auth })
+}
+
+fn hop(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hop> {
+    let host = section.parsed::<HostName>("host", "a host name or an address", notes);
+    let host = section.required("host", host, "host = \"smtp.example.net\"", notes);
+    let port = port(&mut section, "port", notes);
+    let implicit_tls = section.boolean("implicit-tls", notes).is_some_and(|b| b.value);
+    section.end(notes);
+    Some(Hop { host: host?.value.0, port, implicit_tls })
+}
+
+fn auth(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Auth> {
+    let user = section.string("user", notes);
+    let user = section.required("user", user, "the name to log in with", notes);
+    let file = path(&mut section, "password-file", notes);
+    let variable = section.string("password-env", notes);
+    let at = section.at().clone();
+    section.end(notes);
+    let password = match (file, variable) {
+        (Some(file), None) => Secret::File(file),
+        (None, Some(variable)) => Secret::Environment(variable),
+        (Some(_), Some(_)) => {
+            notes.add(&at, "both password-file and password-env are given", "keep one of them");
+            return None;
+        }
+        (None, None) => {
+            let hint = "password-file = \"/etc/waypost/smarthost.password\" or password-env = \"NAME\"";
+            notes.add(&at, "no password is given for 'route.auth'", hint);
+            return None;
+        }
+    };
+    Some(Auth { at, user: user?.value, password })
+}
+
+fn dns(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Dns {
+    let Some(mut section) = section else { return Dns::default() };
+    let servers = section.list::<Server>("servers", "write an address, with a port if not 53", notes);
+    let dns = Dns {
+        servers: servers.map_or_else(Vec::new, |l| l.value.into_iter().map(|s| s.value.0).collect()),
+        trust_anchor: path(&mut section, "trust-anchor", notes),
+        timeout: span(&mut section, "timeout", notes),
+    };
+    section.end(notes);
+    dns
+}
+
+/// A DNS server: an address, with port 53 where none is given.
+struct Server(SocketAddr);
+
+impl std::str::FromStr for Server {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Server, String> {
+        let bare = text.parse::<IpAddr>().map(|ip| SocketAddr::new(ip, 53));
+        bare.or_else(|_| text.parse()).map(Server).map_err(|_| format!("'{text}' is no address"))
+    }
+}
+
+fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
+    let Some(mut section) = section else { return Delivery::default() };
+    let delivery = Delivery {
+        mx_port: port(&mut section, "mx-port", notes),
+        idle: span(&mut section, "idle", notes),
+        messages_per_connection: count(&mut section, "messages-per-connection", notes),
+        hosts_per_attempt: count(&mut section, "hosts-per-attempt", notes),
+        connect_timeout: span(&mut section, "connect-timeout", notes),
+        reply_timeout: span(&mut section, "reply-timeout", notes),
+    };
+    section.end(notes);
+    delivery
+}
+
+fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queue {
+    let Some(mut section) = section else { return Queue::default() };
+    let queue = Queue {
+        first_retry: span(&mut section, "first-retry", notes),
+        max_retry: section
+            .parsed::<Span>("max-retry", SPAN, notes)
+            .map(|span| At { value: span.value.0, at: span.at }),
+        lifetime: span(&mut section, "lifetime", notes),
+        per_destination: count(&mut section, "per-destination", notes),
+        in_flight: count(&mut section, "in-flight", notes),
+    };
+    section.end(notes);
+    queue
+}
+
+fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
+    let Some(mut section) = section else { return Limits::default() };
+    let limits = Limits {
+        message_size: octets(&mut section, "message-size", notes),
+        recipients: count(&mut section, "recipients", notes),
+        sessions: count(&mut section, "sessions", notes),
+        sessions_per_address: count(&mut section, "sessions-per-address", notes),
+        errors: count(&mut section, "errors", notes),
+        commands: count(&mut section, "commands", notes),
+        command_timeout: span(&mut section, "command-timeout", notes),
+        hops: count(&mut section, "hops", notes),
+    };
+    section.end(notes);
+    limits
+}
+
+fn path(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {
+    let text = section.string(key, notes)?;
+    if text.value.is_empty() {
+        notes.add(&text.at, format!("'{key}' is empty"), "write the path of a file");
+        return None;
+    }
+    Some(At { value: PathBuf::from(text.value), at: text.at })
+}
+
+fn span(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<Duration> {
+    section.parsed::<Span>(key, SPAN, notes).map(|span| span.value.0)
+}
+
+fn octets(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u64> {
+    section.parsed::<Octets>(key, OCTETS, notes).map(|octets| octets.value.0)
+}
+
+fn port(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u16> {
+    section.integer(key, 1..65_536, notes).and_then(|port| u16::try_from(port.value).ok())
+}
+
+fn count<T: TryFrom<u64>>(
+    section: &mut Section<'_>,
+    key: &'static str,
+    notes: &mut Notes<'_>,
+) -> Option<T> {
+    section.integer(key, 1..1_000_001, notes).and_then(|count| T::try_from(count.value).ok())
+}
+
+fn one_of(
+    section: &mut Section<'_>,
+    key: &'static str,
+    words: &[&str],
+    notes: &mut Notes<'_>,
+) -> Option<String> {
+    let text = section.string(key, notes)?;
+    if words.contains(&text.value.as_str()) {
+        return Some(text.value);
+    }
+    let message = format!("'{key}' cannot be '{}'", text.value);
+    notes.add(&text.at, message, &format!("one of: {}", words.join(", ")));
+    None
+}

@@ -1,0 +1,250 @@
+//! From the model to each room's own settings. Here the world is read: secrets, certificates,
+//! users, trusted authorities.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use waypost_delivery::{ClientTls, Timeouts};
+use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
+use waypost_intake::{RouteRule, Routing};
+use waypost_mail::NextHop;
+use waypost_smtp::client::Credentials;
+
+use crate::file::{self, File};
+use crate::mistake::Notes;
+use crate::settings::{Door, LogSettings, Places, Process, Reload, Settings, Startup};
+use crate::{roots, secret};
+
+/// The settings of every room, unless something named in the file cannot be used.
+pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
+    let (routing, credentials) = routing(file, notes);
+    let inbound = inbound(file, notes);
+    let delivery = delivery(file, &credentials, notes);
+    let places = places(file);
+    let intake = intake(file);
+    let queue = queue(file, intake.lifetime);
+    let startup = Startup {
+        doors: file.listeners.iter().map(door).collect(),
+        admin_tcp: file.admin.listen.as_ref().map(|listen| listen.value),
+        log: LogSettings { level: file.log.level.clone(), json: file.log.json },
+        process: Process {
+            user: file.process.user.as_ref().map(|user| user.value.clone()),
+            group: file.process.group.as_ref().map(|group| group.value.clone()),
+        },
+        spool: spool(file),
+        login_secret: places.spool.join("login.secret"),
+        places,
+        queue,
+        intake,
+        dns: dns(file),
+        delivery: delivery?,
+    };
+    Some(Settings { startup, reload: Reload { inbound: inbound?, routing, credentials } })
+}
+
+/// Where a running program and its spool are.
+pub(crate) fn places(file: &File) -> Places {
+    Places {
+        socket: file.admin.socket.clone(),
+        spool: file.spool.path.value.clone(),
+        users: file.users_file.as_ref().map(|users| users.value.clone()),
+    }
+}
+
+fn door(listener: &file::Listener) -> Door {
+    let config = ListenerConfig { name: listener.name.value.clone(), kind: listener.kind };
+    Door { config, address: listener.address.value }
+}
+
+fn spool(file: &File) -> waypost_spool::Config {
+    let mut spool = waypost_spool::Config::new(file.spool.path.value.clone());
+    spool.keep_free = file.spool.keep_free.unwrap_or(spool.keep_free);
+    spool.reserve = file.spool.reserve.unwrap_or(spool.reserve);
+    spool.cache = file.spool.cache.unwrap_or(spool.cache);
+    spool
+}
+
+fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
+    let mut queue = waypost_queue::Config { lifetime, ..waypost_queue::Config::default() };
+    let given = &file.queue;
+    queue.retry.first = given.first_retry.unwrap_or(queue.retry.first);
+    queue.retry.max = given.max_retry.as_ref().map_or(queue.retry.max, |max| max.value);
+    queue.retry.max = queue.retry.max.max(queue.retry.first);
+    queue.resting.first = queue.resting.first.min(queue.retry.first);
+    queue.resting.max = queue.resting.max.min(queue.retry.max);
+    queue.per_destination = given.per_destination.unwrap_or(queue.per_destination);
+    queue.in_flight = given.in_flight.unwrap_or(queue.in_flight);
+    queue
+}
+
+fn intake(file: &File) -> waypost_intake::Config {
+    let usual = waypost_intake::Config::default();
+    waypost_intake::Config {
+        hostname: file.hostname.value.to_string(),
+        max_hops: file.limits.hops.unwrap_or(usual.max_hops),
+        lifetime: file.queue.lifetime.unwrap_or(usual.lifetime),
+        ..usual
+    }
+}
+
+fn dns(file: &File) -> waypost_dns::Config {
+    let usual = waypost_dns::Config::default();
+    waypost_dns::Config {
+        servers: file.dns.servers.clone(),
+        trust_anchor: file.dns.trust_anchor.as_ref().map(|anchor| anchor.value.clone()),
+        timeout: file.dns.timeout.unwrap_or(usual.timeout),
+        ..usual
+    }
+}
+
+fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settings> {
+    let mut settings = waypost_inbound::Settings::new(file.hostname.value.to_string());
+    settings.relay.networks = file.networks.iter().map(|network| network.value).collect();
+    settings.relay.domains = file.domains.iter().map(|domain| domain.value.clone()).collect();
+    settings.postmaster = file.postmaster.as_ref().map(|postmaster| postmaster.value.clone());
+    let (given, limits) = (&file.limits, &mut settings.limits);
+    limits.max_message_size = given.message_size.unwrap_or(limits.max_message_size);
+    limits.max_recipients = given.recipients.unwrap_or(limits.max_recipients);
+    limits.max_sessions = given.sessions.unwrap_or(limits.max_sessions);
+    limits.max_sessions_per_address =
+        given.sessions_per_address.unwrap_or(limits.max_sessions_per_address);
+    limits.max_errors = given.errors.unwrap_or(limits.max_errors);
+    limits.max_commands = given.commands.unwrap_or(limits.max_commands);
+    limits.command_timeout = given.command_timeout.unwrap_or(limits.command_timeout);
+    settings.users = users(file, notes)?;
+    if !file.certificates.is_empty() {
+        settings.tls = Some(certificates(file, notes)?);
+    }
+    Some(settings)
+}
+
+fn users(file: &File, notes: &mut Notes<'_>) -> Option<Users> {
+    let Some(path) = &file.users_file else { return Some(Users::new([])) };
+    match Users::load(&path.value) {
+        Ok(users) if users.is_empty() && file.listeners.iter().any(|l| l.kind.is_submission()) => {
+            let message = format!("{} has no users, so nobody can log in", path.value.display());
+            notes.add(&path.at, message, "waypost user add NAME");
+            None
+        }
+        Ok(users) => Some(users),
+        Err(error @ UsersError::Io { .. }) => {
+            notes.add(&path.at, error.to_string(), "waypost user add NAME makes the file");
+            None
+        }
+        Err(error) => {
+            notes.add(&path.at, error.to_string(), "");
+            None
+        }
+    }
+}
+
+fn certificates(
+    file: &File,
+    notes: &mut Notes<'_>,
+) -> Option<std::sync::Arc<rustls::ServerConfig>> {
+    let pair = |pair: &file::Certificate| KeyPair {
+        certificate: pair.certificate.value.clone(),
+        key: pair.key.value.clone(),
+    };
+    let pairs: Vec<KeyPair> = file.certificates.iter().map(pair).collect();
+    let at = file.certificates.first().map(|pair| pair.certificate.at.clone()).unwrap_or(0..0);
+    match tls::server_config(&pairs) {
+        Ok(config) => Some(config),
+        Err(errors) => {
+            for error in errors {
+                notes.add(&at, error.to_string(), "");
+            }
+            None
+        }
+    }
+}
+
+fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Credentials>) {
+    let mut rules = Vec::new();
+    let mut credentials = HashMap::new();
+    for route in &file.routes {
+        let name = route.auth.as_ref().and_then(|auth| {
+            let name = format!("route-{}:{}", rules.len() + 1, auth.user);
+            credentials.insert(name.clone(), login(auth, notes)?);
+            Some(name)
+        });
+        rules.push(RouteRule {
+            domains: route.domains.iter().map(|domain| domain.value.clone()).collect(),
+            via: via(route),
+            tls: route.tls,
+            credentials: name,
+        });
+    }
+    (Routing { rules }, credentials)
+}
+
+fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {
+    let password = secret::read(&auth.password, notes)?;
+    match Credentials::new(auth.user.clone(), password) {
+        Ok(credentials) => Some(credentials),
+        Err(error) => {
+            notes.add(&auth.at, error.to_string(), "");
+            None
+        }
+    }
+}
+
+fn via(route: &file::Route) -> waypost_intake::Via {
+    match &route.via {
+        file::Via::Mx => waypost_intake::Via::Mx,
+        file::Via::Hosts(hops) => {
+            let usual = if route.auth.is_some() { 587 } else { 25 };
+            let hop = |hop: &file::Hop| NextHop::Host {
+                host: hop.host.clone(),
+                port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
+                implicit_tls: hop.implicit_tls,
+            };
+            waypost_intake::Via::Hosts(hops.iter().map(hop).collect())
+        }
+    }
+}
+
+fn delivery(
+    file: &File,
+    credentials: &HashMap<String, Credentials>,
+    notes: &mut Notes<'_>,
+) -> Option<waypost_delivery::Config> {
+    let roots = roots::load(file.ca_file.as_ref(), notes)?;
+    let tls = match ClientTls::new(roots) {
+        Ok(tls) => tls,
+        Err(error) => {
+            notes.add_to_file(error.to_string(), "");
+            return None;
+        }
+    };
+    let given = &file.delivery;
+    let mut delivery = waypost_delivery::Config::new(file.hostname.value.clone(), tls);
+    delivery.mx_port = given.mx_port.unwrap_or(delivery.mx_port);
+    delivery.credentials = credentials.clone();
+    delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
+    delivery.connections.idle = given.idle.unwrap_or(delivery.connections.idle);
+    delivery.connections.messages =
+        given.messages_per_connection.unwrap_or(delivery.connections.messages);
+    delivery.timeouts = timeouts(given);
+    Some(delivery)
+}
+
+/// `reply-timeout` shortens every wait for a reply that is longer; it lengthens none.
+fn timeouts(given: &file::Delivery) -> Timeouts {
+    let usual = Timeouts::default();
+    let limit = given.reply_timeout.unwrap_or(Duration::MAX);
+    Timeouts {
+        connect: given.connect_timeout.unwrap_or(usual.connect),
+        greeting: usual.greeting.min(limit),
+        ehlo: usual.ehlo.min(limit),
+        starttls: usual.starttls.min(limit),
+        auth: usual.auth.min(limit),
+        mail: usual.mail.min(limit),
+        rcpt: usual.rcpt.min(limit),
+        data: usual.data.min(limit),
+        block: usual.block.min(limit),
+        dot: usual.dot.min(limit),
+        rset: usual.rset.min(limit),
+        quit: usual.quit.min(limit),
+    }
+}

@@ -1,0 +1,53 @@
+//! Never an open relay by accident: what would let strangers relay anywhere is refused.
+
+use waypost_inbound::{ListenerKind, Network};
+use waypost_mail::DomainPattern;
+
+use crate::file::File;
+use crate::mistake::Notes;
+use crate::section::At;
+
+/// A network this large is no network of anybody's own.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+
+/// Notes every line that makes the configuration an open relay.
+pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
+    if !file.listeners.iter().any(|listener| listener.kind == ListenerKind::Relay) {
+        return;
+    }
+    for network in &file.networks {
+        check_network(network, notes);
+    }
+    for domain in &file.domains {
+        check_domain(domain, notes);
+    }
+}
+
+fn check_network(network: &At<Network>, notes: &mut Notes<'_>) {
+    let widest = if network.value.address().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
+    if network.value.prefix() < widest {
+        notes.add(
+            &network.at,
+            format!("open relay: {} lets strangers send to anywhere", network.value),
+            "list only networks of your own in relay.networks; others can log in on a submission \
+             listener",
+        );
+    }
+}
+
+fn check_domain(domain: &At<DomainPattern>, notes: &mut Notes<'_>) {
+    let too_wide = match &domain.value {
+        DomainPattern::Any => true,
+        DomainPattern::Below(parent) => !parent.contains('.'),
+        DomainPattern::Exactly(_) => false,
+    };
+    if too_wide {
+        notes.add(
+            &domain.at,
+            format!("open relay: relay.domains has \"{}\", which anybody may send to", domain.value),
+            "list only the domains this relay takes mail for; where mail goes next is said in \
+             [[route]]",
+        );
+    }
+}

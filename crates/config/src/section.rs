@@ -1,0 +1,257 @@
+//! One table of the file, taken apart key by key; what is left over is unknown.
+
+use std::ops::Range;
+use std::str::FromStr;
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use crate::mistake::Notes;
+
+/// A value and where it stands.
+#[derive(Debug, Clone)]
+pub(crate) struct At<T> {
+    pub(crate) value: T,
+    pub(crate) at: Range<usize>,
+}
+
+impl<T> At<T> {
+    fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At { value: change(self.value), at: self.at }
+    }
+}
+
+/// A table that is being read. [`Section::end`] must be called when all keys were asked for.
+#[derive(Debug)]
+pub(crate) struct Section<'s> {
+    name: String,
+    at: Range<usize>,
+    table: DeTable<'s>,
+    asked: Vec<&'static str>,
+}
+
+impl<'s> Section<'s> {
+    pub(crate) fn new(name: impl Into<String>, at: Range<usize>, table: DeTable<'s>) -> Self {
+        Section { name: name.into(), at, table, asked: Vec::new() }
+    }
+
+    /// Where the table begins.
+    pub(crate) fn at(&self) -> &Range<usize> {
+        &self.at
+    }
+
+    fn take(&mut self, key: &'static str) -> Option<At<DeValue<'s>>> {
+        self.asked.push(key);
+        let value: Spanned<DeValue<'s>> = self.table.remove(key)?;
+        Some(At { at: value.span(), value: value.into_inner() })
+    }
+
+    /// The key as it is written in messages.
+    fn path(&self, key: &str) -> String {
+        if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
+    }
+
+    pub(crate) fn string(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<At<String>> {
+        let found = self.take(key)?;
+        match found.value {
+            DeValue::String(text) => Some(At { value: text.into_owned(), at: found.at }),
+            other => self.wrong_type(key, "a string in quotes", &other, &found.at, notes),
+        }
+    }
+
+    /// A string that is read by `T`'s own rules; `hint` says what those are.
+    pub(crate) fn parsed<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        hint: &str,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<T>>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let text = self.string(key, notes)?;
+        parse(&self.path(key), text, hint, notes)
+    }
+
+    pub(crate) fn required<T>(
+        &self,
+        key: &'static str,
+        found: Option<At<T>>,
+        hint: &str,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<T>> {
+        if found.is_none() && !notes.mentions(&self.path(key)) {
+            let message = format!("'{}' is missing", self.path(key));
+            if self.name.is_empty() {
+                notes.add_to_file(message, hint);
+            } else {
+                notes.add(&self.at, message, hint);
+            }
+        }
+        found
+    }
+
+    pub(crate) fn integer(
+        &mut self,
+        key: &'static str,
+        legal: Range<u64>,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<u64>> {
+        let found = self.take(key)?;
+        let DeValue::Integer(integer) = &found.value else {
+            return self.wrong_type(key, "a whole number", &found.value, &found.at, notes);
+        };
+        let digits = integer.as_str().replace('_', "");
+        match u64::from_str_radix(&digits, integer.radix()) {
+            Ok(number) if legal.contains(&number) => Some(At { value: number, at: found.at }),
+            _ => {
+                let (low, high) = (legal.start, legal.end - 1);
+                let message = format!("'{}' must be from {low} to {high}", self.path(key));
+                notes.add(&found.at, message, "");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn boolean(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<At<bool>> {
+        let found = self.take(key)?;
+        match found.value {
+            DeValue::Boolean(value) => Some(At { value, at: found.at }),
+            other => self.wrong_type(key, "true or false", &other, &found.at, notes),
+        }
+    }
+
+    /// A list of strings, each read by `T`'s own rules.
+    pub(crate) fn list<T: FromStr>(
+        &mut self,
+        key: &'static str,
+        hint: &str,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<Vec<At<T>>>>
+    where
+        T::Err: std::fmt::Display,
+    {
+        let found = self.take(key)?;
+        let DeValue::Array(items) = found.value else {
+            return self.wrong_type(key, "a list in brackets", &found.value, &found.at, notes);
+        };
+        let mut list = Vec::new();
+        for item in items {
+            let at = item.span();
+            match item.into_inner() {
+                DeValue::String(text) => {
+                    let text = At { value: text.into_owned(), at };
+                    list.extend(parse(&self.path(key), text, hint, notes));
+                }
+                other => {
+                    self.wrong_type::<()>(key, "a list of strings", &other, &at, notes);
+                }
+            }
+        }
+        Some(At { value: list, at: found.at })
+    }
+
+    /// A table within this one.
+    pub(crate) fn section(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<Section<'s>> {
+        let found = self.take(key)?;
+        let path = self.path(key);
+        match found.value {
+            DeValue::Table(table) => Some(Section::new(path, found.at, table)),
+            other => self.wrong_type(key, &format!("a table, [{path}]"), &other, &found.at, notes),
+        }
+    }
+
+    /// A list of tables, `[[name]]`.
+    pub(crate) fn sections(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Vec<Section<'s>> {
+        let Some(found) = self.take(key) else { return Vec::new() };
+        let path = self.path(key);
+        let expected = format!("a list of tables, [[{path}]]");
+        let DeValue::Array(items) = found.value else {
+            self.wrong_type::<()>(key, &expected, &found.value, &found.at, notes);
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for item in items {
+            let at = item.span();
+            match item.into_inner() {
+                DeValue::Table(table) => sections.push(Section::new(path.clone(), at, table)),
+                other => {
+                    self.wrong_type::<()>(key, &expected, &other, &at, notes);
+                }
+            }
+        }
+        sections
+    }
+
+    /// A string, or else a list of tables.
+    pub(crate) fn string_or_sections(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Option<Result<At<String>, Vec<Section<'s>>>> {
+        if self.table.get(key)?.get_ref().is_str() {
+            return self.string(key, notes).map(Ok);
+        }
+        Some(Err(self.sections(key, notes)))
+    }
+
+    /// Every key that nobody asked for is a mistake.
+    pub(crate) fn end(self, notes: &mut Notes<'_>) {
+        for (key, _) in &self.table {
+            let name = key.get_ref().as_ref();
+            let place = match self.name.as_str() {
+                "" => "at the top level".to_owned(),
+                section => format!("in [{section}]"),
+            };
+            let nearest = self.asked.iter().min_by_key(|known| distance(known, name));
+            let hint = match nearest {
+                Some(known) if distance(known, name) <= 1 + name.len() / 4 => {
+                    format!("did you mean '{known}'?")
+                }
+                _ => format!("known keys here: {}", self.asked.join(", ")),
+            };
+            notes.add(&key.span(), format!("unknown key '{name}' {place}"), &hint);
+        }
+    }
+
+    fn wrong_type<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        found: &DeValue<'_>,
+        at: &Range<usize>,
+        notes: &mut Notes<'_>,
+    ) -> Option<T> {
+        let path = self.path(key);
+        notes.add(at, format!("'{path}' must be {expected}, not a {}", found.type_str()), "");
+        None
+    }
+}
+
+fn parse<T: FromStr>(path: &str, text: At<String>, hint: &str, notes: &mut Notes<'_>) -> Option<At<T>>
+where
+    T::Err: std::fmt::Display,
+{
+    match text.value.parse() {
+        Ok(value) => Some(text.map(|_| value)),
+        Err(error) => {
+            notes.add(&text.at, format!("'{path}': {error}"), hint);
+            None
+        }
+    }
+}
+
+/// How many single-character edits lie between two words.
+fn distance(a: &str, b: &str) -> usize {
+    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut corner = row[0];
+        row[0] = i + 1;
+        for (j, cb) in b.chars().enumerate() {
+            let replace = corner + usize::from(ca != cb);
+            corner = row[j + 1];
+            row[j + 1] = replace.min(corner + 1).min(row[j] + 1);
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}

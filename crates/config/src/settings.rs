@@ -1,0 +1,161 @@
+//! A whole, checked configuration.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use toml::de::DeTable;
+use waypost_inbound::ListenerConfig;
+use waypost_smtp::client::Credentials;
+
+use crate::file::{self, File};
+use crate::mistake::{Mistakes, Notes};
+use crate::section::Section;
+use crate::{check, lower, open_relay};
+
+/// Everything the program is told.
+#[derive(Debug)]
+pub struct Settings {
+    /// What only a restart changes.
+    pub startup: Startup,
+    /// What a reload changes too.
+    pub reload: Reload,
+}
+
+/// What only a restart changes.
+#[derive(Debug)]
+pub struct Startup {
+    /// The doors, and where.
+    pub doors: Vec<Door>,
+    /// Where operators ask.
+    pub places: Places,
+    /// HTTP for operators over TCP.
+    pub admin_tcp: Option<SocketAddr>,
+    /// What is logged, and how.
+    pub log: LogSettings,
+    /// Who to become once ports are bound.
+    pub process: Process,
+    /// The spool.
+    pub spool: waypost_spool::Config,
+    /// The queue.
+    pub queue: waypost_queue::Config,
+    /// Intake.
+    pub intake: waypost_intake::Config,
+    /// Questions to the DNS.
+    pub dns: waypost_dns::Config,
+    /// Delivery.
+    pub delivery: waypost_delivery::Config,
+    /// Where the key for the salts of unknown users is kept.
+    pub login_secret: PathBuf,
+}
+
+/// What a reload changes too.
+#[derive(Debug)]
+pub struct Reload {
+    /// The doors' rules: relaying, limits, users, certificates.
+    pub inbound: waypost_inbound::Settings,
+    /// Where mail goes.
+    pub routing: waypost_intake::Routing,
+    /// Logins at next hops, by the names that routes use.
+    pub credentials: HashMap<String, Credentials>,
+}
+
+/// One door and where it is.
+#[derive(Debug, Clone)]
+pub struct Door {
+    /// Name and kind.
+    pub config: ListenerConfig,
+    /// Address and port.
+    pub address: SocketAddr,
+}
+
+/// What the command line needs to reach a running program or its spool.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// The socket for operators.
+    pub socket: PathBuf,
+    /// The spool's directory.
+    pub spool: PathBuf,
+    /// The users file.
+    pub users: Option<PathBuf>,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// As JSON, one object a line.
+    pub json: bool,
+}
+
+/// Who to become once ports are bound.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Process {
+    /// User name.
+    pub user: Option<String>,
+    /// Group name; the user's own group when absent.
+    pub group: Option<String>,
+}
+
+impl Settings {
+    /// Reads the file and everything it names.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub fn load(path: &Path) -> Result<Settings, Mistakes> {
+        Settings::parse(path, &read(path)?)
+    }
+
+    /// The same from text; `path` is for messages.
+    ///
+    /// # Errors
+    /// Every mistake there is.
+    pub fn parse(path: &Path, source: &str) -> Result<Settings, Mistakes> {
+        let mut notes = Notes::new(path, source);
+        let settings = model(source, &mut notes).and_then(|file| {
+            check::check(&file, &mut notes);
+            open_relay::check(&file, &mut notes);
+            lower::lower(&file, &mut notes)
+        });
+        match settings {
+            Some(settings) if notes.is_empty() => Ok(settings),
+            _ => Err(notes.into_mistakes()),
+        }
+    }
+}
+
+/// The places a configuration names, whatever else is wrong with it: an operator must be able to
+/// look at the queue while the file is being mended.
+///
+/// # Errors
+/// Every mistake, when the places cannot be made out.
+pub fn places(path: &Path) -> Result<Places, Mistakes> {
+    let source = read(path)?;
+    let mut notes = Notes::new(path, &source);
+    match model(&source, &mut notes) {
+        Some(file) => Ok(lower::places(&file)),
+        None => Err(notes.into_mistakes()),
+    }
+}
+
+fn read(path: &Path) -> Result<String, Mistakes> {
+    std::fs::read_to_string(path).map_err(|error| {
+        let mut notes = Notes::new(path, "");
+        let hint = "name the configuration file with --config FILE";
+        notes.add_to_file(format!("cannot read the configuration: {error}"), hint);
+        notes.into_mistakes()
+    })
+}
+
+fn model(source: &str, notes: &mut Notes<'_>) -> Option<File> {
+    let (table, errors) = DeTable::parse_recoverable(source);
+    for error in &errors {
+        notes.add(&error.span().unwrap_or(0..0), error.message().to_owned(), "");
+    }
+    if !errors.is_empty() {
+        // What a syntax error hides would be reported as missing, though it is there.
+        return None;
+    }
+    file::read(Section::new("", table.span(), table.into_inner()), notes)
+}

@@ -1,0 +1,103 @@
+//! What a configuration does, in plain language: who may relay and where mail goes.
+
+use std::fmt::Write as _;
+
+use waypost_inbound::ListenerKind;
+use waypost_intake::{RouteRule, Via};
+use waypost_mail::{NextHop, TlsLevel};
+
+use crate::units::{show_octets, show_span};
+use crate::{Reload, Settings};
+
+/// The whole configuration in a few sentences.
+pub fn describe(settings: &Settings) -> String {
+    let mut text = String::new();
+    for part in [doors(settings), relaying(&settings.reload), routes(&settings.reload), keeping(settings)]
+    {
+        let _ = writeln!(text, "{part}");
+    }
+    text
+}
+
+fn doors(settings: &Settings) -> String {
+    let mut text = "Mail comes in\n".to_owned();
+    for door in &settings.startup.doors {
+        let encrypted = settings.reload.inbound.tls.is_some();
+        let how = match door.config.kind {
+            ListenerKind::Relay if encrypted => "relay; TLS by STARTTLS when the peer wants it",
+            ListenerKind::Relay => "relay; without TLS, as there is no certificate",
+            ListenerKind::Submission => "submission; STARTTLS, then a login, are required",
+            ListenerKind::Submissions => "submission; TLS from the first byte, a login is required",
+        };
+        let _ = writeln!(text, "  on {} ({}): {how}", door.address, door.config.name);
+    }
+    text
+}
+
+fn relaying(reload: &Reload) -> String {
+    let mut text = "Who may relay\n".to_owned();
+    let rule = &reload.inbound.relay;
+    let users = reload.inbound.users.len();
+    if users > 0 && reload.inbound.tls.is_some() {
+        let _ = writeln!(text, "  {users} users, once they have logged in: to anybody");
+    }
+    if !rule.networks.is_empty() {
+        let _ = writeln!(text, "  peers in {}: to anybody", join(&rule.networks));
+    }
+    if !rule.domains.is_empty() {
+        let _ = writeln!(text, "  everybody else: only to {}", join(&rule.domains));
+    } else {
+        let _ = writeln!(text, "  everybody else: nobody but postmaster");
+    }
+    text
+}
+
+fn routes(reload: &Reload) -> String {
+    let mut text = "Where mail goes\n".to_owned();
+    for rule in &reload.routing.rules {
+        let _ = writeln!(text, "  {}: {}", join(&rule.domains), way(rule));
+    }
+    let covered = reload.routing.rules.iter().flat_map(|rule| &rule.domains);
+    if !covered.into_iter().any(|p| *p == waypost_mail::DomainPattern::Any) {
+        let _ = writeln!(text, "  every other domain: its mail exchangers (MX), TLS where offered");
+    }
+    text
+}
+
+fn way(rule: &RouteRule) -> String {
+    let mut text = match &rule.via {
+        Via::Mx => "the domain's own mail exchangers (MX)".to_owned(),
+        Via::Hosts(hops) => hops.iter().map(host).collect::<Vec<_>>().join(", else "),
+    };
+    text += match rule.tls {
+        TlsLevel::Never => ", never with TLS",
+        TlsLevel::Opportunistic => ", TLS where offered",
+        TlsLevel::Encrypt => ", only with TLS",
+        TlsLevel::Verify => ", only with TLS and a certificate that proves the name",
+    };
+    if rule.credentials.is_some() {
+        text += ", after logging in";
+    }
+    text
+}
+
+fn host(hop: &NextHop) -> String {
+    match hop {
+        NextHop::Host { implicit_tls: true, .. } => format!("{hop} (TLS from the first byte)"),
+        hop => hop.to_string(),
+    }
+}
+
+fn keeping(settings: &Settings) -> String {
+    let startup = &settings.startup;
+    format!(
+        "What is kept\n  messages of up to {} in {}\n  tried for {}, then given up and the sender is told",
+        show_octets(settings.reload.inbound.limits.max_message_size),
+        startup.places.spool.display(),
+        show_span(startup.intake.lifetime),
+    )
+}
+
+fn join<T: ToString>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,131 @@
+//! What an operator is told about a configuration: everything, at once, with lines.
+
+use std::path::Path;
+
+use waypost_config::{Mistakes, Settings, words};
+
+const GOOD: &str = r#"
+hostname = "relay.example.org"
+[spool]
+path = "/var/spool/waypost"
+[[listener]]
+kind = "relay"
+address = "127.0.0.1:2525"
+[relay]
+networks = ["192.0.2.0/24", "2001:db8::/48"]
+domains = ["example.org", "*.example.org"]
+[[route]]
+domains = ["example.org"]
+via = [{ host = "10.0.0.5" }, { host = "backup.internal.example", port = 2525 }]
+tls = "never"
+"#;
+
+fn load(text: &str) -> Result<Settings, Mistakes> {
+    Settings::parse(Path::new("w.toml"), text)
+}
+
+fn mistakes(text: &str) -> String {
+    load(text).expect_err("the configuration was taken").to_string()
+}
+
+#[test]
+fn a_good_file_is_taken_and_said_in_words() {
+    let settings = load(GOOD).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let text = words::describe(&settings);
+    for part in [
+        "on 127.0.0.1:2525 (relay-2525)",
+        "peers in 192.0.2.0/24, 2001:db8::/48: to anybody",
+        "everybody else: only to example.org, *.example.org",
+        "example.org: 10.0.0.5:25, else backup.internal.example:2525, never with TLS",
+        "every other domain: its mail exchangers (MX), TLS where offered",
+        "tried for 5 days",
+    ] {
+        assert!(text.contains(part), "no «{part}» in\n{text}");
+    }
+}
+
+#[test]
+fn every_mistake_is_told_at_once_with_line_and_column() {
+    let text = r#"
+hostname = "relay example"
+[spool]
+pth = "/var/spool/waypost"
+[[listener]]
+kind = "realy"
+address = "127.0.0.1"
+[limits]
+message-size = "50 elephants"
+recipients = 0
+errors = "many"
+[relay]
+networks = ["192.0.2.1/24", 5]
+"#;
+    let told = mistakes(text);
+    for part in [
+        "w.toml:2:12: 'hostname':",
+        "w.toml:4:1: unknown key 'pth' in [spool]\n    hint: did you mean 'path'?",
+        "w.toml:3:1: 'spool.path' is missing",
+        "w.toml:6:8: 'kind' cannot be 'realy'\n    hint: one of: relay, submission, submissions",
+        "w.toml:7:11: 'listener.address':",
+        "w.toml:9:16: 'limits.message-size':",
+        "w.toml:10:14: 'limits.recipients' must be from 1 to 1000000",
+        "w.toml:11:10: 'limits.errors' must be a whole number, not a string",
+        "w.toml:13:13: 'relay.networks':",
+        "the network is 192.0.2.0/24",
+        "w.toml:13:29: 'relay.networks' must be a list of strings, not a integer",
+        "mistakes in the configuration",
+    ] {
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}
+
+#[test]
+fn syntax_errors_have_lines_too() {
+    let told = mistakes("hostname = relay\n[spool\npath = 5\n");
+    assert!(told.contains("w.toml:1:"), "{told}");
+    assert!(told.contains("w.toml:2:"), "{told}");
+    assert!(!told.contains("is missing"), "{told}");
+}
+
+#[test]
+fn an_open_relay_is_refused_with_the_lines_that_make_it_one() {
+    let networks = r#"networks = ["192.0.2.0/24", "2001:db8::/48"]"#;
+    let domains = r#"domains = ["example.org", "*.example.org"]"#;
+    for (line, from, to) in [
+        (9, networks, r#"networks = ["0.0.0.0/0"]"#),
+        (9, networks, r#"networks = ["128.0.0.0/1"]"#),
+        (9, networks, r#"networks = ["::/0"]"#),
+        (10, domains, r#"domains = ["*"]"#),
+        (10, domains, r#"domains = ["*.com"]"#),
+    ] {
+        let told = mistakes(&GOOD.replace(from, to));
+        assert!(told.contains(&format!("w.toml:{line}:")), "{told}");
+        assert!(told.contains("open relay"), "{told}");
+    }
+}
+
+#[test]
+fn submission_needs_a_certificate_and_users() {
+    let told = mistakes(&GOOD.replace(r#"kind = "relay""#, r#"kind = "submission""#));
+    assert!(told.contains("there is no certificate"), "{told}");
+    assert!(told.contains("nobody could log in"), "{told}");
+}
+
+#[test]
+fn routes_that_cannot_be_taken_or_would_leak_a_password_are_mistakes() {
+    let text = format!(
+        "{GOOD}[[route]]\ndomains = [\"*\"]\nvia = [{{ host = \"smtp.example.net\" }}]\n\
+         auth = {{ user = \"u\", password-env = \"WAYPOST_TEST_ABSENT\" }}\n\
+         [[route]]\ndomains = [\"late.example\"]\n"
+    );
+    let told = mistakes(&text);
+    assert!(told.contains("a password would be sent to a host that may lack TLS"), "{told}");
+    assert!(told.contains("WAYPOST_TEST_ABSENT is not set"), "{told}");
+    assert!(told.contains("this route for late.example can never be taken"), "{told}");
+}
+
+#[test]
+fn an_absent_file_is_a_clear_mistake() {
+    let told = Settings::load(Path::new("/nonexistent/w.toml")).unwrap_err().to_string();
+    assert!(told.starts_with("/nonexistent/w.toml: cannot read the configuration"), "{told}");
+}

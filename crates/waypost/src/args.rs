@@ -1,0 +1,263 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A programmable relay proxy for mail.
+#[derive(Debug, Parser)]
+#[command(name = "waypost", version, about, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the relay in the foreground until it is told to stop
+    Run(ConfigArgs),
+    /// Read the configuration, report every mistake, and say who may relay and where mail goes
+    Check(ConfigArgs),
+    /// Start a relay with a sink behind it on this machine, send mail through it, and show its way
+    Demo(DemoArgs),
+    /// Submit a message to a server by SMTP
+    Send(SendArgs),
+    /// How the running relay fares
+    Status(OutputArgs),
+    /// Look at the queue and change what waits in it
+    #[command(subcommand)]
+    Queue(QueueCommand),
+    /// The users who may log in to submit mail
+    #[command(subcommand)]
+    User(UserCommand),
+    /// Have the running relay read its configuration again
+    Reload(ConfigArgs),
+    /// Have the running relay finish what is under way and end
+    Drain(ConfigArgs),
+}
+
+/// Which configuration.
+#[derive(Debug, Clone, Args)]
+pub struct ConfigArgs {
+    /// The configuration file
+    #[arg(
+        short,
+        long,
+        value_name = "FILE",
+        env = "WAYPOST_CONFIG",
+        default_value = "/etc/waypost/waypost.toml"
+    )]
+    pub config: PathBuf,
+}
+
+/// Which configuration, and in which form to answer.
+#[derive(Debug, Clone, Args)]
+pub struct OutputArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What the demonstration does.
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    /// How many messages to send before waiting for yours
+    #[arg(long, default_value_t = 3)]
+    pub messages: usize,
+    /// End when those are delivered, instead of waiting for yours
+    #[arg(long)]
+    pub once: bool,
+}
+
+/// What to submit, and where.
+#[derive(Debug, Clone, Args)]
+pub struct SendArgs {
+    /// The server, host:port; TLS from the first byte on port 465, STARTTLS where offered elsewhere
+    #[arg(long, value_name = "HOST:PORT")]
+    pub server: String,
+    /// The envelope sender; empty for the null sender
+    #[arg(long)]
+    pub from: String,
+    /// A recipient; may be given several times
+    #[arg(long, required = true)]
+    pub to: Vec<String>,
+    /// The subject of a message made here
+    #[arg(long, default_value = "Test from waypost send")]
+    pub subject: String,
+    /// The text of a message made here
+    #[arg(long, default_value = "This is a test.")]
+    pub text: String,
+    /// Send this file as it is, header and body, instead of making a message; "-" reads standard input
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Log in as this user; the password comes from --password-file or WAYPOST_PASSWORD
+    #[arg(long)]
+    pub user: Option<String>,
+    /// The file that holds the password
+    #[arg(long, value_name = "FILE")]
+    pub password_file: Option<PathBuf>,
+    /// Whether and how to encrypt
+    #[arg(long, value_enum, default_value_t = SendTls::Verify)]
+    pub tls: SendTls,
+    /// Trust the certificates in this PEM file besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+}
+
+/// How `waypost send` encrypts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SendTls {
+    /// Never
+    Never,
+    /// Encrypt, whatever the certificate
+    Encrypt,
+    /// Encrypt to a server that proves its name where TLS is offered
+    Verify,
+}
+
+/// Looking at the queue and changing it.
+#[derive(Debug, Subcommand)]
+pub enum QueueCommand {
+    /// List messages
+    List {
+        /// Which messages
+        #[command(flatten)]
+        which: FilterArgs,
+        /// At most so many
+        #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// Output and configuration
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Show one message whole
+    Show {
+        /// Its id
+        id: String,
+        /// Output and configuration
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Keep messages from being delivered until they are released
+    Hold(ChangeArgs),
+    /// Let held messages go
+    Release(ChangeArgs),
+    /// Try messages now
+    Retry(ChangeArgs),
+    /// Give messages up and tell their senders
+    Bounce(ChangeArgs),
+    /// Remove messages without telling anybody
+    Delete(ChangeArgs),
+}
+
+/// Which messages. What is given must hold together.
+#[derive(Debug, Clone, Args)]
+pub struct FilterArgs {
+    /// With this envelope sender; "<>" for the null sender
+    #[arg(long)]
+    pub sender: Option<String>,
+    /// With this recipient
+    #[arg(long)]
+    pub recipient: Option<String>,
+    /// With a recipient in this domain
+    #[arg(long)]
+    pub domain: Option<String>,
+    /// Going to this destination, as `waypost status` names it
+    #[arg(long)]
+    pub destination: Option<String>,
+    /// With a recipient in this state
+    #[arg(long, value_enum)]
+    pub state: Option<StateArg>,
+}
+
+/// How a recipient stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum StateArg {
+    /// Waiting for its next attempt
+    Waiting,
+    /// Held
+    Held,
+    /// Being delivered right now
+    InFlight,
+    /// Settled, while others of the same message are not
+    Done,
+}
+
+/// Which messages to change.
+#[derive(Debug, Clone, Args)]
+pub struct ChangeArgs {
+    /// Ids of messages
+    pub ids: Vec<String>,
+    /// Which messages
+    #[command(flatten)]
+    pub which: FilterArgs,
+    /// All messages
+    #[arg(long, conflicts_with_all = ["ids", "sender", "recipient", "domain", "destination", "state"])]
+    pub all: bool,
+    /// Why; kept with held messages and told to the senders of bounced ones
+    #[arg(long, default_value = "")]
+    pub reason: String,
+    /// Output and configuration
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The users who may log in.
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Add a user; the password is read from the terminal or standard input
+    Add(UserArgs),
+    /// Give a user another password
+    Passwd(UserArgs),
+    /// List the users and the mechanisms each can log in with
+    List(UserListArgs),
+    /// Remove a user
+    Remove(UserNameArgs),
+}
+
+/// Which users file.
+#[derive(Debug, Clone, Args)]
+pub struct UsersFileArgs {
+    /// The configuration file that names the users file
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The users file itself, instead of the one in the configuration
+    #[arg(long, value_name = "FILE")]
+    pub users: Option<PathBuf>,
+}
+
+/// One user, whose password is asked for.
+#[derive(Debug, Clone, Args)]
+pub struct UserArgs {
+    /// The user's name
+    pub name: String,
+    /// The users file
+    #[command(flatten)]
+    pub file: UsersFileArgs,
+}
+
+/// Listing users.
+#[derive(Debug, Clone, Args)]
+pub struct UserListArgs {
+    /// The users file
+    #[command(flatten)]
+    pub file: UsersFileArgs,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// One user.
+#[derive(Debug, Clone, Args)]
+pub struct UserNameArgs {
+    /// The user's name
+    pub name: String,
+    /// The users file
+    #[command(flatten)]
+    pub file: UsersFileArgs,
+}

@@ -1,0 +1,48 @@
+//! The program: reads arguments, wires the rooms, runs them, drains them.
+//!
+//! [`relay::Relay`] is the whole house in one value, so that two of them fit in one test.
+
+#![forbid(unsafe_code)]
+#![expect(clippy::print_stdout, reason = "a command line answers on standard output")]
+
+pub mod args;
+pub mod check;
+pub mod control;
+pub mod demo;
+pub mod offline;
+pub mod operate;
+pub mod privileges;
+pub mod relay;
+pub mod run;
+pub mod send;
+pub mod sink;
+pub mod submit;
+pub mod table;
+pub mod telemetry;
+pub mod user;
+
+use anyhow::Result;
+
+use crate::args::{Cli, Command};
+
+/// Carries out what the command line says.
+///
+/// # Errors
+/// Whatever went wrong, in words for the person who typed it.
+pub fn carry_out(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::check(&args),
+        Command::User(command) => user::user(command),
+        Command::Demo(args) => block_on(demo::demo(&args)),
+        Command::Send(args) => block_on(send::send(&args)),
+        Command::Status(args) => block_on(operate::status(&args)),
+        Command::Queue(command) => block_on(operate::queue(command)),
+        Command::Reload(args) => block_on(operate::reload(&args)),
+        Command::Drain(args) => block_on(operate::drain(&args)),
+    }
+}
+
+fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(work)
+}

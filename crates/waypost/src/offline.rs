@@ -1,0 +1,78 @@
+//! The queue of a relay that does not run: its spool is read, and nothing in it changed.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use waypost_admin::api::List;
+use waypost_mail::{Entry, MessageId};
+use waypost_queue::Filter;
+use waypost_spool::{Config, Inspector, SpoolError};
+
+/// Messages that match, oldest first, at most `limit` of them.
+///
+/// # Errors
+/// When there is no spool, or a program has it: one that is starting or ending, or whose socket is
+/// not where the configuration says.
+pub async fn list(spool: &Path, filter: &Filter, limit: usize) -> Result<List> {
+    let filter = filter.clone();
+    read(spool, move |inspector| {
+        let (mut messages, mut more) = (Vec::new(), false);
+        for id in inspector.ids() {
+            let entry = match inspector.load(id) {
+                Ok(entry) => entry,
+                Err(SpoolError::Unknown(_)) => continue,
+                Err(error) => {
+                    eprintln!("{error}");
+                    continue;
+                }
+            };
+            let Some(summary) = filter.find(&entry) else { continue };
+            if messages.len() == limit {
+                more = true;
+                break;
+            }
+            messages.push(summary);
+        }
+        Ok(List { messages, more })
+    })
+    .await
+}
+
+/// One message with all its recipients.
+///
+/// # Errors
+/// As [`list`], and when there is no such message or its record is damaged.
+pub async fn show(spool: &Path, id: MessageId) -> Result<Entry> {
+    read(spool, move |inspector| Ok(inspector.load(id)?)).await
+}
+
+/// Replaying a long log takes seconds.
+async fn read<T: Send + 'static>(
+    spool: &Path,
+    look: impl FnOnce(&Inspector) -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let config = Config::new(spool);
+    tokio::task::spawn_blocking(move || {
+        let inspector = Inspector::open(&config)
+            .with_context(|| format!("cannot look into the spool {}", config.path.display()))?;
+        if inspector.damaged() > 0 {
+            eprintln!("{} octets of the log cannot be read", inspector.damaged());
+        }
+        look(&inspector)
+    })
+    .await?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn no_spool_is_said_and_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let absent = dir.path().join("spool");
+        let error = list(&absent, &Filter::default(), 10).await.unwrap_err();
+        assert!(format!("{error:#}").contains("cannot look into the spool"), "{error:#}");
+        assert!(!absent.exists());
+    }
+}

@@ -1,0 +1,274 @@
+//! The wired program: every room, made in order and handed to those above it.
+
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use prometheus_client::registry::Registry;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+use waypost_admin::Bound;
+use waypost_config::{Settings, Startup};
+use waypost_delivery::{Delivery, TcpDialer};
+use waypost_dns::{Hickory, OwnAddresses};
+use waypost_hooks::{Hooks, Pass};
+use waypost_inbound::{ListenerConfig, Secret, Server, listen};
+use waypost_intake::{Events, Intake};
+use waypost_mail::{Clock, IdSource, SystemClock};
+use waypost_queue::Queue;
+use waypost_spool::{LogSpool, Spool, SpoolError};
+
+use crate::control::Controls;
+
+/// How long transactions and attempts may go on once the program is told to end.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Sockets that are bound before the program gives up its privileges.
+#[derive(Debug)]
+pub struct Sockets {
+    doors: Vec<(ListenerConfig, TcpListener)>,
+    admin: Bound,
+}
+
+impl Sockets {
+    /// Binds every address of the configuration; `given` are sockets of socket activation, by the
+    /// names of listeners.
+    ///
+    /// # Errors
+    /// When an address cannot be had; says which.
+    pub fn bind(startup: &Startup, mut given: Vec<(String, TcpListener)>) -> Result<Sockets> {
+        let mut doors = Vec::new();
+        for door in &startup.doors {
+            let name = &door.config.name;
+            let socket = match given.iter().position(|(given, _)| given == name) {
+                Some(at) => given.swap_remove(at).1,
+                None => listen(door.address).with_context(|| {
+                    let address = door.address;
+                    format!("listener '{name}' cannot listen on {address}; is another server there?")
+                })?,
+            };
+            doors.push((door.config.clone(), socket));
+        }
+        let socket = &startup.places.socket;
+        let admin = Bound::bind(socket, startup.admin_tcp)
+            .with_context(|| format!("operators cannot be answered on {}", socket.display()))?;
+        Ok(Sockets { doors, admin })
+    }
+}
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    controls: Arc<Controls>,
+    spool: Arc<LogSpool>,
+    inbound: JoinHandle<usize>,
+    delivery: JoinHandle<()>,
+    admin: JoinHandle<()>,
+}
+
+/// Ways to run a relay that tests choose; the program takes the default.
+#[derive(Debug, Clone)]
+pub struct Choices {
+    /// Policy.
+    pub hooks: Arc<dyn Hooks>,
+    /// The time of day.
+    pub clock: Arc<dyn Clock>,
+    /// What a reload reads.
+    pub file: Option<PathBuf>,
+}
+
+impl Default for Choices {
+    fn default() -> Choices {
+        Choices { hooks: Arc::new(Pass), clock: Arc::new(SystemClock), file: None }
+    }
+}
+
+impl Relay {
+    /// Starts a relay without policy; what a reload reads is `file`.
+    ///
+    /// # Errors
+    /// When an address or the spool cannot be had.
+    pub async fn start(settings: Settings, file: &Path) -> Result<Relay> {
+        let sockets = Sockets::bind(&settings.startup, Vec::new())?;
+        let file = Some(file.to_owned());
+        Relay::start_with(settings, sockets, Choices { file, ..Choices::default() }).await
+    }
+
+    /// Starts a relay on sockets that are bound.
+    ///
+    /// # Errors
+    /// When the spool cannot be had, or another instance has it.
+    pub async fn start_with(
+        settings: Settings,
+        sockets: Sockets,
+        choices: Choices,
+    ) -> Result<Relay> {
+        let Settings { startup, reload } = settings;
+        let Choices { hooks, clock, file } = choices;
+        let mut registry = Registry::default();
+
+        let spool = open_spool(startup.spool.clone(), clock.clone()).await?;
+        spool.metrics().register(registry.sub_registry_with_prefix("waypost"));
+        let ids = IdSource::above(spool.highest_id(), clock.clone());
+        let queue =
+            Queue::open(spool.clone(), startup.queue, clock.clone(), rand::random()).await?;
+        queue.metrics().register(&mut registry);
+
+        let events = Events::to(hooks.clone(), clock.clone());
+        let rooms = waypost_intake::Rooms {
+            queue: queue.clone(),
+            hooks: hooks.clone(),
+            clock: clock.clone(),
+            ids,
+            events: events.clone(),
+            incoming: spool.incoming(),
+        };
+        let intake = Arc::new(Intake::new(startup.intake, reload.routing, rooms));
+
+        let secret = Secret::load_or_create(&startup.login_secret)
+            .with_context(|| format!("cannot keep {}", startup.login_secret.display()))?;
+        let rooms = waypost_inbound::Rooms {
+            intake: intake.clone(),
+            hooks: hooks.clone(),
+            events: events.clone(),
+            clock: clock.clone(),
+        };
+        let hashers = std::thread::available_parallelism().map_or(1, usize::from);
+        let hostname = reload.inbound.hostname.clone();
+        let server = Server::new(sockets.doors, reload.inbound, rooms, secret, hashers)?;
+        server.metrics().register(&mut registry);
+
+        let resolver = Hickory::new(startup.dns)?;
+        resolver.register(registry.sub_registry_with_prefix("waypost"));
+        let own = server.addresses().into_iter().map(|(_, address)| address);
+        let mut config = startup.delivery;
+        config.own_addresses = OwnAddresses::new(own, interfaces());
+        let parts = waypost_delivery::Parts {
+            queue: queue.clone(),
+            intake: intake.clone(),
+            resolver: Arc::new(resolver),
+            hooks,
+            dialer: Arc::new(TcpDialer),
+            clock: clock.clone(),
+            events,
+        };
+        let delivery = Delivery::new(parts, config);
+        delivery.metrics().register(&mut registry);
+
+        let (stop, stopping) = watch::channel(false);
+        let controls = Arc::new(Controls {
+            hostname,
+            started: clock.now(),
+            file,
+            queue,
+            intake,
+            server: server.clone(),
+            delivery: delivery.clone(),
+            registry,
+            stop,
+        });
+        Ok(Relay {
+            inbound: tokio::spawn(server.run(stopped(stopping), PATIENCE)),
+            delivery: tokio::spawn(async move { delivery.run().await }),
+            admin: tokio::spawn(answer_operators(controls.clone(), sockets.admin)),
+            controls,
+            spool,
+        })
+    }
+
+    /// The listeners and where they are.
+    pub fn addresses(&self) -> Vec<(ListenerConfig, SocketAddr)> {
+        self.controls.server.addresses()
+    }
+
+    /// What operators ask.
+    pub fn controls(&self) -> &Arc<Controls> {
+        &self.controls
+    }
+
+    /// The queue.
+    pub fn queue(&self) -> &Arc<Queue> {
+        &self.controls.queue
+    }
+
+    /// Waits until the program is told to end, or its spool failed.
+    ///
+    /// # Errors
+    /// When the spool failed: nothing more is acknowledged, and a supervisor should start anew.
+    pub async fn ended(&self) -> Result<()> {
+        let mut stop = self.controls.stop.subscribe();
+        tokio::select! {
+            failure = self.spool.failed() => Err(SpoolError::Failed(failure).into()),
+            _ = stop.wait_for(|stop| *stop) => Ok(()),
+        }
+    }
+
+    /// Takes no more mail, lets what is under way finish within [`PATIENCE`], and ends. What is not
+    /// finished stays in the spool.
+    pub async fn drain(self) {
+        self.controls.begin_to_drain();
+        if let Err(failure) = self.inbound.await {
+            error!(%failure, "the listeners ended by a bug");
+        }
+        self.controls.queue.close();
+        let abort = self.delivery.abort_handle();
+        if timeout(PATIENCE, self.delivery).await.is_err() {
+            warn!("deliveries are cut off at the end; they are tried again after the next start");
+            abort.abort();
+        }
+        self.admin.abort();
+        info!("ended");
+    }
+}
+
+async fn open_spool(config: waypost_spool::Config, clock: Arc<dyn Clock>) -> Result<Arc<LogSpool>> {
+    let opened = tokio::task::spawn_blocking(move || LogSpool::open(config, clock)).await?;
+    let (spool, report) = opened?;
+    info!(
+        messages = report.messages,
+        requeued = report.requeued,
+        removed = report.removed,
+        quarantined = report.quarantined,
+        ms = report.took.as_millis() as u64,
+        "the spool is open"
+    );
+    if let Some(why) = &report.rebuilt {
+        warn!(why, "the spool's index was made anew from the log; no mail is lost by that");
+    }
+    if report.quarantined > 0 || report.damaged > 0 {
+        error!(
+            messages = report.quarantined,
+            octets = report.damaged,
+            "records in the spool are damaged; what could not be read is held: check the disk"
+        );
+    }
+    Ok(spool)
+}
+
+async fn answer_operators(controls: Arc<Controls>, bound: Bound) {
+    let server = waypost_admin::Server::new(controls.queue.clone(), controls);
+    if let Err(failure) = server.run(bound).await {
+        error!(%failure, "operators are not answered any more");
+    }
+}
+
+async fn stopped(mut stop: watch::Receiver<bool>) {
+    // The sender gone means the same as its word.
+    let _ = stop.wait_for(|stop| *stop).await;
+}
+
+/// This machine's own addresses: mail sent to them on a port of ours would come back.
+fn interfaces() -> Vec<IpAddr> {
+    let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
+    addresses
+        .filter_map(|interface| {
+            let address = interface.address?;
+            let v4 = address.as_sockaddr_in().map(|v4| IpAddr::V4(v4.ip()));
+            v4.or_else(|| address.as_sockaddr_in6().map(|v6| IpAddr::V6(v6.ip())))
+        })
+        .collect()
+}
