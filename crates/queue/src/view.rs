@@ -196,6 +196,14 @@ impl Queue {
 }
 
 impl Filter {
+    /// What a list shows of this message if it is meant: for a spool that no program runs, so that
+    /// nothing is in flight.
+    pub fn find(&self, entry: &Entry) -> Option<Summary> {
+        let nothing = HashSet::new();
+        let named = self.ids.is_empty() || self.ids.contains(&entry.id);
+        (named && self.matches(entry, &nothing)).then(|| Summary::new(entry, &nothing))
+    }
+
     fn matches(&self, entry: &Entry, leased: &HashSet<u32>) -> bool {
         let sender = match (&self.sender, entry.sender.mailbox()) {
             (None, _) => true,
