@@ -12,8 +12,8 @@ use waypost_mail::Timestamp;
 
 /// How long an answer of the system is believed, in milliseconds.
 const FRESH: u64 = 1000;
-/// Below this the reserve is given up even before a write has failed, because sled cannot be
-/// used any more once it has met a full disk.
+/// Below this, or half of what is to be kept free, the reserve is given up even before a write has
+/// failed, because sled cannot be used any more once it has met a full disk.
 const TIGHT: u64 = 8 * 1024 * 1024;
 
 /// Free space, and the reserve.
@@ -68,7 +68,8 @@ impl Space {
     /// any left.
     pub(crate) fn balance(&self) {
         if self.reserved.load(Ordering::Relaxed) {
-            if self.free() < TIGHT && self.ask() < TIGHT {
+            let tight = TIGHT.min(self.keep_free / 2);
+            if self.free() < tight && self.ask() < tight {
                 self.give_up();
             }
         } else if self.reserve > 0 && self.free() > self.keep_free.saturating_add(2 * self.reserve)
