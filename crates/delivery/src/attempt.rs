@@ -345,20 +345,31 @@ impl Attempt<'_> {
     }
 
     fn finish(self) -> Tried {
-        let queue = &self.delivery.parts.queue;
-        let destination = &self.ticket.destination;
-        let unreached = self.fates.iter().flatten().find_map(|fate| match fate {
-            Fate::Tried(Outcome::Deferred(why)) => Some(why),
-            _ => None,
-        });
-        match unreached {
-            _ if self.answered => queue.answered(destination),
-            Some(why) => queue.rest(destination, why.to_string()),
-            None => {}
-        }
+        self.report();
         let later = || Fate::Postponed(self.delivery.parts.clock.now().after(POSTPONED));
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or_else(later)).collect();
         Tried { fates, hop: self.hop }
+    }
+
+    /// Tells the schedule how the destination fares; that something was delivered it sees itself.
+    fn report(&self) {
+        let queue = &self.delivery.parts.queue;
+        let mut outcomes = self.fates.iter().flatten().filter_map(|fate| match fate {
+            Fate::Tried(outcome) => Some(outcome),
+            _ => None,
+        });
+        if outcomes.clone().any(|outcome| matches!(outcome, Outcome::Delivered { .. })) {
+            return;
+        }
+        let unreached = outcomes.find_map(|outcome| match outcome {
+            Outcome::Deferred(why) => Some(why),
+            _ => None,
+        });
+        match unreached {
+            _ if self.answered => queue.answered(&self.ticket.destination),
+            Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
+            None => {}
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From what an attempt came to, to what the queue keeps: policy's say, the notice, the record.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
@@ -13,6 +14,9 @@ use waypost_queue::{Prepared, Settled, Settlement, Ticket};
 
 use crate::Delivery;
 use crate::attempt::{Fate, Tried};
+
+/// Longest pause of a destination that policy can ask for at once.
+const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
 
 /// What the host would do about one recipient, and what is done in the end.
 struct Plan {
@@ -96,6 +100,12 @@ impl Delivery {
     }
 
     fn apply(&self, ticket: &Ticket, plans: &mut [Plan], answer: AttemptAnswer) {
+        for advice in answer.advice {
+            let pause = advice.pause.min(LONGEST_PAUSE);
+            info!(destination = advice.destination, ?pause, "policy pauses a destination");
+            let why = "policy asked for a pause".to_owned();
+            self.parts.queue.pause(&advice.destination, pause, why);
+        }
         let mut remedies: HashMap<u32, Remedy> = answer.remedies.into_iter().collect();
         for (recipient, plan) in ticket.recipients.iter().zip(plans) {
             let why = match &plan.outcome {

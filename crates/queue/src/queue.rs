@@ -148,6 +148,17 @@ impl Queue {
         self.shared.due.notify_one();
     }
 
+    /// Policy asks to leave the destination alone for so long, whatever it answers meanwhile. Of no
+    /// effect when nothing waits for it and nothing is in flight.
+    pub fn pause(&self, destination: &str, pause: Duration, why: String) {
+        let why = settle::bounded(why);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.pause(destination, pause, why, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
+    }
+
     /// The destination answered: it is well. Settling a recipient as delivered says the same.
     pub fn answered(&self, destination: &str) {
         let now = self.shared.clock.now();

@@ -25,6 +25,9 @@ const SMALL_FALL: Duration = Duration::from_secs(1);
 /// Between two searches of the spool for jobs that memory had no room for.
 const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 
+/// Destinations that policy may have paused, which are remembered even when nothing waits for them.
+const MAX_RESTING: usize = 100_000;
+
 /// Recipients of one message that share a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Job {
@@ -199,7 +202,29 @@ impl Schedule {
         }
         place.failures = place.failures.saturating_add(1);
         let until = now.after(curve.rest(place.failures));
-        let rested = place.rest.replace(Rest { since: now, until, why }).is_some();
+        let rested = place.rest.replace(Rest { since: now, until, why, advised: false }).is_some();
+        self.resting += usize::from(!rested);
+        self.review(at);
+    }
+
+    /// Nothing more for the destination for so long, or for the rest it takes if that is longer.
+    pub(crate) fn pause(
+        &mut self,
+        destination: &str,
+        pause: Duration,
+        why: String,
+        now: Timestamp,
+    ) {
+        self.advance(now);
+        if self.resting >= MAX_RESTING {
+            return;
+        }
+        let Some((at, place)) = self.known(destination) else { return };
+        let until = now.after(pause);
+        if place.is_resting(now) && place.rest.as_ref().is_some_and(|rest| rest.until >= until) {
+            return;
+        }
+        let rested = place.rest.replace(Rest { since: now, until, why, advised: true }).is_some();
         self.resting += usize::from(!rested);
         self.review(at);
     }
@@ -253,7 +278,7 @@ impl Schedule {
 
     fn end_rest(&mut self, destination: &str, now: Timestamp, well: bool) {
         let Some((at, place)) = self.known(destination) else { return };
-        let rested = place.rest.take().is_some();
+        let rested = place.rest.take_if(|rest| !(well && rest.advised)).is_some();
         let recovered = well && std::mem::take(&mut place.failures) > 0;
         self.resting -= usize::from(rested);
         if rested || recovered {

@@ -1,7 +1,10 @@
 //! What a next hop says to a message, and what becomes of its recipients.
 
+use std::sync::Arc;
+
+use waypost_delivery::TcpDialer;
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_mail::{Outcome, Why};
+use waypost_mail::{NextHop, Outcome, Route, TlsLevel, Why};
 use waypost_smtp::Phase;
 
 use crate::relay::{MESSAGE, MX, Plan, Post};
@@ -156,4 +159,22 @@ async fn draining_ends_what_is_under_way_and_says_goodbye() {
     assert_eq!(relay.network.dialed(), [MX]);
     relay.drain().await;
     assert!(upstream.heard().ends_with("QUIT\r\n"));
+}
+
+/// The one test with sockets, and so in real time.
+#[tokio::test]
+async fn over_tcp_it_is_the_same() {
+    let upstream = Upstream::new();
+    let address = upstream.listen().await.unwrap();
+    let (plan, _) = Plan::new();
+    let host =
+        NextHop::Host { host: "127.0.0.1".into(), port: address.port(), implicit_tls: false };
+    let relay = plan.dialer(Arc::new(TcpDialer)).run().await;
+    for _ in 0..3 {
+        let route = Route::new(host.clone(), TlsLevel::Opportunistic);
+        let id = relay.post(Post { route, ..Post::default() }).await;
+        relay.gone(id).await;
+    }
+    assert_eq!((upstream.connections(), upstream.mails().len()), (1, 3));
+    relay.drain().await;
 }

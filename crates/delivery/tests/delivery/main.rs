@@ -1,6 +1,8 @@
 //! Delivery against scripted next hops: everything but the network, DNS and the disk is real, and
 //! time is paused.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+
 mod attempts;
 mod connections;
 mod encryption;

@@ -1,5 +1,6 @@
 //! What policy may do to a copy and to an outcome.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -7,8 +8,8 @@ use async_trait::async_trait;
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_hooks::{
     Attempt, AttemptAnswer, AuthDecision, Credentials, Event, EventKind, Fault, FaultKind, Hooks,
-    MessageAnswer, MessageView, Pass, Preparation, PreparedCopy, RecipientAnswer, Remedy,
-    RouteDecision, RouteGroup, RouteView, SenderAnswer, SessionAnswer, Transaction,
+    LaneAdvice, MessageAnswer, MessageView, Pass, Preparation, PreparedCopy, RecipientAnswer,
+    Remedy, RouteDecision, RouteGroup, RouteView, SenderAnswer, SessionAnswer, Transaction,
 };
 use waypost_mail::{Facts, Recipient, RecipientState, Timestamp};
 use waypost_smtp::{PermanentReply, Phase, Reply};
@@ -20,7 +21,9 @@ use crate::relay::{MESSAGE, Plan, Post, Relay, by_mx};
 struct Policy {
     preparations: Mutex<Vec<Result<Preparation, Fault>>>,
     remedies: Mutex<Vec<(u32, Remedy)>>,
+    advice: Mutex<Vec<LaneAdvice>>,
     attempt_fails: bool,
+    panics: AtomicBool,
     routes: Mutex<Vec<Result<Vec<RouteGroup>, Fault>>>,
     asked: Mutex<Vec<String>>,
     events: Mutex<Vec<EventKind>>,
@@ -68,6 +71,7 @@ impl Hooks for Policy {
         self.routes.lock().unwrap().pop().unwrap_or(Ok(Vec::new()))
     }
     async fn on_prepare(&self, copy: &PreparedCopy<'_>) -> Result<Preparation, Fault> {
+        assert!(!self.panics.swap(false, Ordering::SeqCst), "told to");
         self.note(format!("prepare {} for {}", copy.recipients.len(), copy.hop));
         self.preparations.lock().unwrap().pop().unwrap_or(Ok(Preparation::default()))
     }
@@ -80,7 +84,8 @@ impl Hooks for Policy {
             return Err(fault());
         }
         let remedies = std::mem::take(&mut *self.remedies.lock().unwrap());
-        Ok(AttemptAnswer { remedies, ..AttemptAnswer::default() })
+        let advice = std::mem::take(&mut *self.advice.lock().unwrap());
+        Ok(AttemptAnswer { remedies, advice, reasons: Vec::new() })
     }
     async fn on_events(&self, events: &[Event]) -> Result<(), Fault> {
         self.events.lock().unwrap().extend(events.iter().map(|event| event.kind));
@@ -177,6 +182,35 @@ async fn a_delivered_recipient_stays_delivered_and_faults_change_nothing() {
     let id = relay.send().await;
     relay.gone(id).await;
     assert_eq!(upstream.mails().len(), 1, "the planned retry came");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_destination_is_left_alone_when_policy_asks_for_it() {
+    let pause = Duration::from_secs(900);
+    let advice = LaneAdvice { destination: "there.example".to_owned(), pause };
+    let policy = Policy { advice: Mutex::new(vec![advice]), ..Policy::default() };
+    let upstream = Upstream::new();
+    let (relay, _, _) = start(&upstream, policy).await;
+    let first = relay.send().await;
+    let second =
+        relay.post(Post { recipients: vec!["eve@there.example"], ..Post::default() }).await;
+    relay.gone(first).await;
+    relay.gone(second).await;
+    let third = relay.send().await;
+    relay.gone(third).await;
+    assert_eq!(upstream.mails().len(), 3);
+    assert!(relay.clock.now() >= Timestamp(1_800_057_600_000).after(pause));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_loses_nothing() {
+    let policy = Policy { panics: AtomicBool::new(true), ..Policy::default() };
+    let upstream = Upstream::new();
+    let (relay, _, _) = start(&upstream, policy).await;
+    let id = relay.send().await;
+    relay.gone(id).await;
+    assert_eq!(upstream.mails().len(), 1);
+    assert_eq!(relay.delivery.metrics().in_flight.get(), 0);
 }
 
 #[tokio::test(start_paused = true)]

@@ -105,6 +105,7 @@ pub(crate) struct Plan {
     pub(crate) names: Arc<Names>,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) config: Config,
+    dialer: Option<Arc<dyn Dialer>>,
 }
 
 impl Plan {
@@ -115,8 +116,13 @@ impl Plan {
         let mut config = Config::new(Domain::parse("relay.example").unwrap(), tls);
         config.own_addresses =
             waypost_dns::OwnAddresses::new(["192.0.2.99:25".parse().unwrap()], []);
-        let plan =
-            Plan { network: Arc::default(), names: Arc::default(), hooks: Arc::new(Pass), config };
+        let plan = Plan {
+            network: Arc::default(),
+            names: Arc::default(),
+            hooks: Arc::new(Pass),
+            config,
+            dialer: None,
+        };
         let home = Upstream::new();
         let plan = plan
             .mx("there.example", &[(10, "mx1.there.example")])
@@ -177,6 +183,12 @@ impl Plan {
         self
     }
 
+    /// Another network than the made-up one.
+    pub(crate) fn dialer(mut self, dialer: Arc<dyn Dialer>) -> Plan {
+        self.dialer = Some(dialer);
+        self
+    }
+
     /// Starts it. Messages that are there are on their way from now on.
     pub(crate) async fn run(self) -> Relay {
         let clock: Arc<dyn Clock> = Arc::new(PausedClock(Instant::now()));
@@ -199,7 +211,7 @@ impl Plan {
             intake,
             resolver: self.names,
             hooks: self.hooks,
-            dialer: self.network.clone(),
+            dialer: self.dialer.unwrap_or_else(|| self.network.clone()),
             clock: clock.clone(),
             events,
         };
@@ -303,7 +315,7 @@ impl Relay {
         while !holds() {
             assert!(!self.run.is_finished(), "delivery has ended");
             assert!(start.elapsed() < Duration::from_secs(86_400), "waited a day for {what}");
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 
@@ -313,7 +325,7 @@ impl Relay {
         while let Ok(entry) = self.queue.show(id) {
             let waited = start.elapsed();
             assert!(waited < Duration::from_secs(86_400), "after a day: {:?}", entry.recipients);
-            sleep(Duration::from_millis(200)).await;
+            sleep(Duration::from_millis(50)).await;
         }
     }
 

@@ -28,6 +28,8 @@ pub(super) struct Rest {
     pub(super) since: Timestamp,
     pub(super) until: Timestamp,
     pub(super) why: String,
+    /// Policy asked for it: an answer of the destination does not end it.
+    pub(super) advised: bool,
 }
 
 /// The earliest moments among the jobs that are only in the spool.
@@ -104,7 +106,12 @@ impl Place {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.due.is_empty() && self.in_flight == 0 && self.waiting == 0 && !self.enrolled
+        let advised = self.rest.as_ref().is_some_and(|rest| rest.advised);
+        self.due.is_empty()
+            && self.in_flight == 0
+            && self.waiting == 0
+            && !self.enrolled
+            && !advised
     }
 
     pub(super) fn view(&self, now: Timestamp) -> View {
