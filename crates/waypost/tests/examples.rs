@@ -129,10 +129,29 @@ fn every_example_is_tried_here() {
     assert_eq!(names, ["application-relay", "internal-gateway", "office-smarthost"]);
 }
 
+/// The first block of TOML in a document.
+fn block(document: &str) -> String {
+    let text = read(document);
+    let block = text.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
+    block.unwrap_or_else(|| panic!("{document} has no TOML block")).to_owned()
+}
+
 #[test]
 fn the_documented_configuration_is_one() {
-    let document = read("docs/configuration.md");
-    let block = document.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next());
-    let said = Machine::new().check(block.expect("docs/configuration.md has no TOML block"));
+    let said = Machine::new().check(&block("docs/configuration.md"));
     assert!(said.contains("everybody else: only to example.org, *.example.org"), "{said}");
+}
+
+#[test]
+fn the_ten_lines_of_the_readme_mean_what_it_says() {
+    let text = block("README.md");
+    assert_eq!(text.lines().count(), 10);
+    let said = Machine::new().check(&text);
+    assert_eq!(
+        part(&said, "Who may relay"),
+        ["peers in 192.168.10.0/24: to anybody", "everybody else: nobody but postmaster"]
+    );
+    for told in part(&said, "Who may relay").into_iter().chain(part(&said, "Where mail goes")) {
+        assert!(read("README.md").contains(told), "the README does not say «{told}»");
+    }
 }
