@@ -235,6 +235,7 @@ impl Bench {
         patient.submit(&self.sink)?;
         let mut times = Vec::new();
         for _ in 0..messages {
+            self.sink.go_on()?;
             thread::sleep(PAUSE);
             times.push(patient.submit(&self.sink)?.as_secs_f64() * 1e3);
         }

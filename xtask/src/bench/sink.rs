@@ -3,19 +3,22 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::Instant;
 
 /// A running sink on loopback; it lives as long as the process.
 pub(crate) struct Sink {
     pub(crate) address: SocketAddr,
     tally: Arc<Mutex<Tally>>,
+    interrupted: Arc<AtomicBool>,
 }
 
 /// What arrived since the last [`Sink::clear`].
@@ -49,11 +52,22 @@ impl Sink {
         let tally = Arc::new(Mutex::new(Tally::default()));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let kept = Arc::clone(&tally);
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&interrupted);
         thread::Builder::new().name("sink".to_owned()).spawn(move || {
-            let ended = runtime.block_on(listen(listener, kept));
+            let ended = runtime.block_on(async {
+                tokio::spawn(interruption(asked));
+                listen(listener, kept).await
+            });
             eprintln!("the sink stopped listening: {ended:?}");
         })?;
-        Ok(Self { address, tally })
+        Ok(Self { address, tally, interrupted })
+    }
+
+    /// Fails once somebody has asked the benchmark to end, so that what it started is ended too.
+    pub(crate) fn go_on(&self) -> anyhow::Result<()> {
+        ensure!(!self.interrupted.load(Ordering::Relaxed), "interrupted");
+        Ok(())
     }
 
     pub(crate) fn clear(&self) {
@@ -66,6 +80,7 @@ impl Sink {
         let mut held = 0;
         let mut progress = Instant::now();
         loop {
+            self.go_on()?;
             let tally = self.tally();
             if let Some(last) = tally.last
                 && tally.messages.len() >= messages
@@ -119,6 +134,18 @@ impl Sink {
 
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Without this an interrupt would end us alone: Postfix has left our session.
+async fn interruption(asked: Arc<AtomicBool>) -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    loop {
+        tokio::select! {
+            interrupt = tokio::signal::ctrl_c() => interrupt?,
+            _ = terminate.recv() => {}
+        }
+        asked.store(true, Ordering::Relaxed);
     }
 }
 
