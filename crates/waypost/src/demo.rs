@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
-use waypost_admin::api::Overview;
+use waypost_admin::api::{List, ListRequest};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{Clock, SystemClock};
 use waypost_smtp::{Mailbox, ReversePath};
@@ -37,10 +37,24 @@ pub async fn demo(args: &DemoArgs) -> Result<()> {
     let records = listen_to_the_log();
     let stage = Stage::build().await?;
     print!("{}", words::opening(&stage));
-    let mut show = Show { stage, records };
-    let played = show.play(args.messages, args.once).await;
+    let mut show = Show { stage, records, is_over: false };
+    let played = tokio::select! {
+        played = show.play(args.messages, args.once) => played,
+        interrupted = interrupted() => interrupted.and_then(|()| show.leave()),
+    };
     let leftover = show.stage.close().await;
     played.and(leftover)
+}
+
+/// Waits until somebody ends the demonstration.
+async fn interrupted() -> Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => println!(),
+    }
+    Ok(())
 }
 
 /// The relay tells what it does in its log. In a process that has a log already the demonstration
@@ -94,9 +108,16 @@ const SCENES: [Scene; 3] = [
 struct Show {
     stage: Stage,
     records: Records,
+    /// All messages of ours went the way they should.
+    is_over: bool,
 }
 
 impl Show {
+    fn leave(&self) -> Result<()> {
+        ensure!(self.is_over, "interrupted before the last message was through");
+        Ok(())
+    }
+
     async fn play(&mut self, messages: usize, once: bool) -> Result<()> {
         for (number, scene) in (1..=messages).zip(SCENES.iter().cycle()) {
             println!("Message {number} of {messages}: {}", scene.title);
@@ -106,6 +127,7 @@ impl Show {
             outcome?;
         }
         println!("{}", words::closing(messages));
+        self.is_over = true;
         if once {
             return Ok(());
         }
@@ -149,8 +171,9 @@ impl Show {
                 // By then all that needs no second attempt has arrived.
                 () = sleep(Duration::from_millis(300)), if !asked => {
                     asked = true;
-                    let overview = self.stage.ask().get::<Overview>("/v1/status").await?;
-                    journey.asked(&overview);
+                    let all = ListRequest::default();
+                    let list: List = self.stage.ask().post("/v1/queue/list", &all).await?;
+                    journey.asked(&list);
                     continue;
                 }
             };
@@ -183,27 +206,27 @@ impl Show {
         })
     }
 
-    /// Prints what comes until somebody ends the demonstration.
+    /// Prints what comes, for ever.
     async fn watch(&mut self) -> Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         self.records.take();
         loop {
             tokio::select! {
-                _ = terminate.recv() => return Ok(()),
-                _ = interrupt.recv() => {
-                    println!();
-                    return Ok(());
-                }
                 Some(arrival) = self.stage.sink.arrivals.recv() => print_arrival(&arrival),
                 Some((_, record)) = self.records.next() => {
                     if let Some(line) = words::of_record(&record) {
-                        println!("{}  {line}", SystemClock.now());
+                        println!("{}  {line}", time_of_day());
                     }
                 }
+                else => bail!("the sink is gone"),
             }
         }
     }
+}
+
+/// In UTC, as the log has it.
+fn time_of_day() -> String {
+    let now = SystemClock.now().to_string();
+    now.get(11..23).unwrap_or(&now).to_owned()
 }
 
 fn mailboxes(scene: &Scene) -> Result<Vec<Mailbox>> {
@@ -225,8 +248,10 @@ fn check(report: &Report) -> Result<()> {
 }
 
 fn print_arrival(arrival: &Arrival) {
-    println!("{}  {}", SystemClock.now(), words::of_arrival(arrival));
-    for line in words::trace(arrival) {
-        println!("    {line}");
+    println!("{}  {}", time_of_day(), words::of_arrival(arrival));
+    for field in words::trace(arrival) {
+        for line in words::wrap(&field) {
+            println!("    {line}");
+        }
     }
 }

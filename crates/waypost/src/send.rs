@@ -62,7 +62,8 @@ pub async fn send(args: &SendArgs) -> Result<()> {
 }
 
 fn print(report: &Report) {
-    let tls = report.tls.map_or("in clear text".to_owned(), |version| format!("TLS {version}"));
+    let tls =
+        report.tls.map_or("in clear text".to_owned(), |(version, _)| format!("TLS {version}"));
     let login = report.mechanism.as_ref().map_or(String::new(), |m| format!(", login by {m}"));
     println!("{}: {tls}{login}, {} ms", report.address, report.done.as_millis());
     for (recipient, result) in &report.recipients {

@@ -93,8 +93,8 @@ pub struct Report {
     pub address: SocketAddr,
     /// From the start until the connection stood.
     pub connected: Duration,
-    /// Version of TLS, absent in clear text.
-    pub tls: Option<&'static str>,
+    /// Version of TLS and, from the start, until its handshake was done; absent in clear text.
+    pub tls: Option<(&'static str, Duration)>,
     /// The SASL mechanism of the login.
     pub mechanism: Option<String>,
     /// From the start until the session was ready for mail.
@@ -141,7 +141,7 @@ pub async fn submit(client: &Client, letter: Letter, message: &[u8]) -> Result<R
     Ok(Report {
         address: host.address,
         connected,
-        tls: line.tls,
+        tls: line.tls.map(|(version, at)| (version, at.duration_since(start))),
         mechanism,
         ready,
         recipients,
@@ -296,7 +296,7 @@ impl Talk for Control {
 struct Line {
     stream: Box<dyn Stream>,
     buffer: Vec<u8>,
-    tls: Option<&'static str>,
+    tls: Option<(&'static str, Instant)>,
     written: Option<Instant>,
 }
 
@@ -308,7 +308,7 @@ impl Line {
             timeout(REPLY, handshake).await.context("the TLS handshake takes too long")?;
         let (stream, version) = handshake.map_err(|error| anyhow!("{}: {error}", client.target))?;
         self.stream = stream;
-        self.tls = Some(version);
+        self.tls = Some((version, Instant::now()));
         Ok(())
     }
 

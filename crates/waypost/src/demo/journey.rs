@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
-use waypost_admin::api::Overview;
+use waypost_admin::api::List;
 
 use super::words;
 use crate::send::said;
@@ -54,22 +54,21 @@ impl Journey {
 
     /// What the client saw.
     pub(super) fn submitted(&mut self, client: &Client, report: &Report) {
-        self.stages.push((report.connected, format!("client connected to {}", client.target)));
-        if let Some(version) = report.tls {
+        self.stages.push((report.connected, format!("client: connected to {}", client.target)));
+        if let Some((version, at)) = report.tls {
             let how = if client.implicit_tls { "from the first byte" } else { "by STARTTLS" };
-            let text = format!("TLS {version} {how}, the relay's certificate verified");
-            self.stages.push((report.ready, text));
+            let text = format!("client: TLS {version} {how}, the relay's certificate verified");
+            self.stages.push((at, text));
         }
         if let Some(mechanism) = &report.mechanism {
-            self.stages.push((report.ready, format!("logged in by {mechanism}")));
+            self.stages.push((report.ready, format!("client: logged in by {mechanism}")));
         }
         let replies = report.recipients.iter().map(|(_, result)| said(result.as_ref()));
         let mut replies: Vec<String> = replies.collect();
         replies.dedup();
-        let mut text = format!("accepted: {}", replies.join("; "));
+        let mut text = format!("client: told {}", replies.join("; "));
         if let Some(written) = report.written {
-            let took = report.done.saturating_sub(written);
-            text += &format!("; in the spool, synced to disk, {} after the last byte", ms(took));
+            text += &format!(", {} after its last byte", ms(report.done.saturating_sub(written)));
         }
         self.stages.push((report.done, text));
     }
@@ -77,28 +76,29 @@ impl Journey {
     /// What the relay told.
     pub(super) fn relayed(&mut self, records: Vec<(Instant, Record)>) {
         for (moment, record) in records {
-            // That it was accepted, the client has seen itself.
-            if let Some(text) =
-                words::of_record(&record).filter(|_| record.event != "message accepted")
-            {
+            if let Some(text) = words::of_record(&record) {
                 self.at(moment, text);
             }
         }
     }
 
-    /// What an operator would see at this moment.
-    pub(super) fn asked(&mut self, overview: &Overview) {
-        let queue = &overview.queue;
-        let text = format!("waypost status: {} waiting, {} in flight", queue.waiting, queue.leased);
-        self.at(Instant::now(), text);
+    /// What an operator sees at this moment.
+    pub(super) fn asked(&mut self, list: &List) {
+        for message in &list.messages {
+            let text = format!(
+                "operator: queue list shows {} with {} recipient waiting, {} done, going to {}",
+                message.id, message.waiting, message.done, message.destination
+            );
+            self.at(Instant::now(), text);
+        }
     }
 
     /// What the sink saw.
     pub(super) fn arrived(&mut self, arrival: &Arrival) {
         self.at(arrival.at, words::of_arrival(arrival));
         let moment = arrival.at;
-        for line in words::trace(arrival) {
-            self.at(moment, format!("    {line}"));
+        for field in words::trace(arrival) {
+            self.at(moment, format!("    {field}"));
         }
     }
 }
@@ -109,8 +109,12 @@ impl fmt::Display for Journey {
         // Stable: what happened at one moment keeps its order.
         stages.sort_by_key(|(at, _)| *at);
         for (at, what) in stages {
-            let time = if what.starts_with(' ') { String::new() } else { ms(*at) };
-            writeln!(f, "{time:>12}  {}", plain(what))?;
+            let mut time = if what.starts_with(' ') { String::new() } else { ms(*at) };
+            let indent = what.len() - what.trim_start().len();
+            for line in words::wrap(&plain(what)) {
+                writeln!(f, "{time:>12}  {:indent$}{line}", "")?;
+                time.clear();
+            }
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::sink::Arrival;
 use crate::table::plain;
 use crate::telemetry::Record;
 
-/// Columns of a line of the header.
+/// Columns of a line, without what stands in front of it.
 const WIDTH: usize = 80;
 
 /// What stands where.
@@ -63,17 +63,19 @@ Send your own, from another terminal; whatever arrives at the sink is shown here
   swaks --server {submission} --tls --auth-user {USER} --auth-password {password} \
     --from {SENDER} --to {to}
 
-  swaks --server {submissions} --tls-on-connect --auth-user {USER} --auth-password {password} \
-    --from {SENDER} --to busy@partner.example
+  swaks --server {submissions} --tls-on-connect --auth-user {USER} \
+    --auth-password {password} --from {SENDER} --to busy@partner.example
 
   swaks --server {relay} --from {SENDER} --to nobody@partner.example
 
-  printf 'From: {SENDER}\nTo: {to}\nSubject: by curl\n\nHello.\n' | \
+  printf 'From: {SENDER}\r\nTo: {to}\r\nSubject: curl\r\n\r\nHello.\r\n' |
     curl --url smtps://{submissions} --cacert {ca} \
-    --user {USER}:{password} --mail-from {SENDER} --mail-rcpt {to} --upload-file -
+      --user {USER}:{password} --mail-from {SENDER} \
+      --mail-rcpt {to} --upload-file -
 
-  WAYPOST_PASSWORD={password} {program} send --server {submission} \
-    --ca-file {ca} --user {USER} --from {SENDER} --to {to}
+  WAYPOST_PASSWORD={password} {program} send \
+    --server {submission} --ca-file {ca} \
+    --user {USER} --from {SENDER} --to {to}
 
 Look inside:
 
@@ -92,7 +94,7 @@ pub(super) fn of_record(record: &Record) -> Option<String> {
     let (rcpt, hop, id) = (field("rcpt"), field("hop"), field("message"));
     Some(match record.event.as_str() {
         "message accepted" => {
-            format!("relay: {id} from <{}> accepted, {} bytes", field("sender"), field("size"))
+            format!("relay: {id}, {} bytes, is safe in the spool and accepted", field("size"))
         }
         "delivered" => format!("relay: {id} delivered to <{rcpt}> by {hop}: {}", field("reply")),
         "deferred" => {
@@ -122,23 +124,21 @@ pub(super) fn of_arrival(arrival: &Arrival) -> String {
     format!("sink: {what} for {} came {tls}, {size} bytes", recipients.join(" "))
 }
 
-/// The trace fields of what arrived, and its subject, in lines that fit.
+/// The trace fields of what arrived, and its subject, each on one line.
 pub(super) fn trace(arrival: &Arrival) -> Vec<String> {
     let end = header_len(&arrival.message).unwrap_or(arrival.message.len());
     let header = HeaderBlock::parse(Bytes::copy_from_slice(&arrival.message[..end]));
     let shown = ["Received", "Subject"];
-    let mut lines = Vec::new();
-    for (name, value) in header.iter() {
-        if shown.iter().any(|shown| name.eq_ignore_ascii_case(shown)) {
-            let value = String::from_utf8_lossy(value);
-            lines.extend(wrap(&plain(&format!("{name}: {value}"))));
-        }
-    }
-    lines
+    let field = |(name, value): (&str, &[u8])| {
+        let value = String::from_utf8_lossy(value);
+        plain(&format!("{name}:{}", value.trim_end()))
+    };
+    let is_shown = |name: &str| shown.iter().any(|shown| name.eq_ignore_ascii_case(shown));
+    header.iter().filter(|(name, _)| is_shown(name)).map(field).collect()
 }
 
 /// Breaks a text at spaces; lines after the first are indented.
-fn wrap(text: &str) -> Vec<String> {
+pub(super) fn wrap(text: &str) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
