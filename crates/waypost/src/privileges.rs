@@ -92,7 +92,7 @@ impl Identity {
         let user = process.user.as_deref().map(find_user).transpose()?;
         let group = match (&process.group, &user) {
             (Some(name), _) => (name.clone(), find_group(name)?),
-            (None, Some(user)) => (user.gid.to_string(), user.gid),
+            (None, Some(user)) => (group_name(user.gid), user.gid),
             (None, None) => return Ok(None),
         };
         Ok(Some(Identity { user: user.map(|user| (user.name, user.uid)), group }))
@@ -167,6 +167,11 @@ fn find_group(name: &str) -> Result<Gid> {
         .with_context(|| format!("cannot look up the group '{name}' of [process]"))?
         .with_context(|| format!("there is no group '{name}', which [process] names"))?;
     Ok(group.gid)
+}
+
+/// For messages only.
+fn group_name(gid: Gid) -> String {
+    Group::from_gid(gid).ok().flatten().map_or_else(|| gid.to_string(), |group| group.name)
 }
 
 #[cfg(test)]

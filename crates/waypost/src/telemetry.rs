@@ -170,6 +170,8 @@ where
             }
             !name.starts_with("log.")
         });
+        // The event knows best; what a span says too is not said twice.
+        fields.retain(|(name, _)| own.0.iter().all(|(known, _)| known != name));
         fields.append(&mut own.0);
         let level = *event.metadata().level();
         (self.write)(&Record { time: SystemClock.now(), level, target, event: words, fields });
@@ -253,7 +255,7 @@ mod tests {
         let records = records(|| {
             let _session = info_span!("session", session = "s1", client = "192.0.2.1:99").entered();
             info!(message = %"01ab", size = 5, "message accepted");
-            info!("done");
+            info!(session = "s1", "done");
         });
         let mut first = records[0].clone();
         first.time = Timestamp(0);
@@ -267,6 +269,8 @@ mod tests {
         assert_eq!((&json["message"], &json["size"]), (&"01ab".into(), &5.into()));
         assert_eq!(json["session"], "s1");
         assert_eq!((records[1].event.as_str(), records[1].field("message")), ("done", None));
+        let names: Vec<_> = records[1].fields.iter().map(|(name, _)| *name).collect();
+        assert_eq!(names, ["client", "session"], "once each");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The program as its users meet it: the real binary, its output and its exit code.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
-use std::io::Write as _;
+use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
@@ -112,6 +114,43 @@ fn without_a_relay_and_a_spool_the_queue_says_so() {
     assert!(err(&listed).contains("waypost is not running"), "{}", err(&listed));
     assert!(err(&listed).contains("cannot look into the spool"), "{}", err(&listed));
     assert!(!dir.path().join("spool").exists(), "looking must not make a spool");
+}
+
+/// As root the relay becomes the user it is told to, for good; others are told that they cannot.
+#[test]
+fn privileges_are_given_up_or_the_relay_does_not_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let id =
+        |of: &str| String::from_utf8(Command::new("id").arg(of).output().unwrap().stdout).unwrap();
+    let am_root = id("-u").trim() == "0";
+    let other = if am_root { "nobody" } else { "root" };
+    let config = configuration(dir.path(), &format!("process = {{ user = \"{other}\" }}"));
+    if !am_root {
+        let refused = waypost(&["run", "--config", &config], "");
+        assert_eq!(refused.status.code(), Some(1));
+        assert!(err(&refused).contains("only root can become"), "{}", err(&refused));
+        return;
+    }
+    let nobody = Command::new("id").args(["-u", "nobody"]).output().unwrap();
+    let nobody: u32 = String::from_utf8(nobody.stdout).unwrap().trim().parse().unwrap();
+    let spool = dir.path().join("spool");
+    fs::create_dir(&spool).unwrap();
+    for place in [dir.path(), &spool] {
+        std::os::unix::fs::chown(place, Some(nobody), None).unwrap();
+    }
+    let mut relay = Command::new(env!("CARGO_BIN_EXE_waypost"))
+        .args(["run", "--config", &config])
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let log = BufReader::new(relay.stderr.take().unwrap());
+    let listens = log.lines().map(Result::unwrap).any(|line| line.contains("listening"));
+    let status = fs::read_to_string(format!("/proc/{}/status", relay.id())).unwrap_or_default();
+    relay.kill().unwrap();
+    relay.wait().unwrap();
+    assert!(listens, "the relay did not start");
+    let ids = format!("Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}\n");
+    assert!(status.contains(&ids), "{status}");
 }
 
 #[test]

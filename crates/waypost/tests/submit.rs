@@ -1,5 +1,7 @@
 //! The client and the sink, against each other.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::sync::Arc;
 
 use rcgen::{CertifiedKey, generate_simple_self_signed};
