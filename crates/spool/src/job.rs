@@ -130,7 +130,7 @@ impl Encoder {
     ) -> Result<(MessageMeta, [Bytes; 2], Option<IncomingFile>), SpoolError> {
         let Arrival { entry, header, body } = arrival;
         let id = entry.id;
-        let failed = |error: io::Error| storage_error(&error, "keeping a body");
+        let failed = |error: io::Error| storage_error(&error, id);
         let inline = |bytes| (BodyPlace::Inline, bytes, None);
         let (place, bytes, file) = match body {
             Body::Memory(bytes) if bytes.len() as u64 <= LARGE => inline(bytes),
@@ -151,10 +151,9 @@ impl Encoder {
         bytes: &Bytes,
     ) -> io::Result<(BodyPlace, Bytes, Option<IncomingFile>)> {
         let path = body_file(&self.bodies, id);
-        let file = IncomingFile::new(path.clone());
         let mut options = fs::OpenOptions::new();
-        let options = options.write(true).create(true).truncate(true).mode(0o600);
-        let mut out = options.open(&path)?;
+        let mut out = options.write(true).create_new(true).mode(0o600).open(&path)?;
+        let file = IncomingFile::new(path);
         out.write_all(bytes)?;
         out.sync_all()?;
         sync_dir(&self.bodies)?;
@@ -174,9 +173,9 @@ impl Encoder {
         let crc = checksum(&open, offset, len, 0)?;
         open.sync_all()?;
         let path = body_file(&self.bodies, id);
-        fs::rename(file.path(), &path)?;
-        // Its old name is free for another file.
-        file.keep();
+        // Unlike a rename this never takes the place of another message's body; the old name goes
+        // with `file`.
+        fs::hard_link(file.path(), &path)?;
         let file = IncomingFile::new(path);
         sync_dir(&self.bodies)?;
         self.faults.hit(FaultPoint::BodyMoved)?;
@@ -190,10 +189,15 @@ fn read_part(file: &IncomingFile, offset: u64, len: u64) -> io::Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-/// A full disk refuses one message; anything else is a failure.
-pub(crate) fn storage_error(error: &io::Error, what: &str) -> SpoolError {
+/// A full disk refuses one message, and so does a file that is not as its owner says; anything
+/// else is a failure.
+fn storage_error(error: &io::Error, id: MessageId) -> SpoolError {
+    use io::ErrorKind::{AlreadyExists, NotFound, QuotaExceeded, StorageFull, UnexpectedEof};
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => SpoolError::NoSpace,
-        _ => SpoolError::Failed(format!("{what}: {error}").into()),
+        StorageFull | QuotaExceeded => SpoolError::NoSpace,
+        AlreadyExists | NotFound | UnexpectedEof => {
+            SpoolError::Damaged(id, format!("keeping its body: {error}"))
+        }
+        _ => SpoolError::Failed(format!("keeping the body of {id}: {error}").into()),
     }
 }

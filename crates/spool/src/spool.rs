@@ -349,12 +349,15 @@ impl Spool for LogSpool {
             self.accepting(encoder.now)?;
         }
         let encoded = if Encoder::is_quick(&change) {
-            encoder.encode(change)?
+            encoder.encode(change)
         } else {
             let encoding = tokio::task::spawn_blocking(move || encoder.encode(change)).await;
-            encoding.map_err(|error| SpoolError::Failed(error.to_string().into()))??
+            encoding.unwrap_or_else(|error| Err(SpoolError::Failed(error.to_string().into())))
         };
-        self.submit(encoded).await
+        if let Err(SpoolError::Failed(text)) = &encoded {
+            self.shared.fail(text);
+        }
+        self.submit(encoded?).await
     }
 
     fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {

@@ -1,6 +1,8 @@
 //! The process ends at any moment, or between any two steps: what was acknowledged is there, what
 //! was finished stays away.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 mod common;
 
 use std::collections::{BTreeMap, BTreeSet};

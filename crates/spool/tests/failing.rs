@@ -1,5 +1,7 @@
 //! The disk answers with errors: nothing is acknowledged any more, and nothing acknowledged is lost.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 mod common;
 
 use std::io;
