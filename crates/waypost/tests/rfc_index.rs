@@ -79,5 +79,9 @@ fn every_test_that_safety_names_exists() {
             missing.push(name);
         }
     }
-    assert!(missing.is_empty(), "SAFETY.md names what is not there:\n{}", missing.join("\n"));
+    assert!(
+        missing.is_empty(),
+        "SAFETY.md names tests that are not there (moved or renamed?):\n{}",
+        missing.join("\n")
+    );
 }
