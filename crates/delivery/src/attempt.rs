@@ -17,6 +17,9 @@ use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
 use crate::{Delivery, POSTPONED};
 
+/// Octets that are kept of the reply by which a message was taken.
+const KEPT_TEXT: usize = 512;
+
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -367,6 +370,8 @@ impl Attempt<'_> {
         });
         match unreached {
             _ if self.answered => queue.answered(&self.ticket.destination),
+            // A lane has mail for many: that one next hop is away says nothing about the others.
+            _ if self.ticket.route.lane.is_some() => {}
             Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
             None => {}
         }
@@ -428,10 +433,15 @@ fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
 }
 
 fn outcome(answer: RecipientResult, hop: &str) -> Outcome {
-    if answer.reply.is_positive() {
-        return Outcome::Delivered { hop: hop.to_owned(), reply: answer.reply };
+    if !answer.reply.is_positive() {
+        return refused(answer, hop).into_outcome();
     }
-    refused(answer, hop).into_outcome()
+    let mut reply = answer.reply;
+    if reply.text.len() > KEPT_TEXT {
+        let end = reply.text.floor_char_boundary(KEPT_TEXT);
+        reply.text.to_mut().truncate(end);
+    }
+    Outcome::Delivered { hop: hop.to_owned(), reply }
 }
 
 fn refused(answer: RecipientResult, hop: &str) -> Why {
@@ -450,4 +460,39 @@ fn is_stale(transfer: &Transfer) -> bool {
         answer.as_ref().is_none_or(|answer| is_farewell(answer) && answer.phase == Phase::Mail)
     };
     transfer.phase == Phase::Mail && !transfer.reusable && transfer.answers.iter().all(farewell)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, address: &str) -> Host {
+        Host { name: name.to_owned(), address: address.parse().unwrap(), preference: 0 }
+    }
+
+    #[test]
+    fn hops_are_named_by_name_and_address() {
+        assert_eq!(label(&host("mx.example", "192.0.2.1:25")), "mx.example[192.0.2.1]:25");
+        assert_eq!(label(&host("mx.example", "[2001:db8::1]:25")), "mx.example[2001:db8::1]:25");
+        assert_eq!(label(&host("192.0.2.1", "192.0.2.1:587")), "[192.0.2.1]:587");
+        assert_eq!(label(&host("[IPv6:2001:db8::1]", "[2001:db8::1]:25")), "[2001:db8::1]:25");
+    }
+
+    #[test]
+    fn hope_is_worth_more_than_certainty() {
+        let (lasting, passing) = (Why::NullMx("a".into()), Why::DnsFailed("b".into()));
+        let kept = |known: &Why, new: &Why| worth_keeping(Some(known.clone()), new.clone());
+        assert_eq!(worth_keeping(None, lasting.clone()), lasting);
+        assert_eq!(kept(&passing, &lasting), passing);
+        assert_eq!(kept(&lasting, &passing), passing);
+        assert_eq!(kept(&passing, &Why::NoAddress("c".into())), Why::NoAddress("c".into()));
+    }
+
+    #[test]
+    fn long_replies_are_cut_where_they_are_kept() {
+        let reply = waypost_smtp::Reply::OK.with_text("ü".repeat(1000));
+        let kept = outcome(RecipientResult { phase: Phase::Eod, reply }, "mx");
+        let Outcome::Delivered { reply, .. } = kept else { panic!("not delivered: {kept:?}") };
+        assert_eq!(reply.text.len(), KEPT_TEXT);
+    }
 }

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, ReadBuf};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 use waypost_smtp::Phase;
@@ -17,7 +17,7 @@ use crate::{Metrics, Stream, Timeouts};
 
 /// Octets read at once.
 const READ: usize = 4096;
-/// How long the reply of a host that closed in the middle of our writing is waited for.
+/// How long a host that closes, or is closed, is waited for.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What the three conversations of a client have in common.
@@ -173,6 +173,13 @@ impl Channel {
             Poll::Ready(Pin::new(&mut **stream).poll_read(context, &mut heard).is_pending())
         })
         .await
+    }
+
+    /// Ends the stream as its protocol has it: TLS says that nothing was cut off.
+    pub(crate) async fn close(mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        // The other end may have closed first.
+        let _ = timeout_at(deadline, self.stream.shutdown()).await;
     }
 
     pub(crate) fn timeouts(&self) -> &Timeouts {

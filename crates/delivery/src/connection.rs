@@ -369,6 +369,7 @@ impl Connection {
     /// Says QUIT and waits for the answer, but not long.
     pub(crate) async fn quit(mut self) {
         self.control(Control::quit()).await;
+        self.channel.close().await;
     }
 
     async fn control(&mut self, mut control: Control) -> Option<waypost_smtp::Reply> {

@@ -172,7 +172,8 @@ impl Delivery {
             bounced += ticket.recipients.len();
             let why = Why::Operator(reason.to_owned()).bounded();
             let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
-            settle::settle(self, ticket, Tried { fates, hop: None }).await;
+            let settled = settle::settle(self, ticket, Tried { fates, hop: None }).await;
+            settled.map_err(AdminError::Spool)?;
         }
         Ok(bounced)
     }
@@ -182,7 +183,8 @@ impl Delivery {
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {
             let tried = attempt::attempt(self, &ticket).await;
-            settle::settle(self, ticket, tried).await;
+            // A failure is in the log, and the queue has the recipients back.
+            let _ = settle::settle(self, ticket, tried).await;
         }
         .instrument(span)
         .await;

@@ -133,3 +133,32 @@ fn word(phase: Phase) -> &'static str {
         Phase::Quit => "quit",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_counted_is_shown() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        metrics.attempted("partial");
+        metrics.recipient("bounced");
+        metrics.encrypted("1.3");
+        metrics.waited(Phase::Eod, Duration::from_millis(70));
+        metrics.sent.inc_by(9);
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "waypost_delivery_in_flight 0",
+            "waypost_delivery_attempts_total{result=\"partial\"} 1",
+            "waypost_delivery_recipients_total{outcome=\"bounced\"} 1",
+            "waypost_delivery_connections_reused_total 0",
+            "waypost_delivery_tls_handshakes_total{version=\"1.3\"} 1",
+            "waypost_delivery_sent_bytes_total 9",
+            "waypost_delivery_phase_seconds_count{phase=\"eod\"} 1",
+        ] {
+            assert!(text.contains(line), "{line} is not in:\n{text}");
+        }
+    }
+}

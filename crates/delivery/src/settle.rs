@@ -10,7 +10,7 @@ use waypost_intake::Notice;
 use waypost_mail::dsn::FailureNotice;
 use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Timestamp, Why};
-use waypost_queue::{Prepared, Settled, Settlement, Ticket};
+use waypost_queue::{Prepared, Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
 use crate::attempt::{Fate, Tried};
@@ -25,8 +25,13 @@ struct Plan {
     outcome: Option<Outcome>,
 }
 
-/// Ends a ticket: nothing of it stays open when this returns.
-pub(crate) async fn settle(delivery: &Delivery, ticket: Ticket, tried: Tried) {
+/// Ends a ticket. When storage fails nothing is kept of what came of it, and the queue gives its
+/// recipients out again: what was delivered is then delivered twice.
+pub(crate) async fn settle(
+    delivery: &Delivery,
+    ticket: Ticket,
+    tried: Tried,
+) -> Result<(), SpoolError> {
     let plans = tried.fates.into_iter().zip(&ticket.recipients);
     let mut plans: Vec<Plan> =
         plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
@@ -41,11 +46,11 @@ pub(crate) async fn settle(delivery: &Delivery, ticket: Ticket, tried: Tried) {
     let notice = delivery.notice(&ticket, &plans).await;
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
     let states = ids.zip(plans.into_iter().map(|plan| plan.settled)).collect();
-    let id = ticket.id;
-    if let Err(failure) = delivery.parts.queue.settle(ticket, Settlement { states, notice }).await {
-        // Everything not settled is tried again after a restart: at least once.
-        error!(message = %id, error = %failure, "the outcome of an attempt could not be stored");
-    }
+    let message = ticket.id;
+    let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice }).await;
+    settled.inspect_err(|failure| {
+        error!(%message, error = %failure, "the outcome of an attempt could not be stored");
+    })
 }
 
 impl Delivery {

@@ -218,12 +218,13 @@ impl Plan {
         let delivery = Delivery::new(parts, self.config);
         let running = delivery.clone();
         let run = tokio::spawn(async move { running.run().await });
-        Relay { queue, delivery, clock, network: self.network, run, next: Mutex::new(1) }
+        Relay { spool, queue, delivery, clock, network: self.network, run, next: Mutex::new(1) }
     }
 }
 
 /// A running relay.
 pub(crate) struct Relay {
+    pub(crate) spool: Arc<MemorySpool>,
     pub(crate) queue: Arc<Queue>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) clock: Arc<dyn Clock>,

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_mail::Why;
+use waypost_mail::{Route, TlsLevel, Why};
+use waypost_queue::SpoolError;
 use waypost_smtp::Phase;
 
-use crate::relay::{Plan, Post};
+use crate::relay::{Plan, Post, by_mx};
 
 const BEFORE_THE_END: [Phase; 6] =
     [Phase::Greeting, Phase::Ehlo, Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Body];
@@ -77,6 +78,16 @@ async fn a_host_that_does_not_answer_at_all_rests() {
     assert!(there.resting_until.is_some());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lane_does_not_rest_for_one_of_its_hosts() {
+    let relay = Plan::new().0.run().await;
+    let route = Route { lane: Some("bulk".to_owned()), ..by_mx(TlsLevel::Opportunistic) };
+    let id = relay.post(Post { route, ..Post::default() }).await;
+    let why = relay.deferred(id).await;
+    assert!(matches!(why, Why::Unreachable { .. }), "{why}");
+    assert!(relay.queue.status().destinations.iter().all(|d| d.resting_until.is_none()));
+}
+
 /// The dot was sent: the host may have the message. It is sent again, and arrives twice here.
 #[tokio::test(start_paused = true)]
 async fn a_connection_lost_after_the_final_dot_means_at_least_once() {
@@ -122,4 +133,14 @@ async fn greetings_that_refuse_are_heard() {
     let status = relay.queue.status();
     assert!(status.destinations.iter().all(|d| d.resting_until.is_none()), "it did answer");
     relay.gone(id).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outcome_that_cannot_be_stored_means_at_least_once() {
+    let upstream = Upstream::new();
+    let relay = Plan::with(&upstream).0.run().await;
+    let id = relay.send().await;
+    relay.spool.fail_next(SpoolError::NoSpace);
+    relay.gone(id).await;
+    assert_eq!(upstream.mails().len(), 2);
 }
