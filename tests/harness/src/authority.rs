@@ -41,6 +41,14 @@ impl Authority {
         server(certificate.der().clone(), key.serialize_der())
     }
 
+    /// A certificate for these names and its key, both as PEM.
+    pub fn pair(&self, names: &[&str]) -> anyhow::Result<(String, String)> {
+        let key = KeyPair::generate()?;
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
+        Ok((certificate.pem(), key.serialize_pem()))
+    }
+
     /// A server whose certificate is no certificate at all.
     pub fn unparsable() -> anyhow::Result<Arc<ServerConfig>> {
         server(CertificateDer::from(&b"no certificate"[..]), KeyPair::generate()?.serialize_der())

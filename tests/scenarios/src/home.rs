@@ -1,0 +1,310 @@
+//! A relay's directory and its configuration file, which a story writes and changes.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustls::RootCertStore;
+use tempfile::TempDir;
+use waypost::relay::{Choices, Relay, Sockets};
+use waypost_admin::Client;
+use waypost_admin::api::Words;
+use waypost_config::Settings;
+use waypost_harness::authority::Authority;
+use waypost_hooks::{Hooks, Pass};
+use waypost_inbound::UsersFile;
+use waypost_mail::{Clock, SystemClock};
+
+use crate::{Process, Running};
+
+/// The user that [`Home::users`] makes.
+pub const USER: &str = "anna";
+/// Her password.
+pub const PASSWORD: &str = "correct horse battery";
+/// The relay's name, and the name in its first certificate.
+pub(crate) const HOSTNAME: &str = "relay.example";
+
+/// The kind of a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// From servers and listed networks.
+    Relay,
+    /// From users, with STARTTLS.
+    Submission,
+    /// From users, with TLS from the first byte.
+    Submissions,
+}
+
+impl Door {
+    /// All of them.
+    pub const ALL: [Door; 3] = [Door::Relay, Door::Submission, Door::Submissions];
+
+    /// Its name in the configuration; the listener's name is the same.
+    pub fn name(self) -> &'static str {
+        match self {
+            Door::Relay => "relay",
+            Door::Submission => "submission",
+            Door::Submissions => "submissions",
+        }
+    }
+}
+
+/// A relay's home on a real disk; gone when dropped. It can be started any number of times.
+///
+/// Without further words it has one relay listener, takes mail from anybody to `inside.example`,
+/// retries within seconds, and asks a DNS server that is not there.
+#[derive(Debug)]
+pub struct Home {
+    directory: TempDir,
+    /// Elsewhere, because the path of a socket must be short.
+    sockets: TempDir,
+    authority: Authority,
+    values: BTreeMap<String, BTreeMap<String, String>>,
+    certificates: Vec<String>,
+    routes: Vec<String>,
+    doors: Vec<Door>,
+    hooks: Arc<dyn Hooks>,
+    clock: Arc<dyn Clock>,
+}
+
+/// What it is like.
+impl Home {
+    /// See [`Home`].
+    #[expect(clippy::new_without_default, reason = "it makes directories")]
+    pub fn new() -> Home {
+        let home = Home {
+            directory: tempfile::Builder::new().prefix("story-").tempdir_in(disk()).unwrap(),
+            sockets: tempfile::tempdir().unwrap(),
+            authority: Authority::new().unwrap(),
+            values: BTreeMap::new(),
+            certificates: Vec::new(),
+            routes: Vec::new(),
+            doors: vec![Door::Relay],
+            hooks: Arc::new(Pass),
+            clock: Arc::new(SystemClock),
+        };
+        let spool = home.spool().display().to_string();
+        let socket = home.socket().display().to_string();
+        home.set("", "hostname", &format!("{HOSTNAME:?}"))
+            .set("spool", "path", &format!("{spool:?}"))
+            .set("spool", "keep-free", "\"1MiB\"")
+            .set("spool", "reserve", "\"1MiB\"")
+            .set("spool", "cache", "\"8MiB\"")
+            .set("admin", "socket", &format!("{socket:?}"))
+            .set("relay", "domains", "[\"inside.example\"]")
+            .set("queue", "first-retry", "\"100ms\"")
+            .set("queue", "max-retry", "\"1s\"")
+            .set("dns", "servers", "[\"127.0.0.1:9\"]")
+            .set("dns", "timeout", "\"1s\"")
+            .set("delivery", "connect-timeout", "\"2s\"")
+    }
+
+    /// Sets a value, as TOML text, in a section; `""` is the top of the file.
+    pub fn set(mut self, section: &str, key: &str, toml: &str) -> Home {
+        self.values.entry(section.to_owned()).or_default().insert(key.to_owned(), toml.to_owned());
+        self
+    }
+
+    /// Takes mail to anybody from this machine.
+    pub fn trusting(self) -> Home {
+        self.set("relay", "networks", "[\"127.0.0.0/8\"]")
+    }
+
+    /// Users may submit: [`USER`] with every mechanism, both listeners for submission, and a
+    /// certificate for the relay's name.
+    pub fn users(mut self) -> Home {
+        self.doors = Door::ALL.to_vec();
+        let file = self.users_file().display().to_string();
+        self.user(USER, PASSWORD).certificate(&[HOSTNAME]).set(
+            "users",
+            "file",
+            &format!("{file:?}"),
+        )
+    }
+
+    /// One user more in the file.
+    pub fn user(self, name: &str, password: &str) -> Home {
+        UsersFile::load_or_empty(&self.users_file()).unwrap().add(name, password).unwrap();
+        self
+    }
+
+    /// One certificate more, signed by the home's authority.
+    pub fn certificate(mut self, names: &[&str]) -> Home {
+        let (chain, key) = self.authority.pair(names).unwrap();
+        let place = |end| self.path(&format!("certificate-{}.{end}", self.certificates.len()));
+        fs::write(place("crt"), chain).unwrap();
+        fs::write(place("key"), key).unwrap();
+        let text = format!("chain = {:?}\nkey = {:?}\n", place("crt"), place("key"));
+        self.certificates.push(text);
+        self
+    }
+
+    /// A route for a domain pattern to one address, with TLS if it is offered.
+    pub fn route(self, pattern: &str, to: SocketAddr) -> Home {
+        let via = format!("[{{ host = \"{}\", port = {} }}]", to.ip(), to.port());
+        self.route_as(pattern, &format!("via = {via}\n"))
+    }
+
+    /// A route for a domain pattern with these lines of TOML.
+    pub fn route_as(mut self, pattern: &str, lines: &str) -> Home {
+        self.routes.push(format!("domains = [{pattern:?}]\n{lines}\n"));
+        self
+    }
+
+    /// Forgets all routes.
+    pub fn without_routes(mut self) -> Home {
+        self.routes.clear();
+        self
+    }
+
+    /// Asks this DNS server, and speaks to mail exchangers on this port.
+    pub fn dns(self, server: SocketAddr, mx_port: u16) -> Home {
+        self.set("dns", "servers", &format!("[\"{server}\"]")).set(
+            "delivery",
+            "mx-port",
+            &mx_port.to_string(),
+        )
+    }
+
+    /// The policy of relays started from now on in this process.
+    pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Home {
+        self.hooks = hooks;
+        self
+    }
+
+    /// The clock of relays started from now on in this process.
+    pub fn clock(mut self, clock: Arc<dyn Clock>) -> Home {
+        self.clock = clock;
+        self
+    }
+}
+
+/// Where things are.
+impl Home {
+    /// A file of this home.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The spool's directory.
+    pub fn spool(&self) -> PathBuf {
+        self.path("spool")
+    }
+
+    /// The configuration file.
+    pub fn file(&self) -> PathBuf {
+        self.path("waypost.toml")
+    }
+
+    /// The users file.
+    pub fn users_file(&self) -> PathBuf {
+        self.path("users")
+    }
+
+    /// The certificate of the home's authority, as PEM, in a file.
+    pub fn authority_file(&self) -> PathBuf {
+        let path = self.path("authority.pem");
+        fs::write(&path, self.authority.pem()).unwrap();
+        path
+    }
+
+    /// The authority that signed the relay's certificates.
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// What peers trust.
+    pub fn roots(&self) -> RootCertStore {
+        self.authority.roots().unwrap()
+    }
+
+    /// Asks the relay that runs here.
+    pub fn client(&self) -> Client {
+        Client::new(&self.socket())
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.sockets.path().join("admin.sock")
+    }
+}
+
+/// Life in it.
+impl Home {
+    /// Starts the relay within this process.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    pub async fn start(&self) -> Running {
+        self.try_start().await.unwrap_or_else(|why| panic!("the relay did not start: {why}"))
+    }
+
+    /// The same, and why it cannot be started.
+    pub async fn try_start(&self) -> Result<Running, String> {
+        let text = self.write();
+        let settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
+        let sockets = Sockets::bind(&settings.startup, Vec::new()).map_err(|e| format!("{e:#}"))?;
+        let choices = Choices {
+            hooks: self.hooks.clone(),
+            clock: self.clock.clone(),
+            file: Some(self.file()),
+        };
+        let relay =
+            Relay::start_with(settings, sockets, choices).await.map_err(|e| format!("{e:#}"))?;
+        Ok(Running::new(relay, self.client(), self.roots()))
+    }
+
+    /// Starts the relay as a process: `program` is `env!("CARGO_BIN_EXE_waypost-in-a-story")`.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn spawn(&self, program: &str) -> Process {
+        self.write();
+        Process::spawn(Path::new(program), self).await
+    }
+
+    /// Writes the file anew and has the relay that runs here reload it; its answer.
+    pub async fn reload(&self) -> Result<String, String> {
+        self.write();
+        let words: Result<Words, _> = self.client().post("/v1/reload", &()).await;
+        words.map(|words| words.message).map_err(|error| error.to_string())
+    }
+
+    /// Writes the configuration file and gives its text.
+    pub fn write(&self) -> String {
+        let mut text = String::new();
+        // The top of the file sorts first.
+        for (section, values) in &self.values {
+            if !section.is_empty() {
+                let _ = writeln!(text, "\n[{section}]");
+            }
+            for (key, value) in values {
+                let _ = writeln!(text, "{key} = {value}");
+            }
+        }
+        for door in &self.doors {
+            let name = door.name();
+            let _ = writeln!(text, "\n[[listener]]\nname = \"{name}\"\nkind = \"{name}\"");
+            let _ = writeln!(text, "address = \"127.0.0.1:0\"");
+        }
+        for certificate in &self.certificates {
+            let _ = write!(text, "\n[[tls.certificate]]\n{certificate}");
+        }
+        for route in &self.routes {
+            let _ = write!(text, "\n[[route]]\n{route}");
+        }
+        fs::write(self.file(), &text).unwrap();
+        text
+    }
+}
+
+/// `target/tmp`, found from the place of the running test: `/tmp` may be memory.
+fn disk() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let target = test.ancestors().nth(3).expect("tests are in target/<profile>/deps");
+    let disk = target.join("tmp");
+    fs::create_dir_all(&disk).unwrap();
+    disk
+}
