@@ -1,6 +1,8 @@
 //! The example configurations are good, and mean what they say: each is loaded with its paths led
 //! to files made here, and its description in words is compared.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail the test")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
