@@ -22,7 +22,7 @@ struct Arguments {
 enum Chore {
     /// Install the foreign peers the tests speak to (Postfix, swaks, strace, aiosmtpd).
     Setup,
-    /// Set up, then `cargo test --workspace`; further arguments go to cargo.
+    /// Set up, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         further: Vec<String>,
@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<ExitCode> {
 fn test(further: &[String]) -> anyhow::Result<ExitCode> {
     let python = setup::run()?;
     let status = Command::new("cargo")
-        .args(["test", "--workspace"])
+        .args(["test", "--workspace", "--no-fail-fast"])
         .args(further)
         .current_dir(workspace())
         .env("WAYPOST_TEST_PYTHON", python)
