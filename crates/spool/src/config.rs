@@ -1,7 +1,7 @@
 //! What an operator can choose, and what opening can answer.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::fault::Faults;
@@ -105,4 +105,28 @@ pub struct Report {
     pub rebuilt: Option<String>,
     /// How long it took.
     pub took: Duration,
+}
+
+impl Report {
+    /// Tells the operator what was found.
+    pub(crate) fn log(&self, path: &Path) {
+        tracing::info!(
+            path = %path.display(),
+            messages = self.messages,
+            requeued = self.requeued,
+            removed = self.removed,
+            quarantined = self.quarantined,
+            torn_octets = self.torn,
+            damaged_octets = self.damaged,
+            rebuilt = self.rebuilt.is_some(),
+            ms = self.took.as_millis() as u64,
+            "the spool is open"
+        );
+        if self.quarantined > 0 {
+            tracing::error!(
+                messages = self.quarantined,
+                "messages whose records are damaged are held: see `waypost queue list --state held`"
+            );
+        }
+    }
 }

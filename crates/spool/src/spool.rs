@@ -93,7 +93,7 @@ impl LogSpool {
             Trouble::Failed(text) => OpenError::Index(text),
         })?;
         report.took = began.elapsed();
-        tracing::info!(?report, path = %config.path.display(), "the spool is open");
+        report.log(&config.path);
         shared.space.ask();
         shared.space.balance();
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());

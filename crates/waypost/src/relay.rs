@@ -48,7 +48,9 @@ impl Sockets {
                 Some(at) => given.swap_remove(at).1,
                 None => listen(door.address).with_context(|| {
                     let address = door.address;
-                    format!("listener '{name}' cannot listen on {address}; is another server there?")
+                    format!(
+                        "listener '{name}' cannot listen on {address}; is another server there?"
+                    )
                 })?,
             };
             doors.push((door.config.clone(), socket));
@@ -227,25 +229,8 @@ impl Relay {
 
 async fn open_spool(config: waypost_spool::Config, clock: Arc<dyn Clock>) -> Result<Arc<LogSpool>> {
     let opened = tokio::task::spawn_blocking(move || LogSpool::open(config, clock)).await?;
-    let (spool, report) = opened?;
-    info!(
-        messages = report.messages,
-        requeued = report.requeued,
-        removed = report.removed,
-        quarantined = report.quarantined,
-        ms = report.took.as_millis() as u64,
-        "the spool is open"
-    );
-    if let Some(why) = &report.rebuilt {
-        warn!(why, "the spool's index was made anew from the log; no mail is lost by that");
-    }
-    if report.quarantined > 0 || report.damaged > 0 {
-        error!(
-            messages = report.quarantined,
-            octets = report.damaged,
-            "records in the spool are damaged; what could not be read is held: check the disk"
-        );
-    }
+    // What was found is in the spool's own log line.
+    let (spool, _) = opened?;
     Ok(spool)
 }
 
