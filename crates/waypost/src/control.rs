@@ -63,14 +63,13 @@ impl Controls {
 impl Control for Controls {
     fn overview(&self) -> Overview {
         let sessions = |name: &str| self.server.metrics().open_sessions(name);
-        let door = |(config, address): (waypost_inbound::ListenerConfig, std::net::SocketAddr)| {
-            Listener {
+        let door =
+            |(config, address): (waypost_inbound::ListenerConfig, std::net::SocketAddr)| Listener {
                 sessions: sessions(&config.name),
                 name: config.name,
                 kind: config.kind.to_string(),
                 address: address.to_string(),
-            }
-        };
+            };
         Overview {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             hostname: self.hostname.clone(),

@@ -120,7 +120,10 @@ async fn change(verb: &str, done: &str, args: ChangeArgs) -> Result<()> {
         let (messages, recipients) = (applied.messages, applied.recipients);
         println!("{recipients} recipients of {messages} messages {done}");
         if applied.in_flight > 0 {
-            println!("{} recipients are being delivered right now and were left", applied.in_flight);
+            println!(
+                "{} recipients are being delivered right now and were left",
+                applied.in_flight
+            );
         }
         for problem in &applied.problems {
             eprintln!("{}", plain(problem));
@@ -181,7 +184,8 @@ fn overview_for_people(overview: &Overview, now: Timestamp) -> String {
         text += "the spool FAILED: no mail is taken or sent until a restart; see the log\n";
     }
     if !queue.destinations.is_empty() {
-        let mut table = Table::new(&["DESTINATION", "WAITING", "IN FLIGHT", "NEXT", "RESTS", "WHY"]);
+        let mut table =
+            Table::new(&["DESTINATION", "WAITING", "IN FLIGHT", "NEXT", "RESTS", "WHY"]);
         for d in &queue.destinations {
             table.row(vec![
                 d.name.clone(),
