@@ -11,8 +11,8 @@ use crate::log::Readers;
 use crate::replay::{self, Fate, Fold, Trail};
 use crate::{Content, SpoolError};
 
-/// The messages of a spool as its log tells them. Holds the spool's lock: no program can start on
-/// it meanwhile.
+/// The messages of a spool as its log tells them. Shares the spool's lock: a program that
+/// starts on it waits until the look is over.
 #[derive(Debug)]
 pub struct Inspector {
     fold: Fold,
@@ -29,7 +29,7 @@ impl Inspector {
             let absent = std::io::Error::from(std::io::ErrorKind::NotFound);
             return Err(OpenError::io("reading", log)(absent));
         }
-        let lock = Lock::take(&config.path)?;
+        let lock = Lock::share(&config.path)?;
         let fold = Fold::read(&log).map_err(OpenError::io("reading", &log))?;
         let bodies = config.path.join("bodies");
         Ok(Inspector { fold, readers: Readers::new(log), bodies, _lock: lock })

@@ -20,6 +20,8 @@ use crate::segment::{self, Place, Position, START, SegmentHeader};
 
 /// Pieces smaller than this are gathered before they are written.
 const BUFFER: usize = 256 * 1024;
+/// Segments kept open for reading.
+const OPEN: usize = 64;
 
 /// The end of the log, where records are appended, and what is known of its segments.
 #[derive(Debug)]
@@ -244,6 +246,9 @@ impl Readers {
             return Ok(file.clone());
         }
         let file = Arc::new(File::open(segment::file_of(&self.dir, number))?);
+        if open.len() >= OPEN {
+            open.clear();
+        }
         open.insert(number, file.clone());
         Ok(file)
     }

@@ -211,7 +211,7 @@ fn head_of(path: &Path, number: u32) -> io::Result<(Option<SegmentHeader>, Optio
     use std::io::Read;
     let mut bytes = Vec::new();
     File::open(path)?.take(START + HEADER_LEN as u64).read_to_end(&mut bytes)?;
-    let header = SegmentHeader::parse(&bytes).filter(|header| header.number == number);
+    let header = SegmentHeader::parse(&bytes)?.filter(|header| header.number == number);
     let seal = match header {
         Some(header) => Some(header.seal),
         None => bytes.get(START as usize..).and_then(record::seal_of),

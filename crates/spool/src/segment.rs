@@ -16,7 +16,8 @@ use crate::record::{self, HEADER_LEN, Header, Kind, MARK_LEN, TRAILER_LEN};
 /// Octets before a segment's first record.
 pub(crate) const START: u64 = 64;
 
-const MAGIC: [u8; 8] = *b"waypost\x01";
+const MAGIC: [u8; 7] = *b"waypost";
+const VERSION: u8 = 1;
 const WINDOW: usize = 256 * 1024;
 
 /// Where a record begins: number of the segment, offset in it. Later ones are greater.
@@ -46,7 +47,8 @@ pub(crate) struct SegmentHeader {
 impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; START as usize] {
         let mut bytes = [0; START as usize];
-        bytes[..8].copy_from_slice(&MAGIC);
+        bytes[..7].copy_from_slice(&MAGIC);
+        bytes[7] = VERSION;
         bytes[8..12].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.seal.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.created.0.to_le_bytes());
@@ -56,12 +58,22 @@ impl SegmentHeader {
         bytes
     }
 
-    pub(crate) fn parse(bytes: &[u8]) -> Option<SegmentHeader> {
-        let bytes = bytes.first_chunk::<{ START as usize }>()?;
-        let long = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
-        if bytes[..8] != MAGIC || record::trailer(&bytes[60..]) != crc32c(&bytes[..60]) {
-            return None;
+    /// The header at the start of `bytes`, absent when it is damaged. An error when a later version
+    /// wrote it, whose records must not be taken for damage.
+    pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<SegmentHeader>> {
+        let Some(bytes) = bytes.first_chunk::<{ START as usize }>() else { return Ok(None) };
+        if bytes[..7] != MAGIC || record::trailer(&bytes[60..]) != crc32c(&bytes[..60]) {
+            return Ok(None);
         }
+        if bytes[7] != VERSION {
+            let why = format!("the log has format {}, written by a later version", bytes[7]);
+            return Err(io::Error::new(io::ErrorKind::Unsupported, why));
+        }
+        Ok(Self::parse_sound(bytes))
+    }
+
+    fn parse_sound(bytes: &[u8; START as usize]) -> Option<SegmentHeader> {
+        let long = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
         Some(SegmentHeader {
             number: record::trailer(&bytes[8..12]),
             seal: long(16)?,

@@ -68,8 +68,7 @@ impl Space {
     /// any left.
     pub(crate) fn balance(&self) {
         if self.reserved.load(Ordering::Relaxed) {
-            let tight = TIGHT.min(self.keep_free / 2);
-            if self.free() < tight && self.ask() < tight {
+            if self.free() < self.tight() && self.ask() < self.tight() {
                 self.give_up();
             }
         } else if self.reserve > 0 && self.free() > self.keep_free.saturating_add(2 * self.reserve)
@@ -79,6 +78,17 @@ impl Space {
                 Err(error) => tracing::warn!(%error, "the spool's reserve file cannot be made"),
             }
         }
+    }
+
+    /// Just before sled writes, which must meet no full disk: what was free a moment ago, others may have taken since.
+    pub(crate) fn guard(&self) {
+        if self.reserved.load(Ordering::Relaxed) && self.ask() < self.tight() {
+            self.give_up();
+        }
+    }
+
+    fn tight(&self) -> u64 {
+        TIGHT.min(self.keep_free / 2)
     }
 
     /// Gives the reserve to whoever writes next; answers false when there was none.

@@ -74,6 +74,10 @@ impl LogSpool {
         let dirs = Dirs::make(&config.path)?;
         let lock = Lock::take(&config.path)?;
         dirs.wipe_incoming()?;
+        let space = Space::new(config.path.clone(), config.keep_free, config.reserve);
+        space.ask();
+        // sled writes when it opens, and must meet no full disk.
+        space.balance();
         let mut fold = Fold::read(&dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
         let (index, rebuilt) = open_index(&config, &dirs, &fold, clock.now())?;
         let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
@@ -82,10 +86,9 @@ impl LogSpool {
             fold.lost_after_end();
         }
         dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
-        let mut writer = writer(&config, dirs, clock, &fold, index)?;
+        let mut writer = writer(&config, dirs, clock, &fold, index, space)?;
         let report =
             Report { rebuilt, damaged: fold.damaged, torn: fold.torn, ..Report::default() };
-        let shared = writer.shared.clone();
         let reconciliation =
             Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
         let mut report = reconciliation.run().map_err(|trouble| match trouble {
@@ -94,10 +97,9 @@ impl LogSpool {
         })?;
         report.took = began.elapsed();
         report.log(&config.path);
-        shared.space.ask();
-        shared.space.balance();
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
-        let ending = Ending(writer.shared.clone());
+        let shared = writer.shared.clone();
+        let ending = Ending(shared.clone());
         let thread = thread.spawn(move || {
             let _ending = ending;
             writer.run();
@@ -174,6 +176,7 @@ fn writer(
     clock: Arc<dyn Clock>,
     fold: &Fold,
     index: Index,
+    space: Space,
 ) -> Result<Writer, OpenError> {
     let seal = fold.seal.unwrap_or_else(rand::random);
     let log = Log::open(
@@ -192,7 +195,7 @@ fn writer(
         readers: log.readers(),
         seal,
         queue: Queue::default(),
-        space: Space::new(config.path.clone(), config.keep_free, config.reserve),
+        space,
         metrics: Metrics::default(),
         faults: config.faults.clone(),
         log_dir: dirs.log,

@@ -27,7 +27,7 @@ const GROUP: u64 = 16 * 1024 * 1024;
 /// How long the writer sleeps when nothing waits.
 const IDLE: Duration = Duration::from_secs(1);
 /// Recipients remembered between groups, so that settling need not read sled.
-const REMEMBERED: usize = 50_000;
+const REMEMBERED: usize = 10_000;
 
 /// The writer and what it knows.
 #[derive(Debug)]
@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     pub(crate) log: Log,
     pub(crate) tidying: Tidying,
     recent: HashMap<MessageId, Kept>,
+    /// Recipients of all those.
+    remembered: usize,
 }
 
 /// A record, and the number of the job it is of; none for those the writer adds.
@@ -86,7 +88,8 @@ impl From<String> for Trouble {
 
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Writer {
-        Writer { shared, log, tidying: Tidying::default(), recent: HashMap::new() }
+        let (tidying, recent) = (Tidying::default(), HashMap::new());
+        Writer { shared, log, tidying, recent, remembered: 0 }
     }
 
     /// Serves until the spool is closed. After a failure it only says so.
@@ -127,7 +130,7 @@ impl Writer {
         let mut done = self.attempt(&mut jobs);
         if let Err((Trouble::Full, records)) = done {
             // What was staged is not so: what the rows say is.
-            self.recent.clear();
+            self.forget_all();
             jobs = self.without_new_mail(jobs, records);
             done = self.attempt(&mut jobs);
         }
@@ -213,7 +216,7 @@ impl Writer {
                 if let Some(entry) = notice {
                     let known = self.check_new(entry.id);
                     if known.is_err() {
-                        self.recent.insert(*id, kept);
+                        self.remember(kept);
                         return known;
                     }
                 }
@@ -224,7 +227,7 @@ impl Writer {
                     group.add(&self.log, Record::tomb(self.log.seal(), *id, now), None);
                     self.leave(group, &kept);
                 } else {
-                    self.recent.insert(*id, kept);
+                    self.remember(kept);
                 }
                 match notice {
                     Some(entry) => self.arrive(group, entry.clone(), place, large),
@@ -266,7 +269,7 @@ impl Writer {
         group.writes.extend(writes);
         reschedule(&mut group.writes, &[], &schedule(&kept.entry));
         group.born.push(place);
-        self.recent.insert(kept.entry.id, kept);
+        self.remember(kept);
         Ok(())
     }
 
@@ -296,7 +299,7 @@ impl Writer {
 
     /// The message as it is with all that is staged, out of memory or the index.
     fn recall(&mut self, id: MessageId) -> Result<Kept, Refusal> {
-        if let Some(kept) = self.recent.remove(&id) {
+        if let Some(kept) = self.forget(id) {
             return Ok(kept);
         }
         match self.shared.index.message(id)? {
@@ -309,8 +312,20 @@ impl Writer {
         }
     }
 
-    pub(crate) fn forget(&mut self, id: MessageId) {
-        self.recent.remove(&id);
+    fn remember(&mut self, kept: Kept) {
+        self.remembered += kept.entry.recipients.len();
+        self.recent.insert(kept.entry.id, kept);
+    }
+
+    pub(crate) fn forget(&mut self, id: MessageId) -> Option<Kept> {
+        let kept = self.recent.remove(&id)?;
+        self.remembered = self.remembered.saturating_sub(kept.entry.recipients.len());
+        Some(kept)
+    }
+
+    fn forget_all(&mut self) {
+        self.recent.clear();
+        self.remembered = 0;
     }
 
     pub(crate) fn keep(
@@ -366,6 +381,7 @@ impl Writer {
         }
         let point = |point| shared.faults.hit(point).map_err(|error| error.to_string());
         group.writes.push(checkpoint(self.log.position(0)));
+        shared.space.guard();
         shared.index.apply(group.writes)?;
         point(FaultPoint::Applied)?;
         shared.index.flush()?;
@@ -377,9 +393,8 @@ impl Writer {
         shared.metrics.group_seconds.observe(began.elapsed().as_secs_f64());
         group.born.into_iter().for_each(|place| self.log.born(place));
         group.died.into_iter().for_each(|place| self.log.died(place));
-        let remembered: usize = self.recent.values().map(|kept| kept.entry.recipients.len()).sum();
-        if remembered > REMEMBERED {
-            self.recent.clear();
+        if self.remembered > REMEMBERED {
+            self.forget_all();
         }
         Ok(group.bodies)
     }

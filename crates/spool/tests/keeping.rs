@@ -127,7 +127,9 @@ async fn one_program_at_a_time() {
     assert_eq!(inspector.ids(), [MessageId(1)]);
     assert_eq!(inspector.load(MessageId(1)).unwrap(), entry(1, 1, 2));
     assert_eq!(inspector.content(MessageId(1)).unwrap().len(), HEADER.len() as u64 + 2);
-    assert!(LogSpool::open(config.clone(), clock()).is_err());
+    let program = std::thread::spawn(move || LogSpool::open(config, clock()).is_ok());
+    std::thread::sleep(std::time::Duration::from_millis(50));
+    assert!(!program.is_finished(), "a program waits until nobody looks");
     drop(inspector);
-    open(&config);
+    assert!(program.join().unwrap());
 }
