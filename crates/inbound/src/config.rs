@@ -149,7 +149,7 @@ impl Settings {
 pub struct Limits {
     /// Sessions at once.
     pub max_sessions: usize,
-    /// Sessions at once from one IPv4 address or one IPv6 /64.
+    /// Sessions at once from one IPv4 address or one IPv6 /64, unless it is in `relay.networks`.
     pub max_sessions_per_address: usize,
     /// Octets of one message.
     pub max_message_size: u64,

@@ -36,15 +36,21 @@ pub(crate) struct Pass {
 }
 
 impl Gate {
-    /// Lets a peer in, unless there are too many.
-    pub(crate) fn enter(self: &Arc<Gate>, peer: IpAddr, limits: &Limits) -> Result<Pass, Full> {
+    /// Lets a peer in, unless there are too many. One of our own networks may fill the house: an
+    /// application server sends by many sessions at once.
+    pub(crate) fn enter(
+        self: &Arc<Gate>,
+        peer: IpAddr,
+        ours: bool,
+        limits: &Limits,
+    ) -> Result<Pass, Full> {
         let address = neighbourhood(peer);
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
         if inside.total >= limits.max_sessions {
             return Err(Full::House);
         }
         let here = inside.by_address.get(&address).copied().unwrap_or_default();
-        if here >= limits.max_sessions_per_address {
+        if !ours && here >= limits.max_sessions_per_address {
             return Err(Full::Address);
         }
         inside.total += 1;
@@ -82,13 +88,18 @@ mod tests {
     fn the_gate_counts_all_and_each() {
         let limits = Limits { max_sessions: 3, max_sessions_per_address: 2, ..Limits::default() };
         let gate = Arc::new(Gate::default());
-        let enter = |peer: &str| gate.enter(peer.parse().unwrap(), &limits);
+        let enter = |peer: &str| gate.enter(peer.parse().unwrap(), false, &limits);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full::Address);
         let third = enter("192.0.2.1").unwrap();
         assert_eq!(enter("192.0.2.2").unwrap_err(), Full::House);
         drop((first, second));
+        let ours: Vec<_> =
+            (0..2).map(|_| gate.enter("192.0.2.1".parse().unwrap(), true, &limits)).collect();
+        assert!(ours.iter().all(Result::is_ok));
+        assert_eq!(enter("2001:db8::3").unwrap_err(), Full::House);
+        drop(ours);
         let again = enter("2001:db8::3").unwrap();
         drop((third, again));
         assert!(gate.inside.lock().unwrap().by_address.is_empty());

@@ -21,8 +21,13 @@ impl RelayRule {
     /// True when the peer may send mail to `recipient`'s domain through us.
     pub fn allows(&self, peer: &Facts, recipient: &Domain) -> bool {
         peer.identity.is_some()
-            || self.networks.iter().any(|network| network.contains(peer.client.ip()))
+            || self.lists(peer.client.ip())
             || self.domains.iter().any(|pattern| pattern.matches(recipient))
+    }
+
+    /// True when `address` is in one of the networks.
+    pub fn lists(&self, address: IpAddr) -> bool {
+        self.networks.iter().any(|network| network.contains(address))
     }
 }
 

@@ -234,8 +234,9 @@ impl Server {
     }
 
     fn admit(&self, visit: Visit, socket: TcpStream, sessions: &mut JoinSet<()>) {
-        let limits = &visit.current.settings.limits;
-        let pass = match self.gate.enter(visit.client.ip(), limits) {
+        let settings = &visit.current.settings;
+        let ours = settings.relay.lists(visit.client.ip());
+        let pass = match self.gate.enter(visit.client.ip(), ours, &settings.limits) {
             Ok(pass) => pass,
             Err(full) => return self.turn_away(full, &visit, socket),
         };

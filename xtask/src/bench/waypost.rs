@@ -61,10 +61,6 @@ networks = ["127.0.0.0/8"]
 domains = ["*"]
 via = [{{ host = "127.0.0.1", port = {sink} }}]
 tls = "never"
-
-[limits]
-# Postfix does not count the sessions of its own networks either.
-sessions-per-address = 1000
 "#,
             spool = spool.display(),
             socket = socket.display(),
@@ -94,7 +90,6 @@ impl Relay for Waypost {
         let version = version.unwrap_or_default();
         vec![
             format!("{}, no TLS, no DNS, log level warn", version.trim()),
-            "sessions-per-address = 1000".to_owned(),
             "everything else as it is by default".to_owned(),
         ]
     }
