@@ -9,6 +9,7 @@
 mod compact;
 mod config;
 mod content;
+mod dirs;
 mod fault;
 mod index;
 mod inspect;
@@ -28,6 +29,7 @@ mod space;
 mod spool;
 #[cfg(all(target_os = "linux", not(feature = "stock-flush")))]
 mod sync_override;
+mod waiting;
 mod writer;
 
 pub use config::{Config, OpenError, Report};

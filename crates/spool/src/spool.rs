@@ -1,14 +1,9 @@
 //! The spool: a log, sled beside it, and one thread that writes both.
 
-use std::collections::VecDeque;
-use std::fs;
-use std::io;
-use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -19,18 +14,19 @@ use waypost_mail::{Clock, Entry, Ledger, LedgerError, MessageId, Timestamp};
 
 use crate::config::{Config, OpenError, Report};
 use crate::content::{Stored, Unreadable};
+use crate::dirs::{Dirs, open_index};
 use crate::fault::Faults;
-use crate::index::{FactRow, Index, IndexError};
+use crate::index::{FactRow, Index};
 use crate::job::{Encoded, Encoder, Job, Work};
 use crate::lock::Lock;
-use crate::log::{Log, Readers, sync_dir};
+use crate::log::{Log, Readers};
 use crate::metrics::Metrics;
 use crate::reconcile::Reconciliation;
 use crate::record::Fact;
 use crate::replay::Fold;
 use crate::row;
-use crate::segment;
 use crate::space::Space;
+use crate::waiting::Queue;
 use crate::writer::{Group, Trouble, Writer};
 use crate::{Change, Content, Due, Spool, SpoolError};
 
@@ -165,7 +161,7 @@ impl Drop for Ending {
             self.0.fail("its writer panicked");
         }
         self.0.queue.close();
-        self.0.queue.lock().jobs.clear();
+        self.0.queue.clear();
     }
 }
 
@@ -205,98 +201,6 @@ fn writer(
         failure: watch::Sender::new(None),
     };
     Ok(Writer::new(Arc::new(shared), log))
-}
-
-/// Opens sled. When its files are damaged they are set aside, and new ones are begun.
-fn open_index(
-    config: &Config,
-    dirs: &Dirs,
-    fold: &Fold,
-    now: Timestamp,
-) -> Result<(Index, Option<String>), OpenError> {
-    let absent = !dirs.index.join("db").exists() && !fold.is_empty();
-    let open = || Index::open(&dirs.index, config.cache, config.open_timeout);
-    let why = match open() {
-        Ok(index) if absent => {
-            tracing::error!("the spool's index is absent; it is rebuilt from the log");
-            return Ok((index, Some("it was absent".to_owned())));
-        }
-        Ok(index) => return Ok((index, None)),
-        Err(IndexError::Damaged(why)) => why,
-        Err(IndexError::System(error)) => return Err(OpenError::Index(error.to_string())),
-        Err(IndexError::NoOverride) => return Err(OpenError::NoOverride),
-    };
-    let aside = config.path.join(format!("index.damaged-{}", now.0));
-    tracing::error!(why, aside = %aside.display(), "the index is damaged; it is rebuilt from the log");
-    fs::rename(&dirs.index, &aside).map_err(OpenError::io("moving", &dirs.index))?;
-    sync_dir(&config.path).map_err(OpenError::io("syncing", &config.path))?;
-    match open() {
-        Ok(index) => Ok((index, Some(why))),
-        Err(IndexError::NoOverride) => Err(OpenError::NoOverride),
-        Err(error) => Err(OpenError::Index(error.to_string())),
-    }
-}
-
-/// The directories of a spool.
-struct Dirs {
-    log: PathBuf,
-    index: PathBuf,
-    bodies: PathBuf,
-    incoming: PathBuf,
-}
-
-impl Dirs {
-    fn make(path: &Path) -> Result<Dirs, OpenError> {
-        let dirs = Dirs {
-            log: path.join("log"),
-            index: path.join("index"),
-            bodies: path.join("bodies"),
-            incoming: path.join("incoming"),
-        };
-        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
-        for dir in [&dirs.log, &dirs.bodies, &dirs.incoming] {
-            make(dir).map_err(OpenError::io("making", dir))?;
-        }
-        sync_dir(path).map_err(OpenError::io("syncing", path))?;
-        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-        let parent = parent.unwrap_or(Path::new("."));
-        sync_dir(parent).map_err(OpenError::io("syncing", parent))?;
-        Ok(dirs)
-    }
-
-    /// What was being received when the last program ended was never accepted.
-    fn wipe_incoming(&self) -> Result<(), OpenError> {
-        let wipe = || -> io::Result<()> {
-            for file in fs::read_dir(&self.incoming)? {
-                fs::remove_file(file?.path())?;
-            }
-            Ok(())
-        };
-        wipe().map_err(OpenError::io("emptying", &self.incoming))
-    }
-
-    /// Takes a torn end off the log; where it may have been more than that, a copy stays.
-    fn cut(&self, fold: &Fold) -> io::Result<()> {
-        if let Some(number) = fold.stillborn {
-            fs::remove_file(segment::file_of(&self.log, number))?;
-            sync_dir(&self.log)?;
-        }
-        let end = fold.end();
-        let Some(usage) = fold.segments.get(&end.segment) else { return Ok(()) };
-        let path = segment::file_of(&self.log, end.segment);
-        let file = fs::OpenOptions::new().write(true).open(&path)?;
-        if file.metadata()?.len() <= usage.len {
-            return Ok(());
-        }
-        if fold.damaged > 0 {
-            let aside = self.log.with_file_name("damaged");
-            fs::create_dir_all(&aside)?;
-            let name = format!("segment-{:010}-cut-at-{}.log", end.segment, end.offset);
-            fs::copy(&path, aside.join(name))?;
-        }
-        file.set_len(usage.len)?;
-        file.sync_all()
-    }
 }
 
 impl Shared {
@@ -514,55 +418,4 @@ fn is_fresh(row: &FactRow, now: Timestamp) -> bool {
 
 fn ledger_error(error: SpoolError) -> LedgerError {
     LedgerError::Storage(error.to_string())
-}
-
-/// Jobs that wait for the writer.
-#[derive(Debug, Default)]
-pub(crate) struct Queue {
-    waiting: Mutex<Waiting>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct Waiting {
-    jobs: VecDeque<Job>,
-    asleep: bool,
-    closed: bool,
-}
-
-impl Queue {
-    fn push(&self, job: Job) -> Result<(), SpoolError> {
-        let mut waiting = self.lock();
-        if waiting.closed {
-            return Err(SpoolError::Failed("the spool is closed".into()));
-        }
-        waiting.jobs.push_back(job);
-        if waiting.asleep {
-            waiting.asleep = false;
-            self.changed.notify_one();
-        }
-        Ok(())
-    }
-
-    /// All that waits, after at most `idle`; absent when there will be nothing more.
-    pub(crate) fn take(&self, idle: Duration) -> Option<Vec<Job>> {
-        let mut waiting = self.lock();
-        if waiting.jobs.is_empty() && !waiting.closed {
-            waiting.asleep = true;
-            let woken = self.changed.wait_timeout(waiting, idle);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-            waiting.asleep = false;
-        }
-        let jobs: Vec<Job> = std::mem::take(&mut waiting.jobs).into();
-        (!jobs.is_empty() || !waiting.closed).then_some(jobs)
-    }
-
-    fn close(&self) {
-        self.lock().closed = true;
-        self.changed.notify_one();
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }

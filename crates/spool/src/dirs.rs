@@ -1,0 +1,107 @@
+//! The directories of a spool, and what is done to them before it is opened.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use waypost_mail::Timestamp;
+
+use crate::config::{Config, OpenError};
+use crate::index::{Index, IndexError};
+use crate::log::sync_dir;
+use crate::replay::Fold;
+use crate::segment;
+
+/// The directories of a spool.
+#[derive(Debug)]
+pub(crate) struct Dirs {
+    pub(crate) log: PathBuf,
+    index: PathBuf,
+    pub(crate) bodies: PathBuf,
+    pub(crate) incoming: PathBuf,
+}
+
+impl Dirs {
+    pub(crate) fn make(path: &Path) -> Result<Dirs, OpenError> {
+        let dirs = Dirs {
+            log: path.join("log"),
+            index: path.join("index"),
+            bodies: path.join("bodies"),
+            incoming: path.join("incoming"),
+        };
+        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        for dir in [&dirs.log, &dirs.bodies, &dirs.incoming] {
+            make(dir).map_err(OpenError::io("making", dir))?;
+        }
+        sync_dir(path).map_err(OpenError::io("syncing", path))?;
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let parent = parent.unwrap_or(Path::new("."));
+        sync_dir(parent).map_err(OpenError::io("syncing", parent))?;
+        Ok(dirs)
+    }
+
+    /// What was being received when the last program ended was never accepted.
+    pub(crate) fn wipe_incoming(&self) -> Result<(), OpenError> {
+        let wipe = || -> io::Result<()> {
+            for file in fs::read_dir(&self.incoming)? {
+                fs::remove_file(file?.path())?;
+            }
+            Ok(())
+        };
+        wipe().map_err(OpenError::io("emptying", &self.incoming))
+    }
+
+    /// Takes a torn end off the log; where it may have been more than that, a copy stays.
+    pub(crate) fn cut(&self, fold: &Fold) -> io::Result<()> {
+        if let Some(number) = fold.stillborn {
+            fs::remove_file(segment::file_of(&self.log, number))?;
+            sync_dir(&self.log)?;
+        }
+        let end = fold.end();
+        let Some(usage) = fold.segments.get(&end.segment) else { return Ok(()) };
+        let path = segment::file_of(&self.log, end.segment);
+        let file = fs::OpenOptions::new().write(true).open(&path)?;
+        if file.metadata()?.len() <= usage.len {
+            return Ok(());
+        }
+        if fold.damaged > 0 {
+            let aside = self.log.with_file_name("damaged");
+            fs::create_dir_all(&aside)?;
+            let name = format!("segment-{:010}-cut-at-{}.log", end.segment, end.offset);
+            fs::copy(&path, aside.join(name))?;
+        }
+        file.set_len(usage.len)?;
+        file.sync_all()
+    }
+}
+
+/// Opens sled. When its files are damaged they are set aside, and new ones are begun.
+pub(crate) fn open_index(
+    config: &Config,
+    dirs: &Dirs,
+    fold: &Fold,
+    now: Timestamp,
+) -> Result<(Index, Option<String>), OpenError> {
+    let absent = !dirs.index.join("db").exists() && !fold.is_empty();
+    let open = || Index::open(&dirs.index, config.cache, config.open_timeout);
+    let why = match open() {
+        Ok(index) if absent => {
+            tracing::error!("the spool's index is absent; it is rebuilt from the log");
+            return Ok((index, Some("it was absent".to_owned())));
+        }
+        Ok(index) => return Ok((index, None)),
+        Err(IndexError::Damaged(why)) => why,
+        Err(IndexError::System(error)) => return Err(OpenError::Index(error.to_string())),
+        Err(IndexError::NoOverride) => return Err(OpenError::NoOverride),
+    };
+    let aside = config.path.join(format!("index.damaged-{}", now.0));
+    tracing::error!(why, aside = %aside.display(), "the index is damaged; it is rebuilt from the log");
+    fs::rename(&dirs.index, &aside).map_err(OpenError::io("moving", &dirs.index))?;
+    sync_dir(&config.path).map_err(OpenError::io("syncing", &config.path))?;
+    match open() {
+        Ok(index) => Ok((index, Some(why))),
+        Err(IndexError::NoOverride) => Err(OpenError::NoOverride),
+        Err(error) => Err(OpenError::Index(error.to_string())),
+    }
+}
