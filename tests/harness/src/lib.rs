@@ -3,5 +3,6 @@
 #![forbid(unsafe_code)]
 
 pub mod authority;
+pub mod hooks;
 pub mod upstream;
 pub mod zone;

@@ -156,6 +156,12 @@ impl Upstream {
         self.add(Phase::Rcpt, Some(recipient.to_owned()), act, usize::MAX)
     }
 
+    /// Answers the next RCPT for this address so.
+    pub fn refusing_once(self, recipient: &str, reply: &str) -> Upstream {
+        let act = Act::Say(reply.to_owned());
+        self.add(Phase::Rcpt, Some(recipient.to_owned()), act, 1)
+    }
+
     fn add(self, phase: Phase, recipient: Option<String>, act: Act, times: usize) -> Upstream {
         self.state().script.push(Line { phase, recipient, act, times });
         self
@@ -193,13 +199,18 @@ impl Upstream {
     pub async fn listen(&self) -> std::io::Result<SocketAddr> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
+        self.attend(listener);
+        Ok(address)
+    }
+
+    /// The same with a listener that is there already.
+    pub fn attend(&self, listener: TcpListener) {
         let upstream = self.clone();
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 tokio::spawn(upstream.clone().serve(stream));
             }
         });
-        Ok(address)
     }
 
     /// Serves one connection to its end.

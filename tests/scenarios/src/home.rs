@@ -58,9 +58,7 @@ impl Door {
 /// retries within seconds, and asks a DNS server that is not there.
 #[derive(Debug)]
 pub struct Home {
-    directory: TempDir,
-    /// Elsewhere, because the path of a socket must be short.
-    sockets: TempDir,
+    places: Arc<Places>,
     authority: Authority,
     values: BTreeMap<String, BTreeMap<String, String>>,
     certificates: Vec<String>,
@@ -70,14 +68,24 @@ pub struct Home {
     clock: Arc<dyn Clock>,
 }
 
+/// Its directories, which stay as long as a relay runs in them.
+#[derive(Debug)]
+pub(crate) struct Places {
+    directory: TempDir,
+    /// Elsewhere, because the path of a socket must be short.
+    sockets: TempDir,
+}
+
 /// What it is like.
 impl Home {
     /// See [`Home`].
     #[expect(clippy::new_without_default, reason = "it makes directories")]
     pub fn new() -> Home {
         let home = Home {
-            directory: tempfile::Builder::new().prefix("story-").tempdir_in(disk()).unwrap(),
-            sockets: tempfile::tempdir().unwrap(),
+            places: Arc::new(Places {
+                directory: tempfile::Builder::new().prefix("story-").tempdir_in(disk()).unwrap(),
+                sockets: tempfile::tempdir().unwrap(),
+            }),
             authority: Authority::new().unwrap(),
             values: BTreeMap::new(),
             certificates: Vec::new(),
@@ -148,6 +156,13 @@ impl Home {
         self.route_as(pattern, &format!("via = {via}\n"))
     }
 
+    /// The same before all other routes.
+    pub fn route_first(self, pattern: &str, to: SocketAddr) -> Home {
+        let mut home = self.route(pattern, to);
+        home.routes.rotate_right(1);
+        home
+    }
+
     /// A route for a domain pattern with these lines of TOML.
     pub fn route_as(mut self, pattern: &str, lines: &str) -> Home {
         self.routes.push(format!("domains = [{pattern:?}]\n{lines}\n"));
@@ -186,7 +201,7 @@ impl Home {
 impl Home {
     /// A file of this home.
     pub fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
+        self.places.directory.path().join(name)
     }
 
     /// The spool's directory.
@@ -226,8 +241,12 @@ impl Home {
         Client::new(&self.socket())
     }
 
+    pub(crate) fn places(&self) -> Arc<Places> {
+        self.places.clone()
+    }
+
     fn socket(&self) -> PathBuf {
-        self.sockets.path().join("admin.sock")
+        self.places.sockets.path().join("admin.sock")
     }
 }
 
@@ -253,7 +272,7 @@ impl Home {
         };
         let relay =
             Relay::start_with(settings, sockets, choices).await.map_err(|e| format!("{e:#}"))?;
-        Ok(Running::new(relay, self.client(), self.roots()))
+        Ok(Running::new(relay, self.client(), self.roots(), self.places()))
     }
 
     /// Starts the relay as a process: `program` is `env!("CARGO_BIN_EXE_waypost-in-a-story")`.

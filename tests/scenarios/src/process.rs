@@ -4,6 +4,7 @@ use std::fs::{self, File};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -13,6 +14,7 @@ use tokio::time::{Instant, sleep};
 use waypost_admin::Client;
 use waypost_admin::api::Overview;
 
+use crate::home::Places;
 use crate::{Door, Home, PATIENCE, Peer};
 
 /// A relay's process; killed when dropped.
@@ -23,6 +25,7 @@ pub struct Process {
     client: Client,
     roots: RootCertStore,
     doors: Vec<(String, SocketAddr)>,
+    _places: Arc<Places>,
 }
 
 impl Process {
@@ -39,7 +42,8 @@ impl Process {
             .spawn()
             .unwrap();
         let (client, roots) = (home.client(), home.roots());
-        let mut process = Process { child, log, client, roots, doors: Vec::new() };
+        let (doors, _places) = (Vec::new(), home.places());
+        let mut process = Process { child, log, client, roots, doors, _places };
         process.doors = process.answers().await;
         process
     }

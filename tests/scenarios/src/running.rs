@@ -10,6 +10,7 @@ use waypost_admin::Client;
 use waypost_admin::api::Overview;
 use waypost_queue::{Filter, Queue, Summary};
 
+use crate::home::Places;
 use crate::{Door, Peer, eventually};
 
 /// A relay at work. Dropping it does not end it in order: see [`Running::stop`].
@@ -18,11 +19,17 @@ pub struct Running {
     relay: Relay,
     client: Client,
     roots: RootCertStore,
+    _places: Arc<Places>,
 }
 
 impl Running {
-    pub(crate) fn new(relay: Relay, client: Client, roots: RootCertStore) -> Running {
-        Running { relay, client, roots }
+    pub(crate) fn new(
+        relay: Relay,
+        client: Client,
+        roots: RootCertStore,
+        places: Arc<Places>,
+    ) -> Running {
+        Running { relay, client, roots, _places: places }
     }
 
     /// Where this door is.

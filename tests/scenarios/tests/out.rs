@@ -1,0 +1,31 @@
+//! Stories of the way out, one file each, named by what happens.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "out/way.rs"]
+mod way;
+
+#[path = "out/connections_are_shared_and_counted.rs"]
+mod connections_are_shared_and_counted;
+#[path = "out/destination_is_down.rs"]
+mod destination_is_down;
+#[path = "out/domain_says_where_its_mail_goes.rs"]
+mod domain_says_where_its_mail_goes;
+#[path = "out/mail_would_come_back_to_us.rs"]
+mod mail_would_come_back_to_us;
+#[path = "out/message_expires.rs"]
+mod message_expires;
+#[path = "out/recipients_fare_differently.rs"]
+mod recipients_fare_differently;
+#[path = "out/sender_is_told.rs"]
+mod sender_is_told;
+#[path = "out/smart_host_wants_a_login.rs"]
+mod smart_host_wants_a_login;
+#[path = "out/starttls_is_missing_or_broken.rs"]
+mod starttls_is_missing_or_broken;
+#[path = "out/upstream_drops_after_data.rs"]
+mod upstream_drops_after_data;
+#[path = "out/upstream_drops_or_hangs.rs"]
+mod upstream_drops_or_hangs;
+#[path = "out/upstream_refuses.rs"]
+mod upstream_refuses;

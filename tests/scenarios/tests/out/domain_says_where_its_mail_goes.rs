@@ -1,0 +1,141 @@
+//! MX records of a real DNS server: failover, null MX, none, not there, not answered.
+
+use std::net::SocketAddr;
+
+use tokio::net::TcpListener;
+use waypost_harness::upstream::{Act, Upstream};
+use waypost_harness::zone::{Fault, Zone};
+use waypost_mail::Why;
+use waypost_scenarios::Home;
+use waypost_smtp::Phase;
+
+use crate::way::{ALICE, Way, patient};
+
+const ZONE: &str = "
+$ORIGIN there.example.
+@        MX 10 mx1
+@        MX 20 mx2
+down     MX 10 nobody
+down     MX 20 mx2
+null     MX 0  .
+implicit A 127.0.0.2
+lost     MX 10 nowhere
+servfail MX 10 mx1
+mx1      A 127.0.0.2
+mx2      A 127.0.0.3
+nobody   A 127.0.0.4
+";
+
+/// A relay that asks the zone, and upstreams at 127.0.0.2 and 127.0.0.3 on one port.
+struct World {
+    way: Way,
+    zone: Zone,
+    first: Upstream,
+    second: Upstream,
+}
+
+async fn world(first: Upstream) -> World {
+    let zone = Zone::serve(ZONE).await;
+    let (one, two) = pair().await;
+    let port = one.local_addr().unwrap().port();
+    let second = Upstream::new();
+    first.attend(one);
+    second.attend(two);
+    let way = Way::through(patient(Home::new()).dns(zone.addr, port)).await;
+    World { way, zone, first, second }
+}
+
+/// Listeners on the same port of two addresses.
+async fn pair() -> (TcpListener, TcpListener) {
+    for _ in 0..50 {
+        let one = TcpListener::bind(("127.0.0.2", 0)).await.unwrap();
+        let port = one.local_addr().unwrap().port();
+        if let Ok(two) = TcpListener::bind(SocketAddr::from(([127, 0, 0, 3], port))).await {
+            return (one, two);
+        }
+    }
+    panic!("no port is free on both addresses");
+}
+
+impl World {
+    async fn send(&self, domain: &str) -> String {
+        self.way.post(ALICE, &[&format!("bob@{domain}")], "Hello").await
+    }
+
+    fn taken(&self) -> (usize, usize) {
+        (self.first.mails().len(), self.second.mails().len())
+    }
+}
+
+#[tokio::test]
+async fn the_most_preferred_host_gets_it() {
+    let world = world(Upstream::new()).await;
+    let id = world.send("there.example").await;
+    world.way.settled(&id).await;
+    let id = world.send("implicit.there.example").await;
+    world.way.settled(&id).await;
+    assert_eq!(world.taken(), (2, 0), "the domain's own address counts where there is no MX");
+}
+
+#[tokio::test]
+async fn the_next_host_gets_what_the_first_does_not_take() {
+    let not_now = Act::Say("421 4.3.2 not now".to_owned());
+    let world = world(
+        Upstream::new()
+            .once(Phase::Greeting, not_now.clone())
+            .once(Phase::Mail, not_now)
+            .once(Phase::Data, Act::Drop),
+    )
+    .await;
+    for (number, domain) in
+        ["down.there.example", "there.example", "there.example", "there.example"]
+            .into_iter()
+            .enumerate()
+    {
+        let id = world.send(domain).await;
+        world.way.settled(&id).await;
+        assert_eq!(world.taken(), (0, number + 1), "{domain}");
+    }
+    assert!(world.way.alice.mails().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_of_the_first_host_is_not_taken_elsewhere() {
+    let world =
+        world(Upstream::new().refusing("bob@there.example", "550 5.1.1 no such user")).await;
+    let id = world.send("there.example").await;
+    world.way.settled(&id).await;
+    world.way.notices(1).await;
+    assert_eq!((world.taken(), world.second.connections()), ((0, 0), 0));
+}
+
+#[tokio::test]
+async fn domains_that_take_no_mail_bounce_at_once() {
+    let world = world(Upstream::new()).await;
+    let cases = [
+        ("null.there.example", "5.1.10"),
+        ("missing.there.example", "5.1.2"),
+        ("nowhere.example", "5.1.2"),
+    ];
+    for (number, (domain, status)) in cases.into_iter().enumerate() {
+        let id = world.send(domain).await;
+        world.way.settled(&id).await;
+        let notice = world.way.notices(number + 1).await.pop().unwrap().content;
+        assert!(notice.contains(&format!("Status: {status}\r\n")), "{domain}: {notice}");
+    }
+    assert_eq!(world.taken(), (0, 0));
+}
+
+#[tokio::test]
+async fn what_is_not_answered_waits() {
+    let world = world(Upstream::new()).await;
+    world.zone.fault("servfail.there.example", "ANY", Fault::ServFail);
+    let id = world.send("servfail.there.example").await;
+    let why = world.way.deferred(&id).await;
+    assert!(matches!(why, Why::DnsFailed(_)), "{why}");
+    assert!(world.way.alice.mails().is_empty());
+    world.zone.heal();
+    world.way.retry(&id).await;
+    world.way.settled(&id).await;
+    assert_eq!(world.taken(), (1, 0));
+}
