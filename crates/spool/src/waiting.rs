@@ -4,8 +4,14 @@ use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::SpoolError;
-use crate::job::Job;
+use crate::job::{Job, Work};
+
+/// How long settlements alone are kept waiting for company. Nobody outside waits for one, and the
+/// next message of a lone submitter comes within this time: the two then share their syncs.
+const COMPANY: Duration = Duration::from_millis(1);
 
 /// Jobs that wait for the writer.
 #[derive(Debug, Default)]
@@ -17,6 +23,8 @@ pub(crate) struct Queue {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: VecDeque<Job>,
+    /// How many of them somebody outside waits for.
+    urgent: usize,
     asleep: bool,
     closed: bool,
 }
@@ -27,6 +35,7 @@ impl Queue {
         if waiting.closed {
             return Err(SpoolError::Failed("the spool is closed".into()));
         }
+        waiting.urgent += usize::from(!matches!(job.work, Work::Settle { .. }));
         waiting.jobs.push_back(job);
         if waiting.asleep {
             waiting.asleep = false;
@@ -35,17 +44,35 @@ impl Queue {
         Ok(())
     }
 
-    /// All that waits, after at most `idle`; absent when there will be nothing more.
+    /// All that waits, after at most `idle` and a moment; absent when there will be nothing more.
     pub(crate) fn take(&self, idle: Duration) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         if waiting.jobs.is_empty() && !waiting.closed {
-            waiting.asleep = true;
-            let woken = self.changed.wait_timeout(waiting, idle);
-            waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-            waiting.asleep = false;
+            waiting = self.sleep(waiting, idle);
         }
+        let until = Instant::now() + COMPANY;
+        while waiting.urgent == 0 && !waiting.jobs.is_empty() && !waiting.closed {
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            waiting = self.sleep(waiting, left);
+        }
+        waiting.urgent = 0;
         let jobs: Vec<Job> = std::mem::take(&mut waiting.jobs).into();
         (!jobs.is_empty() || !waiting.closed).then_some(jobs)
+    }
+
+    fn sleep<'w>(
+        &self,
+        mut waiting: MutexGuard<'w, Waiting>,
+        at_most: Duration,
+    ) -> MutexGuard<'w, Waiting> {
+        waiting.asleep = true;
+        let woken = self.changed.wait_timeout(waiting, at_most);
+        let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
+        waiting.asleep = false;
+        waiting
     }
 
     /// There will be nothing more.
