@@ -41,10 +41,9 @@ async fn eight_bits_to_a_server_of_seven() {
     assert!(peer.data("Subject: x\r\n\r\ngr\u{fc}n\r\n").await.starts_with("250"));
     relay.empty().await;
     let content = notice(&senders, "a@sender.example", "5.6.3");
-    assert!(content.contains("Final-Recipient: rfc822;b@dest.example"), "{content}");
+    assert!(content.contains("Final-Recipient: rfc822; b@dest.example"), "{content}");
     assert_eq!(lacking.mails(), []);
     assert!(!lacking.heard().contains("DATA"), "{}", lacking.heard());
-    relay.stop().await;
 }
 
 /// What counts is what the message is, not what its sender said about it.
@@ -56,7 +55,6 @@ async fn eight_bits_that_were_not_declared() {
     relay.empty().await;
     notice(&senders, "a@sender.example", "5.6.3");
     assert_eq!(lacking.mails(), []);
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -69,7 +67,6 @@ async fn seven_bits_declared_as_eight_are_sent() {
     relay.empty().await;
     assert_eq!((lacking.mails().len(), senders.mails().len()), (1, 0));
     assert!(!lacking.heard().contains("BODY="), "{}", lacking.heard());
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -83,7 +80,6 @@ async fn international_addresses_to_a_server_without_them() {
     notice(&senders, "a@sender.example", "5.6.7");
     assert_eq!(lacking.mails(), []);
     assert!(!lacking.heard().contains("MAIL FROM"), "{}", lacking.heard());
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -96,7 +92,6 @@ async fn international_headers_to_a_server_without_them() {
     relay.empty().await;
     notice(&senders, "a@sender.example", "5.6.7");
     assert_eq!(lacking.mails(), []);
-    relay.stop().await;
 }
 
 /// A server that has both gets both, with the parameters that say so.
@@ -116,5 +111,4 @@ async fn a_server_that_can_take_it_gets_it() {
     let heard = upstream.heard();
     let line = heard.lines().find(|line| line.starts_with("MAIL FROM")).unwrap();
     assert!(line.contains(" SMTPUTF8") && line.contains(" BODY=8BITMIME"), "{line}");
-    relay.stop().await;
 }

@@ -47,7 +47,6 @@ async fn of_a_submitted_message() {
     let events = hooks.events();
     assert_eq!(events.iter().filter(|kind| **kind == EventKind::Delivered).count(), 2);
     assert_eq!(events[0], EventKind::SessionOpened, "{events:?}");
-    relay.stop().await;
 }
 
 /// Our own notices come in by no session, and are asked about all the same.
@@ -85,5 +84,4 @@ async fn of_a_notice() {
     ];
     assert_eq!(stages, expected);
     eventually("the bounce is told", || hooks.events().contains(&EventKind::Bounced)).await;
-    relay.stop().await;
 }

@@ -32,8 +32,7 @@ async fn strangers_reach_the_listed_domains_alone() {
     relay.empty().await;
     let mut reached: Vec<String> = upstream.mails().into_iter().flat_map(|mail| mail.to).collect();
     reached.sort();
-    assert_eq!(reached, ["b@a.below.example", "b@inside.example", "c@INSIDE.Example"]);
-    relay.stop().await;
+    assert_eq!(reached, ["b@a.below.example", "b@inside.example", "c@inside.example"]);
 }
 
 #[tokio::test]
@@ -55,7 +54,6 @@ async fn the_postmaster_is_reached_by_everybody() {
         (mails[0].from.as_str(), mails[0].to.as_slice()),
         ("", &["ops@office.example".to_owned()][..])
     );
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -69,7 +67,6 @@ async fn logged_in_users_reach_everybody() {
     peer.expect("RSET", "250").await;
     peer.login().await;
     peer.envelope("a@sender.example", &["b@elsewhere.example"]).await;
-    relay.stop().await;
 }
 
 #[tokio::test]

@@ -28,7 +28,6 @@ async fn relay_rules_and_routes() {
     relay.empty().await;
     // Routes are chosen when a message is accepted, and both were after the reload.
     assert_eq!((before.mails().len(), after.mails().len()), (0, 2));
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -50,7 +49,6 @@ async fn users() {
     other.hello().await;
     other.expect(&plain("carl", "third word"), "235 2.7.0").await;
     open.expect(&plain("ben", "first word"), "235 2.7.0").await;
-    relay.stop().await;
 }
 
 #[tokio::test]
@@ -63,5 +61,4 @@ async fn a_mistake_changes_nothing() {
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
     peer.envelope("a@sender.example", &["b@dest.example"]).await;
-    relay.stop().await;
 }
