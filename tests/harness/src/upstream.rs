@@ -162,6 +162,11 @@ impl Upstream {
         self.add(Phase::Rcpt, Some(recipient.to_owned()), act, 1)
     }
 
+    /// Forgets the script: from now on takes everything.
+    pub fn relent(&self) {
+        self.state().script.clear();
+    }
+
     fn add(self, phase: Phase, recipient: Option<String>, act: Act, times: usize) -> Upstream {
         self.state().script.push(Line { phase, recipient, act, times });
         self

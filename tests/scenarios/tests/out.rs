@@ -1,6 +1,6 @@
 //! Stories of the way out, one file each, named by what happens.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "out/way.rs"]
 mod way;

@@ -1,0 +1,10 @@
+//! Stories of what is kept, one file each, named by what happens.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "kept/index_is_damaged_or_deleted.rs"]
+mod index_is_damaged_or_deleted;
+#[path = "kept/policy_refuses_just_before_a_crash.rs"]
+mod policy_refuses_just_before_a_crash;
+#[path = "kept/restart_with_mail_in_flight.rs"]
+mod restart_with_mail_in_flight;
