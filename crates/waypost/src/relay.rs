@@ -223,6 +223,8 @@ impl Relay {
             abort.abort();
         }
         self.admin.abort();
+        // Its socket is closed when it is gone, and not before.
+        let _ = self.admin.await;
         info!("ended");
     }
 }
