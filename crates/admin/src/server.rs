@@ -2,14 +2,15 @@
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use axum::extract::{Path as UrlPath, State};
+use axum::extract::{Path as UrlPath, Request, State};
 use axum::http::{StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -131,6 +132,7 @@ impl Server {
             .route("/v1/drain", post(drain))
             .route("/metrics", get(metrics))
             .fallback(|| async { refusal(StatusCode::NOT_FOUND, "there is nothing here") })
+            .layer(middleware::from_fn(for_us))
             .with_state(self)
     }
 
@@ -176,6 +178,21 @@ impl Verb {
             _ => return None,
         })
     }
+}
+
+/// A name that a stranger's DNS leads to this machine is not ours (DNS rebinding).
+async fn for_us(request: Request, next: Next) -> Response {
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let ours = host.is_some_and(|host| {
+        let ip = host.parse::<SocketAddr>().map(|address| address.ip());
+        let ip = ip.or_else(|_| host.trim_matches(['[', ']']).parse());
+        let name = host.rsplit_once(':').map_or(host, |(name, _)| name);
+        ip.is_ok_and(|ip: IpAddr| ip.is_loopback()) || matches!(name, "waypost" | "localhost")
+    });
+    if !ours {
+        return refusal(StatusCode::MISDIRECTED_REQUEST, "this host name is not this server's");
+    }
+    next.run(request).await
 }
 
 async fn status(State(server): State<Server>) -> Response {
@@ -253,14 +270,15 @@ impl Server {
     }
 }
 
-async fn reload(State(server): State<Server>) -> Response {
+/// The body, `null`, is there for its content type: a page in a browser cannot send that unasked.
+async fn reload(State(server): State<Server>, Json(()): Json<()>) -> Response {
     match server.control.reload().await {
         Ok(message) => Json(Words { message }).into_response(),
         Err(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &mistakes),
     }
 }
 
-async fn drain(State(server): State<Server>) -> Response {
+async fn drain(State(server): State<Server>, Json(()): Json<()>) -> Response {
     server.control.drain().await;
     Json(Words { message: "draining: no more mail is taken".to_owned() }).into_response()
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use nix::unistd::{Group, User};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{DomainPattern, TlsLevel};
 
@@ -16,6 +17,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     nobody(file, notes);
     routes(file, notes);
     admin(file, notes);
+    process(file, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {
@@ -88,10 +90,15 @@ fn routes(file: &File, notes: &mut Notes<'_>) {
         if let Some(auth) = &route.auth {
             if matches!(route.via, Via::Mx) {
                 let hint = "remove auth, or name the host with via = [{ host = \"…\" }]";
-                notes.add(&auth.at, "a route by MX cannot log in: its hosts are others' servers", hint);
+                notes.add(
+                    &auth.at,
+                    "a route by MX cannot log in: its hosts are others' servers",
+                    hint,
+                );
             }
             if matches!(route.tls, TlsLevel::Never | TlsLevel::Opportunistic) {
-                let hint = "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
+                let hint =
+                    "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
                 notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
             }
         }
@@ -109,6 +116,21 @@ fn covers(wide: &DomainPattern, narrow: &DomainPattern) -> bool {
         (DomainPattern::Below(parent), DomainPattern::Exactly(name)) => below(name, parent),
         (DomainPattern::Below(a), DomainPattern::Below(b)) => a == b || below(b, a),
         _ => false,
+    }
+}
+
+fn process(file: &File, notes: &mut Notes<'_>) {
+    if let Some(user) = &file.process.user
+        && !matches!(User::from_name(&user.value), Ok(Some(_)))
+    {
+        let hint = "make it: useradd --system --shell /usr/sbin/nologin waypost";
+        notes.add(&user.at, format!("there is no user '{}' on this machine", user.value), hint);
+    }
+    if let Some(group) = &file.process.group
+        && !matches!(Group::from_name(&group.value), Ok(Some(_)))
+    {
+        let message = format!("there is no group '{}' on this machine", group.value);
+        notes.add(&group.at, message, "make it: groupadd --system waypost");
     }
 }
 

@@ -157,8 +157,7 @@ pub(crate) struct Limits {
 /// wrong is in `notes`.
 pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> {
     let hostname = top.parsed("hostname", "this relay's own full name", notes);
-    let hostname =
-        top.required("hostname", hostname, "hostname = \"relay.example.org\"", notes);
+    let hostname = top.required("hostname", hostname, "hostname = \"relay.example.org\"", notes);
     let postmaster = top.parsed("postmaster", "a mail address", notes);
     let spool = spool(top.section("spool", notes), &mut top, notes);
     let admin = admin(top.section("admin", notes), notes);
@@ -261,7 +260,12 @@ fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Listener>
     let kinds = ["relay", "submission", "submissions"];
     let kind = one_of(&mut section, "kind", &kinds, notes);
     if kind.is_none() {
-        section.required::<()>("kind", None, "kind = \"relay\", \"submission\" or \"submissions\"", notes);
+        section.required::<()>(
+            "kind",
+            None,
+            "kind = \"relay\", \"submission\" or \"submissions\"",
+            notes,
+        );
     }
     let name = section.parsed::<Word>("name", "it names the listener in logs", notes);
     let address = section.parsed::<SocketAddr>("address", ADDRESS, notes);
@@ -364,7 +368,8 @@ fn auth(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Auth> {
             return None;
         }
         (None, None) => {
-            let hint = "password-file = \"/etc/waypost/smarthost.password\" or password-env = \"NAME\"";
+            let hint =
+                "password-file = \"/etc/waypost/smarthost.password\" or password-env = \"NAME\"";
             notes.add(&at, "no password is given for 'route.auth'", hint);
             return None;
         }
@@ -374,9 +379,11 @@ fn auth(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Auth> {
 
 fn dns(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Dns {
     let Some(mut section) = section else { return Dns::default() };
-    let servers = section.list::<Server>("servers", "write an address, with a port if not 53", notes);
+    let servers =
+        section.list::<Server>("servers", "write an address, with a port if not 53", notes);
     let dns = Dns {
-        servers: servers.map_or_else(Vec::new, |l| l.value.into_iter().map(|s| s.value.0).collect()),
+        servers: servers
+            .map_or_else(Vec::new, |l| l.value.into_iter().map(|s| s.value.0).collect()),
         trust_anchor: path(&mut section, "trust-anchor", notes),
         timeout: span(&mut section, "timeout", notes),
     };
@@ -427,7 +434,7 @@ fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queue {
 fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
     let Some(mut section) = section else { return Limits::default() };
     let limits = Limits {
-        message_size: octets(&mut section, "message-size", notes),
+        message_size: message_size(&mut section, notes),
         recipients: count(&mut section, "recipients", notes),
         sessions: count(&mut section, "sessions", notes),
         sessions_per_address: count(&mut section, "sessions-per-address", notes),
@@ -440,7 +447,11 @@ fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
     limits
 }
 
-fn path(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {
+fn path(
+    section: &mut Section<'_>,
+    key: &'static str,
+    notes: &mut Notes<'_>,
+) -> Option<At<PathBuf>> {
     let text = section.string(key, notes)?;
     if text.value.is_empty() {
         notes.add(&text.at, format!("'{key}' is empty"), "write the path of a file");
@@ -450,11 +461,27 @@ fn path(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> 
 }
 
 fn span(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<Duration> {
-    section.parsed::<Span>(key, SPAN, notes).map(|span| span.value.0)
+    let span = section.parsed::<Span>(key, SPAN, notes)?;
+    if span.value.0.is_zero() {
+        notes.add(&span.at, format!("'{key}' cannot be zero"), SPAN);
+        return None;
+    }
+    Some(span.value.0)
 }
 
 fn octets(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u64> {
     section.parsed::<Octets>(key, OCTETS, notes).map(|octets| octets.value.0)
+}
+
+/// RFC 5321 §4.5.3.1.7: a message of 64 KiB must be taken. 0 in SIZE would mean "no limit".
+fn message_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64> {
+    let size = section.parsed::<Octets>("message-size", OCTETS, notes)?;
+    if size.value.0 < 64 * 1024 {
+        let message = "'limits.message-size' cannot be less than 64KiB";
+        notes.add(&size.at, message, "RFC 5321 §4.5.3.1.7 asks every server for that much");
+        return None;
+    }
+    Some(size.value.0)
 }
 
 fn port(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u16> {

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
+use waypost_dns::Hickory;
 use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
 use waypost_intake::{RouteRule, Routing};
 use waypost_mail::NextHop;
@@ -20,6 +21,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let (routing, credentials) = routing(file, notes);
     let inbound = inbound(file, notes);
     let delivery = delivery(file, &credentials, notes);
+    check_dns(file, notes);
     let places = places(file);
     let intake = intake(file);
     let queue = queue(file, intake.lifetime);
@@ -97,6 +99,13 @@ fn dns(file: &File) -> waypost_dns::Config {
     }
 }
 
+/// What can be wrong with the resolver's settings shows when one is made.
+fn check_dns(file: &File, notes: &mut Notes<'_>) {
+    if let (Some(anchor), Err(error)) = (&file.dns.trust_anchor, Hickory::new(dns(file))) {
+        notes.add(&anchor.at, error.to_string(), "");
+    }
+}
+
 fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settings> {
     let mut settings = waypost_inbound::Settings::new(file.hostname.value.to_string());
     settings.relay.networks = file.networks.iter().map(|network| network.value).collect();
@@ -164,8 +173,13 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
     let mut credentials = HashMap::new();
     for route in &file.routes {
         let name = route.auth.as_ref().and_then(|auth| {
-            let name = format!("route-{}:{}", rules.len() + 1, auth.user);
-            credentials.insert(name.clone(), login(auth, notes)?);
+            let name = login_name(auth, &via(route));
+            let login = login(auth, notes)?;
+            let other = credentials.insert(name.clone(), login.clone());
+            if other.is_some_and(|other| other != login) {
+                let message = format!("{name} has another password in an earlier route");
+                notes.add(&auth.at, message, "use the same password, or another user");
+            }
             Some(name)
         });
         rules.push(RouteRule {
@@ -176,6 +190,16 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         });
     }
     (Routing { rules }, credentials)
+}
+
+/// A login is called by whom it is for and where: waiting mail keeps the name, and must never log
+/// in with another host's password once routes have changed.
+fn login_name(auth: &file::Auth, via: &waypost_intake::Via) -> String {
+    let hosts = match via {
+        waypost_intake::Via::Mx => Vec::new(),
+        waypost_intake::Via::Hosts(hops) => hops.iter().map(ToString::to_string).collect(),
+    };
+    format!("{} at {}", auth.user, hosts.join(", "))
 }
 
 fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {

@@ -7,10 +7,6 @@ use crate::file::File;
 use crate::mistake::Notes;
 use crate::section::At;
 
-/// A network this large is no network of anybody's own.
-const WIDEST_V4: u8 = 8;
-const WIDEST_V6: u8 = 16;
-
 /// Notes every line that makes the configuration an open relay.
 pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     if !file.listeners.iter().any(|listener| listener.kind == ListenerKind::Relay) {
@@ -25,8 +21,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
 }
 
 fn check_network(network: &At<Network>, notes: &mut Notes<'_>) {
-    let widest = if network.value.address().is_ipv4() { WIDEST_V4 } else { WIDEST_V6 };
-    if network.value.prefix() < widest {
+    if network.value.is_the_internet() {
         notes.add(
             &network.at,
             format!("open relay: {} lets strangers send to anywhere", network.value),
@@ -45,7 +40,10 @@ fn check_domain(domain: &At<DomainPattern>, notes: &mut Notes<'_>) {
     if too_wide {
         notes.add(
             &domain.at,
-            format!("open relay: relay.domains has \"{}\", which anybody may send to", domain.value),
+            format!(
+                "open relay: relay.domains has \"{}\", which anybody may send to",
+                domain.value
+            ),
             "list only the domains this relay takes mail for; where mail goes next is said in \
              [[route]]",
         );

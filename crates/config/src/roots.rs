@@ -17,8 +17,8 @@ pub(crate) fn load(ca_file: Option<&At<PathBuf>>, notes: &mut Notes<'_>) -> Opti
     roots.add_parsable_certificates(system.certs);
     let Some(path) = ca_file else { return Some(roots) };
     let shown = path.value.display();
-    let read = CertificateDer::pem_file_iter(&path.value)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read =
+        CertificateDer::pem_file_iter(&path.value).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let problem = match read {
         Ok(own) => match roots.add_parsable_certificates(own) {
             (0, _) => format!("{shown} has no certificate that can be used"),

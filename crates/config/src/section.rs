@@ -51,7 +51,11 @@ impl<'s> Section<'s> {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    pub(crate) fn string(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<At<String>> {
+    pub(crate) fn string(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<String>> {
         let found = self.take(key)?;
         match found.value {
             DeValue::String(text) => Some(At { value: text.into_owned(), at: found.at }),
@@ -152,7 +156,11 @@ impl<'s> Section<'s> {
     }
 
     /// A table within this one.
-    pub(crate) fn section(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<Section<'s>> {
+    pub(crate) fn section(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Option<Section<'s>> {
         let found = self.take(key)?;
         let path = self.path(key);
         match found.value {
@@ -162,7 +170,11 @@ impl<'s> Section<'s> {
     }
 
     /// A list of tables, `[[name]]`.
-    pub(crate) fn sections(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Vec<Section<'s>> {
+    pub(crate) fn sections(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Vec<Section<'s>> {
         let Some(found) = self.take(key) else { return Vec::new() };
         let path = self.path(key);
         let expected = format!("a list of tables, [[{path}]]");
@@ -228,7 +240,12 @@ impl<'s> Section<'s> {
     }
 }
 
-fn parse<T: FromStr>(path: &str, text: At<String>, hint: &str, notes: &mut Notes<'_>) -> Option<At<T>>
+fn parse<T: FromStr>(
+    path: &str,
+    text: At<String>,
+    hint: &str,
+    notes: &mut Notes<'_>,
+) -> Option<At<T>>
 where
     T::Err: std::fmt::Display,
 {

@@ -12,7 +12,8 @@ use crate::{Reload, Settings};
 /// The whole configuration in a few sentences.
 pub fn describe(settings: &Settings) -> String {
     let mut text = String::new();
-    for part in [doors(settings), relaying(&settings.reload), routes(&settings.reload), keeping(settings)]
+    for part in
+        [doors(settings), relaying(&settings.reload), routes(&settings.reload), keeping(settings)]
     {
         let _ = writeln!(text, "{part}");
     }
@@ -39,7 +40,7 @@ fn relaying(reload: &Reload) -> String {
     let rule = &reload.inbound.relay;
     let users = reload.inbound.users.len();
     if users > 0 && reload.inbound.tls.is_some() {
-        let _ = writeln!(text, "  {users} users, once they have logged in: to anybody");
+        let _ = writeln!(text, "  {}, once logged in: to anybody", counted(users));
     }
     if !rule.networks.is_empty() {
         let _ = writeln!(text, "  peers in {}: to anybody", join(&rule.networks));
@@ -96,6 +97,10 @@ fn keeping(settings: &Settings) -> String {
         startup.places.spool.display(),
         show_span(startup.intake.lifetime),
     )
+}
+
+fn counted(users: usize) -> String {
+    if users == 1 { "1 user".to_owned() } else { format!("{users} users") }
 }
 
 fn join<T: ToString>(items: &[T]) -> String {

@@ -125,6 +125,44 @@ fn routes_that_cannot_be_taken_or_would_leak_a_password_are_mistakes() {
 }
 
 #[test]
+fn a_login_is_called_by_user_and_hosts_whatever_the_order_of_routes() {
+    let route = |domain: &str, host: &str| {
+        format!(
+            "[[route]]\ndomains = [\"{domain}\"]\nvia = [{{ host = \"{host}\" }}]\ntls = \"verify\"\n\
+             auth = {{ user = \"u\", password-env = \"PATH\" }}\n"
+        )
+    };
+    let (one, two) = (route("one.example", "smtp.one.example"), route("*", "smtp.two.example"));
+    let names = |text: String| {
+        let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        let find = |domain: &str| {
+            let domain = waypost_smtp::Domain::parse(domain).expect("a domain");
+            settings.reload.routing.route(&domain).credentials
+        };
+        (find("one.example"), settings.reload.credentials.len())
+    };
+    let (before, _) = names(format!("{GOOD}{one}{two}"));
+    let (after, count) =
+        names(format!("{GOOD}{}{one}{two}", route("new.example", "smtp.new.example")));
+    assert_eq!((before, count), (after, 3));
+}
+
+#[test]
+fn values_that_would_stop_all_mail_are_mistakes() {
+    for (line, told_of) in [
+        ("[limits]\nmessage-size = \"0\"\n", "'limits.message-size' cannot be less than 64KiB"),
+        ("[limits]\ncommand-timeout = \"0s\"\n", "'command-timeout' cannot be zero"),
+        ("[queue]\nlifetime = \"0s\"\n", "'lifetime' cannot be zero"),
+        ("[dns]\ntimeout = \"0s\"\n", "'timeout' cannot be zero"),
+        ("[dns]\ntrust-anchor = \"/nonexistent\"\n", "/nonexistent"),
+        ("[process]\nuser = \"nobody-of-that-name\"\n", "there is no user"),
+    ] {
+        let told = mistakes(&format!("{GOOD}{line}"));
+        assert!(told.contains(told_of), "no «{told_of}» in\n{told}");
+    }
+}
+
+#[test]
 fn an_absent_file_is_a_clear_mistake() {
     let told = Settings::load(Path::new("/nonexistent/w.toml")).unwrap_err().to_string();
     assert!(told.starts_with("/nonexistent/w.toml: cannot read the configuration"), "{told}");

@@ -80,6 +80,7 @@ impl Decider {
         self.facts.tls = Some(tls);
         self.facts.helo = None;
         self.facts.identity = None;
+        self.facts.may_relay = self.current.settings.relay.lists(self.facts.client.ip());
         self.facts.protocol = Protocol::Smtp;
         self.exchange = None;
         self.transaction = None;

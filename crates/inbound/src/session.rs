@@ -84,6 +84,7 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         protocol: Protocol::Smtp,
         tls: tls_facts,
         identity: None,
+        may_relay: settings.relay.lists(client.ip()),
         meta: Vec::new(),
     };
     let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };

@@ -87,7 +87,11 @@ pub(crate) fn facts(connection: &ServerConnection) -> TlsFacts {
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
     TlsFacts {
         version: version.to_owned(),
-        cipher: suite.and_then(|suite| suite.as_str()).unwrap_or("unknown").to_owned(),
+        // rustls has names of its own for the suites of TLS 1.3.
+        cipher: suite
+            .and_then(|suite| suite.as_str())
+            .unwrap_or("unknown")
+            .replacen("TLS13_", "TLS_", 1),
         sni: connection.server_name().map(str::to_owned),
     }
 }

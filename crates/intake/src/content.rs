@@ -93,9 +93,7 @@ async fn beginning(body: &Body) -> Result<Bytes, Reply> {
 fn skip(body: Body, by: u64) -> Body {
     match body {
         Body::Memory(bytes) => Body::Memory(bytes.slice(by as usize..)),
-        Body::File { file, offset, len } => {
-            Body::File { file, offset: offset + by, len: len - by }
-        }
+        Body::File { file, offset, len } => Body::File { file, offset: offset + by, len: len - by },
     }
 }
 
@@ -143,10 +141,7 @@ mod tests {
         let content = Content::read(Body::Memory(Bytes::from_static(text.as_bytes()))).await;
         let (header, body) = content.unwrap().into_parts();
         let Body::Memory(body) = body else { panic!("moved to a file") };
-        (
-            String::from_utf8(header.to_vec()).unwrap(),
-            String::from_utf8(body.to_vec()).unwrap(),
-        )
+        (String::from_utf8(header.to_vec()).unwrap(), String::from_utf8(body.to_vec()).unwrap())
     }
 
     #[tokio::test]

@@ -32,8 +32,7 @@ impl Intake {
         let now = self.clock.now();
         let facts = Facts::internal(self.ids.session());
         let recipient = Recipient { id: 0, mailbox: notice.to, meta: Vec::new() };
-        let mut envelope =
-            Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
+        let mut envelope = Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
         let header = HeaderBlock::parse(notice.header);
         let mut content = Content { header, rest: Body::Memory(notice.body) };
         let waiting = match self.ask_message(&facts, &mut envelope, &mut content).await {

@@ -4,15 +4,15 @@ use std::collections::HashMap;
 
 use tracing::warn;
 use waypost_hooks::{
-    HeaderPlace, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict, Refusal,
-    Transaction,
+    HeaderPlace, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict,
+    Refusal, Transaction,
 };
 use waypost_mail::{Envelope, Facts, Recipient, RecipientState, Timestamp, Why, header};
 use waypost_smtp::Reply;
 
+use crate::Intake;
 use crate::content::Content;
 use crate::routing::doomed;
-use crate::Intake;
 
 /// Most recipients that policy may give a message.
 const MAX_RECIPIENTS: usize = 1000;
@@ -67,7 +67,7 @@ impl Intake {
             Reply::LOCAL_ERROR
         })?;
         let ruling = rule(&answer, envelope)?;
-        apply(answer.edits, envelope, content).map_err(|problem| {
+        apply(answer.edits, facts, envelope, content).map_err(|problem| {
             warn!(message = %envelope.id, problem, "policy's edits are illegal, refused for now");
             Reply::LOCAL_ERROR
         })?;
@@ -108,6 +108,7 @@ fn refused_recipients(
 /// Carries out the edits on copies and puts those in place when all were legal.
 fn apply(
     edits: Vec<MessageEdit>,
+    facts: &Facts,
     envelope: &mut Envelope,
     content: &mut Content,
 ) -> Result<(), &'static str> {
@@ -132,6 +133,11 @@ fn apply(
             MessageEdit::RemoveHeaders(name) => block = block.without(&name),
             MessageEdit::SetSender(path) => new_envelope.sender = path,
             MessageEdit::AddRecipient(mailbox) => {
+                // No verdict widens relaying: the relay check let these domains pass.
+                let known = |r: &Recipient| r.mailbox.domain() == mailbox.domain();
+                if !facts.may_relay && !envelope.recipients().iter().any(known) {
+                    return Err("a recipient is added that this peer may not send to");
+                }
                 let id = recipients.iter().map(|r| r.id + 1).max().unwrap_or(0);
                 recipients.push(Recipient { id, mailbox, meta: Vec::new() });
             }
@@ -153,4 +159,57 @@ fn apply(
 
 fn legal_name(name: &str) -> bool {
     (1..=76).contains(&name.len()) && name.bytes().all(|b| (33..=126).contains(&b) && b != b':')
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use waypost_mail::{Body, MessageId, SessionId};
+    use waypost_smtp::ReversePath;
+
+    use super::*;
+
+    async fn content() -> Content {
+        Content::read(Body::Memory(Bytes::from_static(b"A: b\r\n\r\nx\r\n"))).await.unwrap()
+    }
+
+    fn envelope() -> Envelope {
+        let mailbox = "here@ours.example".parse().unwrap();
+        let recipients = vec![Recipient { id: 0, mailbox, meta: Vec::new() }];
+        Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
+    }
+
+    async fn add(address: &str, may_relay: bool) -> Result<usize, &'static str> {
+        let facts = Facts { may_relay, ..Facts::internal(SessionId(1)) };
+        let (mut envelope, mut content) = (envelope(), content().await);
+        let edits = vec![MessageEdit::AddRecipient(address.parse().unwrap())];
+        apply(edits, &facts, &mut envelope, &mut content)?;
+        Ok(envelope.recipients().len())
+    }
+
+    #[tokio::test]
+    async fn an_added_recipient_widens_relaying_for_nobody() {
+        assert_eq!(add("other@ours.example", false).await, Ok(2));
+        assert!(add("victim@elsewhere.example", false).await.is_err());
+        assert_eq!(add("victim@elsewhere.example", true).await, Ok(2));
+    }
+
+    #[tokio::test]
+    async fn edits_apply_together_or_not_at_all() {
+        let facts = Facts::internal(SessionId(1));
+        let (mut envelope, mut content) = (envelope(), content().await);
+        let add = |value: &str| MessageEdit::AddHeader {
+            name: "X".to_owned(),
+            value: value.to_owned(),
+            place: HeaderPlace::Top,
+        };
+        let edits = vec![add("fine"), MessageEdit::RemoveHeaders("A".to_owned()), add("a\nb")];
+        assert!(apply(edits, &facts, &mut envelope, &mut content).is_err());
+        assert_eq!(content.header.as_bytes(), "A: b\r\n");
+        let edits = vec![add("fine"), MessageEdit::RemoveHeaders("A".to_owned())];
+        apply(edits, &facts, &mut envelope, &mut content).unwrap();
+        assert_eq!(content.header.as_bytes(), "X: fine\r\n");
+        let none = vec![MessageEdit::RemoveRecipient(0)];
+        assert!(apply(none, &facts, &mut envelope, &mut content).is_err());
+    }
 }

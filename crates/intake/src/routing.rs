@@ -225,6 +225,9 @@ mod tests {
     #[test]
     fn without_rules_mail_goes_by_mx() {
         let route = Routing::default().route(&Domain::parse("a.example").unwrap());
-        assert_eq!((route.destination().as_str(), route.tls), ("a.example", TlsLevel::Opportunistic));
+        assert_eq!(
+            (route.destination().as_str(), route.tls),
+            ("a.example", TlsLevel::Opportunistic)
+        );
     }
 }

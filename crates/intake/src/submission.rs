@@ -32,9 +32,8 @@ mod tests {
     use super::*;
 
     async fn completed(text: &'static str) -> String {
-        let mut content = Content::read(Body::Memory(Bytes::from_static(text.as_bytes())))
-            .await
-            .unwrap();
+        let mut content =
+            Content::read(Body::Memory(Bytes::from_static(text.as_bytes()))).await.unwrap();
         let ids = IdSource::above(0, Arc::new(ManualClock::at(Timestamp(0))));
         complete(&mut content, "relay.example", Timestamp(0), &ids);
         String::from_utf8(content.header.as_bytes().to_vec()).unwrap()
@@ -43,7 +42,8 @@ mod tests {
     #[tokio::test]
     async fn what_is_missing_is_added_and_secrets_go() {
         let header =
-            completed("Bcc: a@b.example,\r\n c@d.example\r\nReturn-Path: <x@y>\r\nTo: t\r\n\r\n").await;
+            completed("Bcc: a@b.example,\r\n c@d.example\r\nReturn-Path: <x@y>\r\nTo: t\r\n\r\n")
+                .await;
         assert!(!header.contains("c@d.example") && !header.contains("Return-Path"), "{header}");
         assert!(header.contains("Date: Thu, 1 Jan 1970 00:00:00 +0000\r\n"), "{header}");
         assert!(header.contains("Message-ID: <") && header.contains("@relay.example>\r\n"));

@@ -26,6 +26,9 @@ pub struct Facts {
     pub tls: Option<TlsFacts>,
     /// The authenticated user.
     pub identity: Option<String>,
+    /// The peer may send to anybody: it logged in, or its network is listed. Otherwise only to the
+    /// listed recipient domains.
+    pub may_relay: bool,
     /// Metadata of the session that policy set.
     pub meta: Vec<Attr>,
 }
@@ -43,6 +46,7 @@ impl Facts {
             protocol: Protocol::Internal,
             tls: None,
             identity: None,
+            may_relay: true,
             meta: Vec::new(),
         }
     }

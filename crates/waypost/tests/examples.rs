@@ -15,6 +15,15 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// The key of the DNS root from 2017 on (IANA's trust anchor 20326).
+const ROOT_KEY: &str = ". 172800 IN DNSKEY 257 3 8 AwEAAaz/tAm8yTn4Mfeh5eyI96WSVexTBAvkMgJzkKTOiW1vkIbzxeF3+/4RgWOq7HrxRixHlFlExOLAJr5emLvN7SWXgnLh4+B5xQlNVz8Og8kvArMtNROxVQuCaSnIDdD5LKyWbRd2n9WGe2R8PzgCmr3EgVLrjyBxWezF0jLHwVN8efS3rCj/EWgvIWgb9tarpVUDK/b58Da+sqqls3eNbuv7pr+eoZG+SrDK6nWeL3c6H5Apxz7LjVc1uTIdsIXxuOLYA4/ilBmSVIzuDWfdRUfhHdY6+cn8HFRm+2hM8AnXGXws9555KrUB5qihylGa8subX2Nn6UwNR1AkUTV74bU=";
+
+/// The first group of this machine.
+fn a_group() -> String {
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    groups.split(':').next().unwrap().to_owned()
+}
+
 /// A machine on which everything is there that an example names.
 struct Machine(TempDir);
 
@@ -31,7 +40,7 @@ impl Machine {
             fs::write(at(name), "secret\n").unwrap();
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
-        fs::write(at("root.key"), "").unwrap();
+        fs::write(at("root.key"), format!("{ROOT_KEY}\n")).unwrap();
         UsersFile::load_or_empty(&at("users")).unwrap().add("alice", "correct horse").unwrap();
         Machine(directory)
     }
@@ -42,7 +51,9 @@ impl Machine {
         let text = text
             .replace("/etc/waypost/", &format!("{here}/"))
             .replace("/var/spool/waypost", &format!("{here}/spool"))
-            .replace("/var/lib/waypost/spool", &format!("{here}/spool"));
+            .replace("/var/lib/waypost/spool", &format!("{here}/spool"))
+            .replace("user = \"waypost\"", "user = \"nobody\"")
+            .replace("group = \"waypost\"", &format!("group = \"{}\"", a_group()));
         let file = self.0.path().join("waypost.toml");
         fs::write(&file, text).unwrap();
         let settings = Settings::load(&file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
@@ -74,7 +85,7 @@ fn the_office_relays_for_users_and_devices() {
     example(
         "office-smarthost",
         &[
-            "1 users, once they have logged in: to anybody",
+            "1 user, once logged in: to anybody",
             "peers in 192.168.10.0/24, fd12:3456:789a:10::/64: to anybody",
             "everybody else: only to office.example",
         ],

@@ -79,6 +79,7 @@ impl Decider {
         self.house.metrics.login(mechanism, "granted");
         debug!(user, mechanism, "logged in");
         self.facts.identity = Some(user);
+        self.facts.may_relay = true;
         Answer::Authenticated
     }
 

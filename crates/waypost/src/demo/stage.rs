@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -42,7 +43,10 @@ pub(super) struct Stage {
 impl Stage {
     /// Makes it all in a new directory that only this user can read.
     pub(super) async fn build() -> Result<Stage> {
-        let dir = tempfile::Builder::new().prefix("waypost-demo-").tempdir();
+        let dir = tempfile::Builder::new()
+            .prefix("waypost-demo-")
+            .permissions(fs::Permissions::from_mode(0o700))
+            .tempdir();
         let dir = dir.context("no place for temporary files")?;
         let path = |name: &str| dir.path().join(name);
         let (config, ca) = (path("waypost.toml"), path("ca.pem"));
