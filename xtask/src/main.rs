@@ -20,7 +20,7 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install the foreign peers the tests speak to (Postfix, swaks, strace, aiosmtpd).
+    /// Install the foreign peers the tests speak to (Postfix, swaks, gsasl, curl, strace, aiosmtpd).
     Setup,
     /// Set up, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
     Test {

@@ -20,6 +20,8 @@ const PEERS: &[Peer] = &[
     Peer { package: "swaks", probe: &["swaks", "--version"] },
     Peer { package: "libnet-ssleay-perl", probe: &["perl", "-MNet::SSLeay", "-e", "1"] },
     Peer { package: "libauthen-sasl-perl", probe: &["perl", "-MAuthen::SASL", "-e", "1"] },
+    Peer { package: "gsasl", probe: &["gsasl", "--version"] },
+    Peer { package: "curl", probe: &["curl", "--version"] },
     Peer { package: "strace", probe: &["strace", "-V"] },
     Peer { package: "python3-venv", probe: &["/usr/bin/python3", "-c", "import venv, ensurepip"] },
 ];

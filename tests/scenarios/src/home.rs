@@ -122,11 +122,11 @@ impl Home {
     }
 
     /// Users may submit: [`USER`] with every mechanism, both listeners for submission, and a
-    /// certificate for the relay's name.
+    /// certificate for the relay's name and address.
     pub fn users(mut self) -> Home {
         self.doors = Door::ALL.to_vec();
         let file = self.users_file().display().to_string();
-        self.user(USER, PASSWORD).certificate(&[HOSTNAME]).set(
+        self.user(USER, PASSWORD).certificate(&[HOSTNAME, "127.0.0.1"]).set(
             "users",
             "file",
             &format!("{file:?}"),

@@ -125,7 +125,6 @@ pub(super) const TABLE: [Order; 14] = [
     Order { args: Args::Maybe, ..PLAIN },
     Order { verb: Verb::Vrfy, word: "VRFY", args: Args::Yes, before_tls: false, ..PLAIN },
     Order { verb: Verb::Expn, word: "EXPN", args: Args::Maybe, ..PLAIN },
-    Order { verb: Verb::Help, word: "HELP", args: Args::Maybe, keyword: Some("HELP"), ..PLAIN },
     Order {
         verb: Verb::StartTls,
         word: "STARTTLS",
@@ -143,6 +142,8 @@ pub(super) const TABLE: [Order; 14] = [
         keyword: Some("AUTH"),
         ..PLAIN
     },
+    // Behind the extensions that matter: there are clients that overlook the last line.
+    Order { verb: Verb::Help, word: "HELP", args: Args::Maybe, keyword: Some("HELP"), ..PLAIN },
     Order { verb: Verb::Quit, word: "QUIT", behind: Behind::Nothing, ..PLAIN },
 ];
 

@@ -1,0 +1,24 @@
+//! Stories with programs that are not ours: what we think SMTP is, others think too. A program that
+//! is missing fails its story and says how to get it; `cargo xtask setup` installs them all.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "peers/postfix.rs"]
+mod postfix;
+#[path = "peers/program.rs"]
+mod program;
+
+#[path = "peers/aiosmtpd_gets_every_octet.rs"]
+mod aiosmtpd_gets_every_octet;
+#[path = "peers/curl_speaks_smtps.rs"]
+mod curl_speaks_smtps;
+#[path = "peers/gsasl_logs_in_by_scram.rs"]
+mod gsasl_logs_in_by_scram;
+#[path = "peers/postfix_delivers_for_us.rs"]
+mod postfix_delivers_for_us;
+#[path = "peers/postfix_submits.rs"]
+mod postfix_submits;
+#[path = "peers/smtplib_submits.rs"]
+mod smtplib_submits;
+#[path = "peers/swaks_logs_in.rs"]
+mod swaks_logs_in;
