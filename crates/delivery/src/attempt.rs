@@ -200,7 +200,7 @@ impl Attempt<'_> {
             Wish { host, hop: &label, tls: key.tls, implicit_tls: key.implicit_tls, credentials };
         let members = self.open(members.iter().copied());
         let mut waiting = self.delivery.pool.take(&key).await;
-        let mut copy = None;
+        let (mut copy, mut warned) = (None, false);
         loop {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
@@ -223,6 +223,11 @@ impl Attempt<'_> {
                 }
                 // It closed while it was idle, and we only notice now.
                 Ok(transfer) if reused && is_stale(&transfer) => continue,
+                // After STARTTLS was refused it takes no clear text either on this connection.
+                Ok(transfer) if connection.starttls_refused && !warned && is_stale(&transfer) => {
+                    self.delivery.broken_starttls.remember(host.address);
+                    warned = true;
+                }
                 Ok(transfer) => {
                     if reused {
                         self.delivery.metrics.connections_reused.inc();

@@ -122,6 +122,8 @@ pub(crate) struct Connection {
     pub(crate) messages: u32,
     /// The last transaction may still be open at the other end.
     needs_reset: bool,
+    /// STARTTLS was offered and then refused, and the session went on in clear text.
+    pub(crate) starttls_refused: bool,
 }
 
 /// What came of one transaction.
@@ -240,8 +242,14 @@ impl Opener<'_> {
                 }
             }
         }
-        let extensions = session.extensions().clone();
-        Ok(Connection { channel, extensions, buffer: Vec::new(), messages: 0, needs_reset: false })
+        Ok(Connection {
+            channel,
+            extensions: session.extensions().clone(),
+            buffer: Vec::new(),
+            messages: 0,
+            needs_reset: false,
+            starttls_refused: starttls == StartTls::IfOffered && session.declined_starttls(),
+        })
     }
 
     async fn dial(&self, wish: &Wish<'_>) -> Result<Channel, Failure> {

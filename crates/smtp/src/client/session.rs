@@ -185,6 +185,12 @@ impl Session {
         &self.extensions
     }
 
+    /// True when the session is ready in clear text although STARTTLS was offered: it was refused,
+    /// or not wanted.
+    pub fn declined_starttls(&self) -> bool {
+        matches!(self.state, State::Ready) && !self.encrypted && self.extensions.starttls
+    }
+
     /// What is going on, or where it ended.
     pub fn phase(&self) -> Phase {
         self.phase

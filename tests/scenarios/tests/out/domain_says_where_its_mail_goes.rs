@@ -79,23 +79,22 @@ async fn the_most_preferred_host_gets_it() {
 
 #[tokio::test]
 async fn the_next_host_gets_what_the_first_does_not_take() {
-    let not_now = Act::Say("421 4.3.2 not now".to_owned());
-    let world = world(
-        Upstream::new()
-            .once(Phase::Greeting, not_now.clone())
-            .once(Phase::Mail, not_now)
-            .once(Phase::Data, Act::Drop),
-    )
-    .await;
-    for (number, domain) in
-        ["down.there.example", "there.example", "there.example", "there.example"]
-            .into_iter()
-            .enumerate()
-    {
+    let say = |words: &str| Act::Say(words.to_owned());
+    let first = Upstream::new()
+        .once(Phase::Greeting, say("421 4.3.2 not now"))
+        .once(Phase::Greeting, say("554 5.3.2 no mail here"))
+        .once(Phase::Mail, say("421 4.3.2 not now"))
+        .once(Phase::Data, Act::Drop);
+    let world = world(first).await;
+    let domains = ["down.there.example"].into_iter().chain(["there.example"; 4]);
+    for (number, domain) in domains.enumerate() {
         let id = world.send(domain).await;
         world.way.settled(&id).await;
         assert_eq!(world.taken(), (0, number + 1), "{domain}");
     }
+    let id = world.send("there.example").await;
+    world.way.settled(&id).await;
+    assert_eq!(world.taken(), (1, 5), "the first takes mail again");
     assert!(world.way.alice.mails().is_empty());
 }
 

@@ -24,11 +24,14 @@ fn upstreams(ours: &Authority) -> Vec<(&'static str, Upstream, [Comes; 4])> {
     let stranger = Authority::new().unwrap();
     let good = || Upstream::new().with_tls(ours.server("127.0.0.1").unwrap());
     let tls = |config| Upstream::new().with_tls(config);
-    let refusal = Act::Say("421 4.7.0 not now".to_owned());
+    // The connection is closed after either.
+    let refusal = Act::Say("454 4.7.0 not now".to_owned());
+    let farewell = Act::Say("421 4.7.0 not now".to_owned());
     vec![
         ("missing", Upstream::new(), [Clear, Clear, Not, Not]),
         ("pretended", Upstream::new().pretending("STARTTLS"), [Clear, Clear, Not, Not]),
         ("refused", good().on(Phase::StartTls, refusal), [Clear, Clear, Not, Not]),
+        ("dismissed", good().on(Phase::StartTls, farewell), [Clear, Clear, Not, Not]),
         ("broken", good().on(Phase::StartTls, Act::Garble), [Clear, Clear, Not, Not]),
         ("closed", good().on(Phase::StartTls, Act::Drop), [Clear, Clear, Not, Not]),
         ("good", good(), [Clear, Encrypted, Encrypted, Encrypted]),

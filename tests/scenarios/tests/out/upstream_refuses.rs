@@ -45,7 +45,7 @@ async fn for_now_and_gets_it_later() {
 
 #[tokio::test]
 async fn for_good_and_the_sender_is_told() {
-    for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Eod] {
+    for phase in PHASES {
         let (way, upstream, id) = refused(phase, "550 5.7.1 we do not want it").await;
         way.settled(&id).await;
         assert!(upstream.mails().is_empty(), "{phase}");
