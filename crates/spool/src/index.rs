@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::mpsc;
@@ -50,7 +51,10 @@ pub(crate) struct FactRow {
 impl Index {
     /// Opens or makes sled's files in `dir`, within `timeout`.
     pub(crate) fn open(dir: &Path, cache: u64, timeout: Duration) -> Result<Index, IndexError> {
+        // sled makes its files as the umask says; what is in them is nobody else's business.
         fs::create_dir_all(dir).map_err(IndexError::System)?;
+        let own = fs::Permissions::from_mode(0o700);
+        fs::set_permissions(dir, own).map_err(IndexError::System)?;
         let config = sled::Config::new()
             .path(dir)
             .cache_capacity(cache)

@@ -91,6 +91,11 @@ impl Home {
         self.dir.path().join(format!("{name}.sock"))
     }
 
+    /// The spool.
+    pub(crate) fn spool(&self) -> &Path {
+        &self.spool
+    }
+
     /// Runs a command to its end. The configuration is named for it.
     pub(crate) fn command(&self, args: &[&str]) -> Output {
         self.command_of("waypost", args)

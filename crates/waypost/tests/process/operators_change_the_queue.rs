@@ -1,7 +1,9 @@
 //! Operators look at what waits and change it, through the command line.
 
+use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use waypost_harness::upstream::{Act, Upstream};
@@ -23,6 +25,8 @@ async fn world() -> World {
     let hop: SocketAddr = busy.listen().await.unwrap();
     let back = senders.listen().await.unwrap();
     let home = Home::new(hop, "");
+    fs::create_dir(home.spool()).unwrap();
+    fs::set_permissions(home.spool(), fs::Permissions::from_mode(0o755)).unwrap();
     home.configure("waypost", &[("home.example", back), ("*", hop)], "");
     let relay = home.start();
     World { busy, senders, home, relay }
@@ -140,11 +144,28 @@ async fn without_a_relay_the_spool_is_read() {
     );
 }
 
+/// The rights of everybody but the owner.
+fn others(path: &Path) -> u32 {
+    fs::metadata(path).unwrap().permissions().mode() & 0o077
+}
+
+/// Files below a directory that others than the owner can reach.
+fn open_to_others(directory: &Path) -> Vec<PathBuf> {
+    let paths = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let reachable = paths.filter(|path| others(path) != 0);
+    reachable
+        .flat_map(|path| if path.is_dir() { open_to_others(&path) } else { vec![path] })
+        .collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_but_the_owner_may_ask() {
     let world = world().await;
-    let mode = std::fs::metadata(world.home.socket("waypost")).unwrap().permissions().mode();
-    assert_eq!(mode & 0o777, 0o600);
+    assert_eq!(others(&world.home.socket("waypost")), 0);
+    assert!(others(world.home.spool()) & 0o005 != 0, "the directory itself was made by others");
+    world.waiting("private");
+    assert_eq!(open_to_others(world.home.spool()), Vec::<PathBuf>::new());
+    assert!(others(&world.home.file("waypost")) != 0, "the test can tell");
 }
 
 #[tokio::test(flavor = "multi_thread")]
