@@ -8,7 +8,7 @@ use waypost_mail::{Entry, MessageId, Timestamp};
 use crate::compact::quarantine;
 use crate::config::Report;
 use crate::index::FactRow;
-use crate::record::Fact;
+use crate::record::{Fact, Record};
 use crate::replay::{self, Base, Fate, Fold, Trail};
 use crate::row::{self, Kept};
 use crate::segment::Place;
@@ -154,6 +154,9 @@ impl Reconciliation<'_> {
             reschedule_away(&mut self.group, &row.entry);
         }
         if base.entry.is_done() {
+            // Its end came between the record that it is done and the one that it is gone.
+            let tomb = Record::tomb(seal, id, shared.clock.now());
+            self.group.add(&self.writer.log, tomb, None);
             self.report.removed += 1;
             self.fold.messages.insert(id, Fate::Gone);
             return Ok(());

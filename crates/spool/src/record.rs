@@ -3,7 +3,7 @@
 //! ```text
 //!  0  magic       4 octets, the same in every spool
 //!  4  seal        8 random octets of this spool: mail cannot contain what looks like a record
-//! 12  version, kind, two zero octets
+//! 12  version, kind, 1 when it is the first of its group, a zero octet
 //! 16  message id  8
 //! 24  time        8, milliseconds since 1970
 //! 32  meta length 4, the part of the payload that is postcard
@@ -14,7 +14,8 @@
 //!  …  crc32c of the payload
 //! ```
 //!
-//! Numbers are little-endian.
+//! Numbers are little-endian. A group is written and synced at once: when its first record is
+//! written, everything before it is on the disk.
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
@@ -60,6 +61,8 @@ impl Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
     pub(crate) kind: Kind,
+    /// Everything before it was synced when it was written.
+    pub(crate) first: bool,
     pub(crate) id: MessageId,
     pub(crate) time: Timestamp,
     pub(crate) meta_len: u32,
@@ -127,6 +130,7 @@ impl Record {
         let meta_crc = crc32c(meta_part);
         let header = Header {
             kind,
+            first: false,
             id,
             time,
             meta_len: meta_part.len() as u32,
@@ -139,10 +143,19 @@ impl Record {
 
     /// A record that says that the message is gone.
     pub(crate) fn tomb(seal: u64, id: MessageId, time: Timestamp) -> Record {
+        let kind = Kind::Tomb;
         let header =
-            Header { kind: Kind::Tomb, id, time, meta_len: 0, payload_len: 0, meta_crc: 0 };
+            Header { kind, first: false, id, time, meta_len: 0, payload_len: 0, meta_crc: 0 };
         let head = header.written_into(vec![0; HEADER_LEN], seal);
         Record { head, content: [Bytes::new(), Bytes::new()], crc: 0 }
+    }
+
+    /// Says whether the record is the first of its group.
+    pub(crate) fn set_first(&mut self, first: bool) {
+        if let Some(header) = self.head.first_chunk_mut::<HEADER_LEN>() {
+            header[14] = first.into();
+            seal_header(header);
+        }
     }
 
     /// Octets it takes in a segment.
@@ -173,6 +186,7 @@ impl Header {
         let long = |at| u64::from(number(header, at)) | u64::from(number(header, at + 4)) << 32;
         let parsed = Header {
             kind: Kind::from_byte(header[13])?,
+            first: header[14] != 0,
             id: MessageId(long(16)),
             time: Timestamp(long(24)),
             meta_len: number(header, 32),
@@ -191,16 +205,23 @@ impl Header {
 
     fn written_into(&self, mut head: Vec<u8>, seal: u64) -> Vec<u8> {
         head[..MARK_LEN].copy_from_slice(&mark(seal));
-        head[12..16].copy_from_slice(&[VERSION, self.kind as u8, 0, 0]);
+        head[12..16].copy_from_slice(&[VERSION, self.kind as u8, self.first.into(), 0]);
         head[16..24].copy_from_slice(&self.id.0.to_le_bytes());
         head[24..32].copy_from_slice(&self.time.0.to_le_bytes());
         head[32..36].copy_from_slice(&self.meta_len.to_le_bytes());
         head[36..40].copy_from_slice(&self.payload_len.to_le_bytes());
         head[40..44].copy_from_slice(&self.meta_crc.to_le_bytes());
-        let crc = crc32c(&head[..44]);
-        head[44..48].copy_from_slice(&crc.to_le_bytes());
+        if let Some(header) = head.first_chunk_mut() {
+            seal_header(header);
+        }
         head
     }
+}
+
+/// Writes the header's checksum.
+fn seal_header(header: &mut [u8; HEADER_LEN]) {
+    let crc = crc32c(&header[..44]);
+    header[44..].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// Magic and seal.
@@ -254,6 +275,16 @@ mod tests {
         assert_eq!(meta.entry, samples::entry(9, 2, 4));
         assert_eq!(trailer(&bytes[bytes.len() - TRAILER_LEN..]), crc32c(payload));
         assert_eq!(seal_of(&bytes), Some(7));
+        assert!(!header.first);
+    }
+
+    #[test]
+    fn the_first_of_a_group_says_so() {
+        let mut record = Record::tomb(7, MessageId(9), Timestamp(1));
+        for first in [true, false] {
+            record.set_first(first);
+            assert_eq!(Header::parse(&record.head, 7).unwrap().first, first);
+        }
     }
 
     #[test]

@@ -32,6 +32,15 @@ pub(crate) struct Fold {
     pub(crate) torn: u64,
 }
 
+/// Where the sound part of the youngest segment ends when there is damage near its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// At the first damage of the last group.
+    OfGroups,
+    /// After the last sound record.
+    OfRecords,
+}
+
 /// What became of a message.
 #[derive(Debug)]
 pub(crate) enum Fate {
@@ -72,8 +81,19 @@ impl Trail {
 }
 
 impl Fold {
-    /// Reads all segments in `log`, changing nothing.
+    /// Reads all segments in `log`, changing nothing. The last group ends where the first octet of
+    /// it is missing: it was not acknowledged, and half of it is worse than nothing.
     pub(crate) fn read(log: &Path) -> io::Result<Fold> {
+        Fold::read_with(log, End::OfGroups)
+    }
+
+    /// Reads all segments when the last group is known to have been acknowledged: whatever of it
+    /// is sound counts, and what is not is damage.
+    pub(crate) fn read_acknowledged(log: &Path) -> io::Result<Fold> {
+        Fold::read_with(log, End::OfRecords)
+    }
+
+    fn read_with(log: &Path, end: End) -> io::Result<Fold> {
         let mut fold = Fold::default();
         let numbers = segment::list(log)?;
         let mut headers = Vec::new();
@@ -84,34 +104,51 @@ impl Fold {
             headers.push(header);
         }
         for (number, header) in numbers.iter().zip(headers) {
-            let last = Some(number) == numbers.last();
+            let last = (Some(number) == numbers.last()).then_some(end);
             fold.segment(log, *number, last, header.is_some())?;
         }
         Ok(fold)
     }
 
-    fn segment(&mut self, log: &Path, number: u32, last: bool, headed: bool) -> io::Result<()> {
+    fn segment(
+        &mut self,
+        log: &Path,
+        number: u32,
+        last: Option<End>,
+        headed: bool,
+    ) -> io::Result<()> {
         let file = File::open(segment::file_of(log, number))?;
         let len = file.metadata()?.len();
         let mut usage = Usage { len, ..Usage::default() };
         // Only the end of the youngest segment can be torn, and a sound header does not tell.
-        let mut scan = Scan::new(file, number, self.seal.unwrap_or_default(), last)?;
+        let mut scan = Scan::new(file, number, self.seal.unwrap_or_default(), last.is_some())?;
         let (mut pending, mut end, mut found) = (Vec::new(), START.min(len), false);
         while let Some(item) = scan.next()? {
-            match item {
-                Item::Record { place, health: Health::Sound, .. } => {
-                    found = true;
-                    end = u64::from(place.at.offset) + place.len;
-                    for damage in pending.drain(..) {
-                        self.take(damage, &mut usage);
-                    }
+            let (start, stop, first, sound) = match &item {
+                Item::Record { place, header, health, .. } => {
+                    let start = u64::from(place.at.offset);
+                    (start, start + place.len, header.first, *health == Health::Sound)
+                }
+                Item::Gap { from, len } => {
+                    (u64::from(from.offset), u64::from(from.offset) + len, false, false)
+                }
+            };
+            found |= sound;
+            if first || (sound && last == Some(End::OfRecords)) {
+                // What came before was synced: what is not sound there is damage.
+                end = start;
+                for item in pending.drain(..) {
                     self.take(item, &mut usage);
                 }
-                damage if last => pending.push(damage),
-                damage => self.take(damage, &mut usage),
+            }
+            if last.is_none() || (sound && pending.is_empty()) {
+                end = stop;
+                self.take(item, &mut usage);
+            } else {
+                pending.push(item);
             }
         }
-        if last && !headed && !found {
+        if last.is_some() && !headed && !found {
             self.stillborn = Some(number);
             return Ok(());
         }
@@ -119,8 +156,8 @@ impl Fold {
             self.damaged += START;
             usage.damaged = true;
         }
-        if last {
-            // Nothing sound follows: a write that was not finished.
+        if last.is_some() {
+            // A write that was not finished.
             self.torn = len - end;
             usage.len = end;
         }

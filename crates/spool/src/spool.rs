@@ -78,8 +78,12 @@ impl LogSpool {
         let (index, rebuilt) = open_index(&config, &dirs, &fold, clock.now())?;
         let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
         if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
-            tracing::error!("acknowledged records at the end of the log are lost");
-            fold.lost_after_end();
+            let reading = OpenError::io("reading", &dirs.log);
+            fold = Fold::read_acknowledged(&dirs.log).map_err(reading)?;
+            if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
+                tracing::error!("acknowledged records at the end of the log are lost");
+                fold.lost_after_end();
+            }
         }
         dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
         let mut writer = writer(&config, dirs, clock, &fold, index, space)?;

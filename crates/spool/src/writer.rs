@@ -415,7 +415,8 @@ impl Group {
     }
 
     /// Adds a record; answers where it will stand.
-    pub(crate) fn add(&mut self, log: &Log, record: Record, owner: Option<usize>) -> Place {
+    pub(crate) fn add(&mut self, log: &Log, mut record: Record, owner: Option<usize>) -> Place {
+        record.set_first(self.records.is_empty());
         let place = Place { at: log.position(self.len), len: record.len() };
         self.len += place.len;
         self.records.push((owner, record));
