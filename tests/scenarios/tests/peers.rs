@@ -1,7 +1,12 @@
 //! Stories with programs that are not ours: what we think SMTP is, others think too. A program that
 //! is missing fails its story and says how to get it; `cargo xtask setup` installs them all.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
 
 #[path = "peers/postfix.rs"]
 mod postfix;

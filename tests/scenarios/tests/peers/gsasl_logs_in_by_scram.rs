@@ -10,16 +10,9 @@ async fn gsasl(relay: &Running, home: &Home, mechanism: &str, password: &str) ->
     let (user, password) =
         (format!("--authentication-id={USER}"), format!("--password={password}"));
     let authority = format!("--x509-ca-file={}", home.authority_file().display());
-    let arguments = [
-        "--smtp",
-        "--hostname=relay.example",
-        "--verbose",
-        &connect,
-        &mechanism,
-        &user,
-        &password,
-        &authority,
-    ];
+    // With channel bindings at hand this gsasl (2.2) gives up before it has said a word of SCRAM.
+    let arguments =
+        ["--smtp", "--no-cb", "--verbose", &connect, &mechanism, &user, &password, &authority];
     run("gsasl", "gsasl", &arguments, "").await
 }
 
