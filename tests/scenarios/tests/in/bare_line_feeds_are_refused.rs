@@ -4,8 +4,8 @@
 use waypost_harness::upstream::Upstream;
 use waypost_scenarios::{Door, Home};
 
-const ENDINGS: [&str; 8] =
-    ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\r\n\0.\r\n", "\r\n.\r\r\n"];
+const ENDINGS: [&str; 7] =
+    ["\n.\n", "\n.\r\n", "\r\n.\n", "\r.\r", "\r\n.\r", "\r.\r\n", "\r\n.\r\r\n"];
 
 #[tokio::test]
 async fn nothing_is_smuggled() {
@@ -24,26 +24,12 @@ async fn nothing_is_smuggled() {
                      Subject: smuggled\r\n\r\nx";
         peer.send(format!("Subject: outer\r\n\r\nbody{ending}{inner}\r\n.\r\n")).await;
         let reply = peer.reply().await;
-        assert!(!reply.starts_with("354"), "{ending:?} ended the message");
-        if ending.contains('\0') {
-            assert!(reply.starts_with("250") || reply.starts_with('5'), "{ending:?}: {reply}");
-        } else {
-            assert!(
-                reply.starts_with("554 5.6.") || reply.starts_with("550 5.6."),
-                "{ending:?}: {reply}"
-            );
-        }
+        assert!(reply.starts_with("554 5.6.0 "), "{ending:?}: {reply}");
         // One reply and no more: the line is free for commands.
         peer.expect("NOOP", "250 2.0.0").await;
     }
     relay.empty().await;
-    for mail in upstream.mails() {
-        assert_eq!(
-            (mail.from.as_str(), mail.to.as_slice()),
-            ("a@sender.example", &["b@dest.example".to_owned()][..])
-        );
-        assert!(!mail.content.contains("\r\n.\r\n"));
-    }
+    assert_eq!(upstream.mails(), []);
 }
 
 #[tokio::test]
