@@ -74,6 +74,26 @@ fn an_answer_before_the_sync_is_seen() {
     assert!(lost.count() > 3, "the replay does not see it");
 }
 
+/// Negative controls: no sync of the spool is one too many. Each kind in turn is taken for a
+/// sync_file_range, as sled's would be without the override.
+#[test]
+fn every_sync_is_needed() {
+    let empty = scratch();
+    let mut recording = record_spool(empty.path(), 1, 6, false);
+    recording.keep = false;
+    let spool = recording.root.join("spool");
+    let nothing = World::default();
+    for name in ["log", "index/db", "bodies", "log/*", "bodies/*"] {
+        let concerned = |path: &Path| match name.strip_suffix("/*") {
+            Some(dir) => path.parent() == Some(&spool.join(dir)),
+            None => path == spool.join(name),
+        };
+        let weakened = recording.without_sync(concerned);
+        let failures = weakened.replay(60, &|path, said| check(path, &nothing, said));
+        assert!(!failures.is_empty(), "the replay does not need the syncs of {name}");
+    }
+}
+
 /// A settlement and the end of its message are one group. Where the first is torn, the second
 /// alone would lose the notice; once both were acknowledged, what is left of them counts.
 #[tokio::test]

@@ -90,6 +90,17 @@ impl Recording {
         failures.into_inner().unwrap()
     }
 
+    /// The same, had some syncs been none.
+    pub fn without_sync(&self, concerned: impl Fn(&Path) -> bool) -> Recording {
+        let calls = self.trace.calls.iter().map(|call| match call {
+            Call::Sync { path } if concerned(path) => Call::SyncRange { path: path.clone() },
+            other => other.clone(),
+        });
+        let trace = Trace { calls: calls.collect(), steps: self.trace.steps.clone() };
+        let (root, start) = (self.root.clone(), self.start.clone());
+        Recording { trace, root, start, keep: self.keep }
+    }
+
     /// What may be left of the second half of the recording.
     pub fn one_state(&self) -> TempDir {
         let mut rng = StdRng::seed_from_u64(seed());

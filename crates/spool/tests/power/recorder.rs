@@ -6,7 +6,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 /// What was called. Paths lie under the root that was recorded; everything else is left out.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Call {
     Open {
         path: PathBuf,
