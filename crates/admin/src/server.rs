@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -44,7 +44,11 @@ impl Bound {
     /// # Errors
     /// When another program answers on the socket, or the system refuses.
     pub fn bind(path: &Path, tcp: Option<SocketAddr>) -> io::Result<Bound> {
-        if fs::symlink_metadata(path).is_ok() {
+        if let Ok(there) = fs::symlink_metadata(path) {
+            if !there.file_type().is_socket() {
+                let text = format!("{} is a file and no socket; it is left alone", path.display());
+                return Err(io::Error::new(io::ErrorKind::AlreadyExists, text));
+            }
             if StdUnixStream::connect(path).is_ok() {
                 return Err(io::Error::new(
                     io::ErrorKind::AddrInUse,
@@ -106,20 +110,34 @@ impl Server {
     /// When a socket cannot be used.
     pub async fn run(self, bound: Bound) -> io::Result<()> {
         let _socket = RemoveOnDrop(bound.path.clone());
-        let router = self.router();
+        let (router, counters) = (self.clone().router(), self.counters());
         let unix = UnixListener::from_std(bound.unix)?;
         info!(socket = %bound.path.display(), "operators are answered");
-        let over_unix = axum::serve(unix, router.clone());
+        let over_unix = axum::serve(unix, router);
         match bound.tcp {
             None => over_unix.await,
             Some(tcp) => {
                 let tcp = TcpListener::from_std(tcp)?;
                 tokio::try_join!(async { over_unix.await }, async {
-                    axum::serve(tcp, router).await
+                    axum::serve(tcp, counters).await
                 })
                 .map(|_| ())
             }
         }
+    }
+
+    /// All that TCP offers: any user of this machine can connect there, and only look.
+    fn counters(self) -> Router {
+        Router::new()
+            .route("/metrics", get(metrics))
+            .fallback(|| async {
+                refusal(
+                    StatusCode::NOT_FOUND,
+                    "only /metrics is here; the rest is on the Unix socket",
+                )
+            })
+            .layer(middleware::from_fn(for_us))
+            .with_state(self)
     }
 
     fn router(self) -> Router {

@@ -42,6 +42,16 @@ pub(crate) struct Tried {
     pub(crate) hop: Option<String>,
 }
 
+impl Tried {
+    /// What an attempt came to that took too long.
+    pub(crate) fn cut_off(ticket: &Ticket) -> Tried {
+        let hop = ticket.destination.clone();
+        let why = Why::TimedOut { hop, phase: Phase::Body };
+        let fate = |_| Fate::Tried(Outcome::Deferred(why.clone()));
+        Tried { fates: ticket.recipients.iter().map(fate).collect(), hop: None }
+    }
+}
+
 /// An attempt under way.
 struct Attempt<'a> {
     delivery: &'a Delivery,
@@ -216,10 +226,10 @@ impl Attempt<'_> {
                 return Ok(());
             };
             match connection.transfer(self.letter(copy, &members), copy).await {
+                // Another host may take it as it is.
                 Err(obstacle) => {
                     self.delivery.pool.park(key, connection);
-                    self.all(&members, || obstacle_why(obstacle, &label).into_outcome());
-                    return Ok(());
+                    return Err(obstacle_why(obstacle, &label));
                 }
                 // It closed while it was idle, and we only notice now.
                 Ok(transfer) if reused && is_stale(&transfer) => continue,

@@ -47,6 +47,10 @@ use crate::tls::BrokenStartTls;
 
 /// How long what policy could not decide about waits before it is asked again.
 const POSTPONED: Duration = Duration::from_secs(60);
+/// An attempt that is kept going line by line is cut off after this time, and one second more for
+/// [`SLOWEST`] octets of the message: a hostile host must not hold a place for days.
+const LONGEST: Duration = Duration::from_secs(2 * 3600);
+const SLOWEST: u64 = 4096;
 /// Messages above this size are opened off the executor's threads: their checksum takes a while.
 const LARGE: u64 = 256 * 1024;
 
@@ -182,7 +186,9 @@ impl Delivery {
         let _under_way = UnderWay::new(&self.metrics);
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {
-            let tried = attempt::attempt(self, &ticket).await;
+            let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
+            let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
+            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket));
             // A failure is in the log, and the queue has the recipients back.
             let _ = settle::settle(self, ticket, tried).await;
         }

@@ -9,7 +9,7 @@ use waypost_hooks::{Attempt, AttemptAnswer, EventKind, RecipientResult, Remedy};
 use waypost_intake::Notice;
 use waypost_mail::dsn::FailureNotice;
 use waypost_mail::header::{MAX_HEADER, header_len};
-use waypost_mail::{Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
 use waypost_queue::{Prepared, Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
@@ -17,6 +17,8 @@ use crate::attempt::{Fate, Tried};
 
 /// Longest pause of a destination that policy can ask for at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
+/// The soonest that policy can have something tried again.
+const SOONEST: Duration = Duration::from_secs(1);
 
 /// What the host would do about one recipient, and what is done in the end.
 struct Plan {
@@ -39,18 +41,24 @@ pub(crate) async fn settle(
         let answer = delivery.ask(&ticket, &plans, tried.hop.as_deref()).await;
         delivery.apply(&ticket, &mut plans, answer);
     }
-    for (recipient, plan) in ticket.recipients.iter().zip(&plans) {
-        delivery.tell(&ticket, recipient, plan, tried.hop.as_deref());
-    }
-    delivery.metrics.attempted(result(&plans));
     let notice = delivery.notice(&ticket, &plans).await;
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
-    let states = ids.zip(plans.into_iter().map(|plan| plan.settled)).collect();
-    let message = ticket.id;
+    let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
+    let (message, recipients) = (ticket.id, ticket.recipients.clone());
     let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice }).await;
-    settled.inspect_err(|failure| {
-        error!(%message, error = %failure, "the outcome of an attempt could not be stored");
-    })
+    match &settled {
+        // Told once it is durable: what is not will happen again, and be told then.
+        Ok(()) => {
+            for (recipient, plan) in recipients.iter().zip(&plans) {
+                delivery.tell(message, recipient, plan, tried.hop.as_deref());
+            }
+            delivery.metrics.attempted(result(&plans));
+        }
+        Err(failure) => {
+            error!(%message, error = %failure, "the outcome of an attempt could not be stored");
+        }
+    }
+    settled
 }
 
 impl Delivery {
@@ -59,7 +67,7 @@ impl Delivery {
             |why: &Why| Settled::Again { at: self.retry_at(ticket, recipient), why: why.clone() };
         match fate {
             Fate::Postponed(at) => {
-                let at = at.min(ticket.entry.expires);
+                let at = self.legal_moment(at, ticket);
                 Plan { settled: Settled::Later { at }, outcome: None }
             }
             Fate::Held(reason) => Plan { settled: Settled::Held(reason), outcome: None },
@@ -76,6 +84,12 @@ impl Delivery {
                 Plan { settled, outcome: Some(outcome) }
             }
         }
+    }
+
+    /// A moment that policy chose: not after the message expires, and not so soon that the same
+    /// attempt is made over and over.
+    fn legal_moment(&self, at: Timestamp, ticket: &Ticket) -> Timestamp {
+        at.min(ticket.entry.expires).max(self.parts.clock.now().after(SOONEST))
     }
 
     /// The retry curve's moment; not after the message expires, which is its last turn.
@@ -120,7 +134,7 @@ impl Delivery {
             let Some(remedy) = remedies.remove(&recipient.recipient.id) else { continue };
             plan.settled = match remedy {
                 Remedy::RetryAt(at) => {
-                    Settled::Again { at: at.min(ticket.entry.expires), why: why.clone() }
+                    Settled::Again { at: self.legal_moment(at, ticket), why: why.clone() }
                 }
                 Remedy::Fail(reply) => {
                     Settled::Done(Outcome::Bounced(Why::Policy(reply.into_reply()).bounded()))
@@ -131,8 +145,8 @@ impl Delivery {
     }
 
     /// One event, one log line and one count per recipient.
-    fn tell(&self, ticket: &Ticket, recipient: &RecipientEntry, plan: &Plan, hop: Option<&str>) {
-        let (message, rcpt) = (ticket.id, &recipient.recipient.mailbox);
+    fn tell(&self, message: MessageId, recipient: &RecipientEntry, plan: &Plan, hop: Option<&str>) {
+        let rcpt = &recipient.recipient.mailbox;
         let attempt = tries(recipient) + 1;
         let tell = |kind, text: String| self.parts.events.tell(kind, Some(message), text);
         match &plan.settled {

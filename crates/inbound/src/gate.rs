@@ -1,13 +1,12 @@
-//! How many sessions there are, in all and from each address.
+//! How many sessions, or logins under way, there are: in all and from each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::Limits;
 use crate::relay::masked;
 
-/// Counts sessions. One for the whole program.
+/// Counts what peers have under way.
 #[derive(Debug, Default)]
 pub(crate) struct Gate {
     inside: Mutex<Inside>,
@@ -28,7 +27,7 @@ pub(crate) enum Full {
     Address,
 }
 
-/// The right to a session; dropping it ends the session for the count.
+/// The right to one of them; dropping it gives it back.
 #[derive(Debug)]
 pub(crate) struct Pass {
     gate: Arc<Gate>,
@@ -36,21 +35,20 @@ pub(crate) struct Pass {
 }
 
 impl Gate {
-    /// Lets a peer in, unless there are too many. One of our own networks may fill the house: an
-    /// application server sends by many sessions at once.
+    /// Lets a peer in, unless there are `all` already, or `each` from its address.
     pub(crate) fn enter(
         self: &Arc<Gate>,
         peer: IpAddr,
-        ours: bool,
-        limits: &Limits,
+        all: usize,
+        each: usize,
     ) -> Result<Pass, Full> {
         let address = neighbourhood(peer);
         let mut inside = self.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        if inside.total >= limits.max_sessions {
+        if inside.total >= all {
             return Err(Full::House);
         }
         let here = inside.by_address.get(&address).copied().unwrap_or_default();
-        if !ours && here >= limits.max_sessions_per_address {
+        if here >= each {
             return Err(Full::Address);
         }
         inside.total += 1;
@@ -86,9 +84,8 @@ mod tests {
 
     #[test]
     fn the_gate_counts_all_and_each() {
-        let limits = Limits { max_sessions: 3, max_sessions_per_address: 2, ..Limits::default() };
         let gate = Arc::new(Gate::default());
-        let enter = |peer: &str| gate.enter(peer.parse().unwrap(), false, &limits);
+        let enter = |peer: &str| gate.enter(peer.parse().unwrap(), 3, 2);
         let first = enter("2001:db8::1").unwrap();
         let second = enter("2001:db8::2").unwrap();
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full::Address);
@@ -96,7 +93,7 @@ mod tests {
         assert_eq!(enter("192.0.2.2").unwrap_err(), Full::House);
         drop((first, second));
         let ours: Vec<_> =
-            (0..2).map(|_| gate.enter("192.0.2.1".parse().unwrap(), true, &limits)).collect();
+            (0..2).map(|_| gate.enter("192.0.2.1".parse().unwrap(), 3, usize::MAX)).collect();
         assert!(ours.iter().all(Result::is_ok));
         assert_eq!(enter("2001:db8::3").unwrap_err(), Full::House);
         drop(ours);

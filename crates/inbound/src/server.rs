@@ -50,6 +50,8 @@ pub struct Rooms {
 pub(crate) struct House {
     pub(crate) rooms: Rooms,
     pub(crate) metrics: Metrics,
+    /// Passwords being checked.
+    pub(crate) checks: Arc<Gate>,
 }
 
 /// Settings in force, and what was made of them.
@@ -121,7 +123,7 @@ impl Server {
         let pool = HashPool::new(hashers);
         let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
         Ok(Arc::new(Server {
-            house: Arc::new(House { rooms, metrics: Metrics::default() }),
+            house: Arc::new(House { rooms, metrics: Metrics::default(), checks: Arc::default() }),
             listeners: places,
             sockets: Mutex::new(sockets),
             current: RwLock::new(Arc::new(Current { settings, logins })),
@@ -235,8 +237,13 @@ impl Server {
 
     fn admit(&self, visit: Visit, socket: TcpStream, sessions: &mut JoinSet<()>) {
         let settings = &visit.current.settings;
-        let ours = settings.relay.lists(visit.client.ip());
-        let pass = match self.gate.enter(visit.client.ip(), ours, &settings.limits) {
+        let (peer, limits) = (visit.client.ip(), &settings.limits);
+        // Our own networks may fill the house: an application sends by many sessions at once.
+        let each = match settings.relay.lists(peer) {
+            true => usize::MAX,
+            false => limits.max_sessions_per_address,
+        };
+        let pass = match self.gate.enter(peer, limits.max_sessions, each) {
             Ok(pass) => pass,
             Err(full) => return self.turn_away(full, &visit, socket),
         };

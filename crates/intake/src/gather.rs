@@ -1,16 +1,21 @@
 //! Where a body gathers while it comes in: in memory, then in an unsynced file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use waypost_mail::{Body, IncomingFile};
+use waypost_queue::Queue;
 use waypost_smtp::Reply;
 
 /// Why a body could not be kept.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
+    /// The disk is filling up; see `spool.keep-free`.
+    #[error("the spool's disk is nearly full while a body is being received")]
+    NoSpace,
     /// The file under `incoming/` could not be written.
     #[error("cannot write a body that is being received: {0}; check the spool's disk")]
     Write(#[from] std::io::Error),
@@ -26,16 +31,23 @@ impl GatherError {
 /// One body that is coming in. Dropping it leaves nothing behind.
 #[derive(Debug)]
 pub struct Gather {
+    queue: Arc<Queue>,
     directory: PathBuf,
     memory_limit: usize,
     memory: BytesMut,
     file: Option<(File, IncomingFile)>,
     len: u64,
+    /// The length at which the disk is looked at next.
+    look_at: u64,
 }
 
+/// How many octets go to the disk between two looks at what is free there.
+const BETWEEN_LOOKS: u64 = 1024 * 1024;
+
 impl Gather {
-    pub(crate) fn new(directory: PathBuf, memory_limit: usize) -> Gather {
-        Gather { directory, memory_limit, memory: BytesMut::new(), file: None, len: 0 }
+    pub(crate) fn new(queue: Arc<Queue>, directory: PathBuf, memory_limit: usize) -> Gather {
+        let memory = BytesMut::new();
+        Gather { queue, directory, memory_limit, memory, file: None, len: 0, look_at: 0 }
     }
 
     /// Octets so far.
@@ -57,6 +69,11 @@ impl Gather {
         if self.file.is_none() && self.memory.len() + chunk.len() <= self.memory_limit {
             self.memory.extend_from_slice(&chunk);
             return Ok(());
+        }
+        // The look at MAIL is long ago: bodies that never end must not fill the disk.
+        if self.len >= self.look_at {
+            self.look_at = self.len + BETWEEN_LOOKS;
+            self.queue.accepting().map_err(|_| GatherError::NoSpace)?;
         }
         let file = self.spill().await?;
         file.write_all(&chunk).await?;
@@ -95,12 +112,42 @@ impl Gather {
 
 #[cfg(test)]
 mod tests {
+    use waypost_mail::{ManualClock, Timestamp};
+    use waypost_spool::MemorySpool;
+
     use super::*;
+
+    async fn gather_on(
+        spool: Arc<MemorySpool>,
+        directory: &std::path::Path,
+        limit: usize,
+    ) -> Gather {
+        let clock = Arc::new(ManualClock::at(Timestamp(1)));
+        let config = waypost_queue::Config::default();
+        let queue = Queue::open(spool, config, clock, 1).await.unwrap();
+        Gather::new(queue, directory.to_owned(), limit)
+    }
+
+    async fn gather(directory: &std::path::Path, limit: usize) -> Gather {
+        gather_on(Arc::new(MemorySpool::new()), directory, limit).await
+    }
+
+    #[tokio::test]
+    async fn a_body_that_comes_while_the_disk_fills_up_is_put_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let spool = Arc::new(MemorySpool::new());
+        let mut gather = gather_on(spool.clone(), directory.path(), 10).await;
+        let piece = Bytes::from(vec![b'x'; 600 * 1024]);
+        gather.push(piece.clone()).await.unwrap();
+        spool.set_full(true);
+        gather.push(piece.clone()).await.unwrap();
+        assert!(matches!(gather.push(piece).await, Err(GatherError::NoSpace)));
+    }
 
     #[tokio::test]
     async fn large_bodies_move_to_a_file_and_vanish_with_their_owner() {
         let directory = tempfile::tempdir().unwrap();
-        let mut gather = Gather::new(directory.path().to_owned(), 10);
+        let mut gather = gather(directory.path(), 10).await;
         for _ in 0..3 {
             gather.push(Bytes::from_static(b"0123456789")).await.unwrap();
         }
@@ -113,14 +160,14 @@ mod tests {
 
     #[tokio::test]
     async fn small_bodies_stay_in_memory() {
-        let mut gather = Gather::new("/nonexistent".into(), 10);
+        let mut gather = gather("/nonexistent".as_ref(), 10).await;
         gather.push(Bytes::from_static(b"0123456789")).await.unwrap();
         assert!(matches!(gather.finish().await.unwrap(), Body::Memory(b) if b.len() == 10));
     }
 
     #[tokio::test]
     async fn a_failing_disk_is_an_error_and_no_panic() {
-        let mut gather = Gather::new("/nonexistent".into(), 1);
+        let mut gather = gather("/nonexistent".as_ref(), 1).await;
         assert!(gather.push(Bytes::from_static(b"0123456789")).await.is_err());
     }
 }

@@ -124,7 +124,7 @@ impl Intake {
 
     /// A place for one body to gather in.
     pub fn gather(&self) -> Gather {
-        Gather::new(self.incoming.clone(), self.config.memory_limit)
+        Gather::new(self.queue.clone(), self.incoming.clone(), self.config.memory_limit)
     }
 
     /// Fails with the reply for MAIL when no message can be taken now.
@@ -205,9 +205,10 @@ impl Intake {
         let id = prepared.id();
         let (size, recipients) = (prepared.entry().size, prepared.entry().recipients.len());
         let sender = prepared.entry().sender.clone();
+        let user = prepared.entry().facts.identity.clone();
         match self.queue.commit(prepared).await {
             Ok(_) => {
-                info!(message = %id, %sender, size, recipients, "message accepted");
+                info!(message = %id, %sender, user, size, recipients, "message accepted");
                 self.events.tell(EventKind::MessageAccepted, Some(id), String::new());
                 Ok(queued_as(id))
             }

@@ -117,6 +117,8 @@ fn apply(
     }
     let mut new_envelope = envelope.clone();
     let mut recipients = envelope.recipients().to_vec();
+    // An id is never used again: verdicts refer to it.
+    let mut next_id = recipients.iter().map(|r| r.id + 1).max().unwrap_or(0);
     let mut block = content.header.clone();
     for edit in edits {
         match edit {
@@ -138,8 +140,8 @@ fn apply(
                 if !facts.may_relay && !envelope.recipients().iter().any(known) {
                     return Err("a recipient is added that this peer may not send to");
                 }
-                let id = recipients.iter().map(|r| r.id + 1).max().unwrap_or(0);
-                recipients.push(Recipient { id, mailbox, meta: Vec::new() });
+                recipients.push(Recipient { id: next_id, mailbox, meta: Vec::new() });
+                next_id += 1;
             }
             MessageEdit::RemoveRecipient(id) => recipients.retain(|r| r.id != id),
             MessageEdit::SetMeta(attr) if attr.is_legal() => attr.set(&mut new_envelope.meta),

@@ -3,8 +3,8 @@
 use tracing::warn;
 use waypost_hooks::{RouteDecision, RouteGroup, RouteView};
 use waypost_mail::{
-    DomainPattern, Envelope, Facts, NextHop, Recipient, RecipientEntry, RecipientState, Route,
-    Timestamp, TlsLevel, Why,
+    DomainPattern, Envelope, Facts, NextHop, Protocol, Recipient, RecipientEntry, RecipientState,
+    Route, Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::{Domain, Reply};
 
@@ -114,8 +114,17 @@ impl Intake {
             size,
             meta: &envelope.meta,
         };
-        let plan = self.plan(&view, waiting).await;
-        refused_by_all(&plan).map_or(Ok(plan), Err)
+        let mut plan = self.plan(&view, waiting).await;
+        match refused_by_all(&plan) {
+            None => Ok(plan),
+            // Nobody is there to be refused, and a notice must not be lost to policy.
+            Some(_) if facts.protocol == Protocol::Internal => {
+                let now = self.clock.now();
+                plan.recipients.iter_mut().for_each(|r| r.state = RecipientState::fresh(now));
+                Ok(plan)
+            }
+            Some(reply) => Err(reply),
+        }
     }
 
     /// Asks policy for the way of recipients, as [`Intake::accept`] does; for those it could not
@@ -173,6 +182,8 @@ fn decided(
             let why = Why::Policy(reply.reply().clone());
             (configured, doomed(&fresh, why))
         }
+        // Who was refused already is not held: a release would deliver what policy refused.
+        Some(RouteDecision::Hold(_)) if is_doomed(&fresh) => (configured, fresh),
         Some(RouteDecision::Hold(reason)) => {
             (configured, RecipientState::Held { tries: 0, reason: reason.clone() })
         }
@@ -186,6 +197,10 @@ pub(crate) fn doomed(fresh: &RecipientState, why: Why) -> RecipientState {
         _ => Timestamp(0),
     };
     RecipientState::Waiting { due, tries: 0, last: Some(why) }
+}
+
+fn is_doomed(state: &RecipientState) -> bool {
+    matches!(state, RecipientState::Waiting { tries: 0, last: Some(why), .. } if why.is_permanent())
 }
 
 fn refused_by_all(plan: &RoutePlan) -> Option<Reply> {

@@ -209,6 +209,14 @@ impl Relay {
         }
     }
 
+    /// Ends at once after the spool failed: what is delivered from now on could not be recorded and
+    /// would be delivered again.
+    pub async fn abandon(self) {
+        self.controls.queue.close();
+        self.delivery.abort();
+        self.drain().await;
+    }
+
     /// Takes no more mail, lets what is under way finish within [`PATIENCE`], and ends. What is not
     /// finished stays in the spool.
     pub async fn drain(self) {

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::{error, info};
+use tracing::{error, info, warn};
 use waypost_admin::Control;
 use waypost_config::Settings;
 
@@ -14,6 +14,7 @@ use crate::{privileges, telemetry};
 pub fn run(args: &ConfigArgs) -> Result<()> {
     let settings = Settings::load(&args.config)?;
     telemetry::start(&settings.startup.log)?;
+    open_file_limit();
     let given = privileges::activated(&settings.startup.doors)?;
     let sockets = Sockets::bind(&settings.startup, given)?;
     privileges::drop(&settings.startup)?;
@@ -23,6 +24,17 @@ pub fn run(args: &ConfigArgs) -> Result<()> {
         .context("the runtime cannot start")?;
     let file = Some(args.config.clone());
     runtime.block_on(serve(settings, sockets, Choices { file, ..Choices::default() }))
+}
+
+/// Every session and connection takes a descriptor; the usual soft limit of 1024 is less than the
+/// sessions we allow.
+fn open_file_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        warn!(%error, "the limit on open files stays as it is");
+    }
 }
 
 async fn serve(settings: Settings, sockets: Sockets, choices: Choices) -> Result<()> {
@@ -47,6 +59,9 @@ async fn serve(settings: Settings, sockets: Sockets, choices: Choices) -> Result
     if let Some(failure) = &failure {
         error!(%failure, "the relay ends so that a supervisor can start it anew");
     }
-    relay.drain().await;
+    match failure {
+        None => relay.drain().await,
+        Some(_) => relay.abandon().await,
+    }
     failure.map_or(Ok(()), Err)
 }

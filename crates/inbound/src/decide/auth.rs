@@ -11,6 +11,8 @@ use crate::sasl::{Exchange, Turn};
 
 /// How much of a name that failed to log in goes to the log, in characters.
 const LOGGED_NAME: usize = 64;
+/// Passwords of one address (or one IPv6 /64) that are checked or wait for that at once.
+const CHECKS_OF_ONE_ADDRESS: usize = 8;
 
 impl Decider {
     pub(super) async fn auth(&mut self, mechanism: String, initial: Option<Vec<u8>>) -> Answer {
@@ -61,18 +63,25 @@ impl Decider {
                 return Answer::Reply(Reply::AUTH_UNAVAILABLE);
             }
         }
+        let peer = self.facts.client.ip();
+        // One address that guesses must not keep everybody else waiting.
+        let Ok(_place) = self.house.checks.enter(peer, usize::MAX, CHECKS_OF_ONE_ADDRESS) else {
+            return self.busy(mechanism);
+        };
         let current = self.current.clone();
         let logins = &current.logins;
         let authzid = given.authzid.as_deref();
         match logins.check(authzid, &given.authcid, &given.password).await {
             LoginResult::Granted(user) => self.granted(mechanism, user),
             LoginResult::Denied => self.denied(mechanism, &given.authcid, Reply::BAD_CREDENTIALS),
-            LoginResult::Busy => {
-                self.house.metrics.login(mechanism, "busy");
-                info!("too many logins at once, one is put off");
-                Answer::Reply(Reply::AUTH_UNAVAILABLE)
-            }
+            LoginResult::Busy => self.busy(mechanism),
         }
+    }
+
+    fn busy(&self, mechanism: &str) -> Answer {
+        self.house.metrics.login(mechanism, "busy");
+        info!("too many logins at once, one is put off");
+        Answer::Reply(Reply::AUTH_UNAVAILABLE)
     }
 
     fn granted(&mut self, mechanism: &str, user: String) -> Answer {

@@ -218,7 +218,8 @@ fn parse_line(line: &str) -> Result<Line, String> {
         }
     }
     if held == Verifiers::default() {
-        return Err(format!("user {name} has neither argon2id=… nor scram-sha-256=…"));
+        // The name is not shown: where somebody wrote "alice:secret" it has the password in it.
+        return Err("the user has neither argon2id=… nor scram-sha-256=…".into());
     }
     Ok(Line::User(prepared, held))
 }
