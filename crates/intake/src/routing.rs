@@ -245,4 +245,21 @@ mod tests {
             ("a.example", TlsLevel::Opportunistic)
         );
     }
+
+    fn held(recipient: u32) -> Vec<RouteGroup> {
+        let decision = RouteDecision::Hold("wait".to_owned());
+        vec![RouteGroup { recipients: vec![recipient], decision, reasons: Vec::new() }]
+    }
+
+    #[test]
+    fn who_was_refused_is_not_held_for_a_release() {
+        let route = || Routing::default().route(&Domain::parse("a.example").unwrap());
+        let fresh = RecipientState::fresh(Timestamp(1));
+        let refused = doomed(&fresh, Why::Policy(Reply::REFUSED_BY_POLICY));
+        let (_, state) = decided(&held(0), 0, route(), refused.clone());
+        assert_eq!(state, refused);
+        let (_, state) = decided(&held(0), 0, route(), fresh.clone());
+        assert!(matches!(state, RecipientState::Held { .. }));
+        assert_eq!(decided(&held(0), 1, route(), fresh.clone()).1, fresh);
+    }
 }

@@ -1,0 +1,119 @@
+//! Who may ask what: everything over the owner's Unix socket, counters alone over TCP.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use waypost_admin::api::{Applied, ChangeRequest, Overview, Verdict, Words};
+use waypost_admin::{Bound, Client, ClientError, Control, Server};
+use waypost_mail::{MessageId, SystemClock, Timestamp};
+use waypost_queue::{Queue, Status};
+use waypost_spool::MemorySpool;
+
+struct Program;
+
+#[async_trait]
+impl Control for Program {
+    fn overview(&self) -> Overview {
+        Overview {
+            version: "1".into(),
+            hostname: "relay.example".into(),
+            pid: 1,
+            started: Timestamp(0),
+            draining: false,
+            listeners: Vec::new(),
+            queue: Status::default(),
+        }
+    }
+
+    async fn reload(&self) -> Result<String, String> {
+        Err("w.toml:1:1: no".into())
+    }
+
+    async fn drain(&self) {}
+
+    async fn bounce(&self, _: MessageId, _: String) -> Result<Verdict, String> {
+        Ok(Verdict::default())
+    }
+
+    fn metrics(&self) -> String {
+        "a_counter 1\n".into()
+    }
+}
+
+/// A server in `directory`; answers the TCP address.
+async fn serve(directory: &Path) -> std::net::SocketAddr {
+    let bound = Bound::bind(&directory.join("admin.sock"), "127.0.0.1:0".parse().ok()).unwrap();
+    let address = bound.tcp_address().unwrap();
+    let spool = Arc::new(MemorySpool::new());
+    let queue = Queue::open(spool, waypost_queue::Config::default(), Arc::new(SystemClock), 1);
+    let server = Server::new(queue.await.unwrap(), Arc::new(Program));
+    tokio::spawn(server.run(bound));
+    address
+}
+
+async fn over_tcp(address: std::net::SocketAddr, host: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let text = format!(
+        "{request} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\
+         Content-Type: application/json\r\nContent-Length: 4\r\n\r\nnull"
+    );
+    stream.write_all(text.as_bytes()).await.unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    answer
+}
+
+#[tokio::test]
+async fn the_owner_asks_over_the_socket() {
+    let directory = tempfile::tempdir().unwrap();
+    serve(directory.path()).await;
+    let socket = directory.path().join("admin.sock");
+    let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let client = Client::new(&socket);
+    assert_eq!(client.get::<Overview>("/v1/status").await.unwrap().hostname, "relay.example");
+    let all = ChangeRequest { all: true, ..ChangeRequest::default() };
+    assert_eq!(client.post::<Applied>("/v1/queue/hold", &all).await.unwrap().messages, 0);
+    let nobody_meant = client.post::<Applied>("/v1/queue/delete", &ChangeRequest::default()).await;
+    assert!(matches!(nobody_meant, Err(ClientError::Refused(text)) if text.contains("which")));
+    let refused = client.post::<Words>("/v1/reload", &()).await.unwrap_err();
+    assert_eq!(refused.to_string(), "w.toml:1:1: no");
+}
+
+#[tokio::test]
+async fn tcp_shows_counters_and_nothing_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let address = serve(directory.path()).await;
+    let shown = over_tcp(address, &address.to_string(), "GET /metrics").await;
+    assert!(shown.starts_with("HTTP/1.1 200") && shown.contains("a_counter 1"), "{shown}");
+    for request in ["POST /v1/drain", "POST /v1/queue/delete", "GET /v1/status"] {
+        let answer = over_tcp(address, &address.to_string(), request).await;
+        assert!(answer.starts_with("HTTP/1.1 404"), "{request}: {answer}");
+    }
+    let rebound = over_tcp(address, "evil.example", "GET /metrics").await;
+    assert!(rebound.starts_with("HTTP/1.1 421"), "{rebound}");
+}
+
+#[tokio::test]
+async fn a_file_in_the_place_of_the_socket_is_left_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("precious");
+    std::fs::write(&path, "precious").unwrap();
+    let error = Bound::bind(&path, None).unwrap_err().to_string();
+    assert!(error.contains("no socket"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "precious");
+}
+
+#[tokio::test]
+async fn without_a_program_the_client_says_so() {
+    let directory = tempfile::tempdir().unwrap();
+    let client = Client::new(&directory.path().join("absent.sock"));
+    let error = client.get::<Overview>("/v1/status").await.unwrap_err();
+    assert!(matches!(error, ClientError::NotRunning(_)), "{error}");
+}
