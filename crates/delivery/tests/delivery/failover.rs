@@ -40,6 +40,16 @@ async fn the_next_exchanger_takes_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_exchanger_that_takes_the_message_as_it_is_takes_over() {
+    let first = Upstream::new().without("8BITMIME");
+    let second = Upstream::new();
+    let relay = two().0.up(MX, &first).up(SECOND, &second).run().await;
+    let id = relay.post(Post { eight_bit: true, ..Post::default() }).await;
+    relay.gone(id).await;
+    assert_eq!((first.mails().len(), second.mails().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_answer_of_the_first_exchanger_is_final_for_the_attempt() {
     let first = Upstream::new().once(Phase::Mail, Act::Say("450 4.7.1 greylisted".into()));
     let relay = two().0.up(MX, &first).up(SECOND, &Upstream::new()).run().await;
