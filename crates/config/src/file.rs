@@ -454,7 +454,11 @@ fn path(
 ) -> Option<At<PathBuf>> {
     let text = section.string(key, notes)?;
     if text.value.is_empty() {
-        notes.add(&text.at, format!("'{key}' is empty"), "write the path of a file");
+        notes.add(
+            &text.at,
+            format!("'{}' is empty", section.path(key)),
+            "write the path of a file",
+        );
         return None;
     }
     Some(At { value: PathBuf::from(text.value), at: text.at })
@@ -463,7 +467,7 @@ fn path(
 fn span(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<Duration> {
     let span = section.parsed::<Span>(key, SPAN, notes)?;
     if span.value.0.is_zero() {
-        notes.add(&span.at, format!("'{key}' cannot be zero"), SPAN);
+        notes.add(&span.at, format!("'{}' cannot be zero", section.path(key)), SPAN);
         return None;
     }
     Some(span.value.0)
@@ -506,7 +510,7 @@ fn one_of(
     if words.contains(&text.value.as_str()) {
         return Some(text.value);
     }
-    let message = format!("'{key}' cannot be '{}'", text.value);
+    let message = format!("'{}' cannot be '{}'", section.path(key), text.value);
     notes.add(&text.at, message, &format!("one of: {}", words.join(", ")));
     None
 }

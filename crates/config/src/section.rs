@@ -47,7 +47,7 @@ impl<'s> Section<'s> {
     }
 
     /// The key as it is written in messages.
-    fn path(&self, key: &str) -> String {
+    pub(crate) fn path(&self, key: &str) -> String {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
@@ -235,7 +235,9 @@ impl<'s> Section<'s> {
         notes: &mut Notes<'_>,
     ) -> Option<T> {
         let path = self.path(key);
-        notes.add(at, format!("'{path}' must be {expected}, not a {}", found.type_str()), "");
+        let found = found.type_str();
+        let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+        notes.add(at, format!("'{path}' must be {expected}, not {article} {found}"), "");
         None
     }
 }

@@ -93,9 +93,21 @@ pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
         socket.set_only_v6(true)?;
     }
     socket.set_reuse_address(true)?;
-    socket.bind(&address.into())?;
+    socket.bind(&address.into()).map_err(|error| explained(address, error))?;
     socket.listen(BACKLOG)?;
     Ok(socket.into())
+}
+
+/// The system's two usual refusals, with what to do.
+fn explained(address: SocketAddr, error: io::Error) -> io::Error {
+    let hint = match error.kind() {
+        io::ErrorKind::AddrInUse => "another server is there",
+        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
+            "ports below 1024 take root, CAP_NET_BIND_SERVICE or socket activation"
+        }
+        _ => return error,
+    };
+    io::Error::new(error.kind(), format!("{error}: {hint}"))
 }
 
 impl Server {

@@ -12,11 +12,24 @@ use waypost::args::Cli;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The error and its causes, without those whose words are in it already.
+fn told(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |text, cause| {
+        if text.is_empty() {
+            cause
+        } else if text.contains(&cause) {
+            text
+        } else {
+            format!("{text}: {cause}")
+        }
+    })
+}
+
 fn main() -> ExitCode {
     match waypost::carry_out(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("waypost: {error:#}");
+            eprintln!("waypost: {}", told(&error));
             ExitCode::FAILURE
         }
     }

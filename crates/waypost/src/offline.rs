@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use waypost_admin::api::List;
 use waypost_mail::{Entry, MessageId};
 use waypost_queue::Filter;
@@ -51,6 +51,9 @@ async fn read<T: Send + 'static>(
     spool: &Path,
     look: impl FnOnce(&Inspector) -> Result<T> + Send + 'static,
 ) -> Result<T> {
+    if matches!(spool.try_exists(), Ok(false)) {
+        bail!("waypost is not running, and there is no spool {}", spool.display());
+    }
     let config = Config::new(spool);
     tokio::task::spawn_blocking(move || {
         let inspector = Inspector::open(&config)

@@ -47,10 +47,7 @@ impl Sockets {
             let socket = match given.iter().position(|(given, _)| given == name) {
                 Some(at) => given.swap_remove(at).1,
                 None => listen(door.address).with_context(|| {
-                    let address = door.address;
-                    format!(
-                        "listener '{name}' cannot listen on {address}; is another server there?"
-                    )
+                    format!("listener '{name}' cannot listen on {}", door.address)
                 })?,
             };
             doors.push((door.config.clone(), socket));

@@ -112,7 +112,7 @@ fn without_a_relay_and_a_spool_the_queue_says_so() {
     let listed = waypost(&["queue", "list", "--config", &config], "");
     assert_eq!(listed.status.code(), Some(1));
     assert!(err(&listed).contains("waypost is not running"), "{}", err(&listed));
-    assert!(err(&listed).contains("cannot look into the spool"), "{}", err(&listed));
+    assert!(err(&listed).contains("there is no spool"), "{}", err(&listed));
     assert!(!dir.path().join("spool").exists(), "looking must not make a spool");
 }
 
