@@ -1,5 +1,7 @@
 //! What an operator is told about a configuration: everything, at once, with lines.
 
+#![expect(clippy::expect_used, reason = "helpers of tests fail the test")]
+
 use std::path::Path;
 
 use waypost_config::{Mistakes, Settings, words};
