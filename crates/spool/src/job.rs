@@ -189,10 +189,14 @@ fn read_part(file: &IncomingFile, offset: u64, len: u64) -> io::Result<Bytes> {
     Ok(Bytes::from(bytes))
 }
 
-/// A full disk refuses one message, and so does a file that is not as its owner says; anything
-/// else is a failure.
+/// A full disk refuses one message, and so do a lack of descriptors or memory, as nothing is
+/// appended yet, and a file that is not as its owner says; anything else is a failure.
 fn storage_error(error: &io::Error, id: MessageId) -> SpoolError {
     use io::ErrorKind::{AlreadyExists, NotFound, QuotaExceeded, StorageFull, UnexpectedEof};
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM)) {
+        return SpoolError::NoSpace;
+    }
     match error.kind() {
         StorageFull | QuotaExceeded => SpoolError::NoSpace,
         AlreadyExists | NotFound | UnexpectedEof => {
