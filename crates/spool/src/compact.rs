@@ -108,7 +108,7 @@ impl Writer {
         let path = segment::file_of(&self.shared.log_dir, number);
         let scan = std::fs::File::open(path)
             .and_then(|file| Scan::new(file, number, self.log.seal(), false));
-        scan.map_err(|error| trouble("reading a segment of the log", &error))
+        scan.map_err(|error| Trouble::Later(format!("reading a segment of the log: {error}")))
     }
 
     /// Answers true when the segment was read to its end.
@@ -117,7 +117,8 @@ impl Writer {
             if group.len() >= STEP {
                 return Ok(false);
             }
-            let item = scan.next().map_err(|e| trouble("reading a segment of the log", &e))?;
+            let item = scan.next();
+            let item = item.map_err(|e| Trouble::Later(format!("reading a segment: {e}")))?;
             let Some(item) = item else { return Ok(true) };
             let Item::Record { place, header, meta, .. } = item else { continue };
             match header.kind {
@@ -176,26 +177,25 @@ impl Writer {
         place: Place,
     ) -> Result<(), Trouble> {
         match self.shared.index.message(id)? {
-            Some(Ok(kept)) if kept.place == place => {
-                self.relog(group, kept).map_err(Trouble::Failed).map(drop)
-            }
+            Some(Ok(kept)) if kept.place == place => self.relog(group, kept).map(drop),
             _ => Ok(()),
         }
     }
 
     /// Writes a message anew, with its present state. What cannot be read any more is held.
-    pub(crate) fn relog(&mut self, group: &mut Group, mut kept: Kept) -> Result<Place, String> {
+    pub(crate) fn relog(&mut self, group: &mut Group, mut kept: Kept) -> Result<Place, Trouble> {
         let id = kept.entry.id;
         self.forget(id);
         let before = crate::schedule(&kept.entry);
         let stored = Stored::read(&self.log.readers(), self.log.seal(), id, kept.place);
-        let (body, octets) = match stored.map(|stored| (stored.octets(), stored)) {
-            Ok((Ok(octets), stored)) => (stored.meta.body, octets),
-            Ok((Err(error), _)) => self.lost(&mut kept, &error.to_string()),
+        let read = stored.and_then(|stored| Ok((stored.octets()?, stored.meta.body)));
+        let (body, octets) = match read {
+            Ok((octets, body)) => (body, octets),
             Err(Unreadable::Gone) => self.lost(&mut kept, "its segment is gone"),
             Err(Unreadable::Damaged(why, _)) => self.lost(&mut kept, &why),
+            Err(Unreadable::NotNow(why)) => return Err(Trouble::Later(why)),
         };
-        self.write_anew(group, &kept, body, octets, &before)
+        Ok(self.write_anew(group, &kept, body, octets, &before)?)
     }
 
     fn write_anew(

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
+use nix::errno::Errno;
 use waypost_mail::MessageId;
 
 use crate::log::Readers;
@@ -41,13 +42,20 @@ pub(crate) enum Unreadable {
     Gone,
     /// What is there is not what was written; the envelope may have survived.
     Damaged(String, Option<Box<MessageMeta>>),
+    /// The system could not read now, for want of descriptors or memory: nothing is known of the
+    /// record, and nothing may be concluded.
+    NotNow(String),
 }
 
 impl From<io::Error> for Unreadable {
     fn from(error: io::Error) -> Unreadable {
         match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Gone,
-            _ => Unreadable::Damaged(error.to_string(), None),
+            io::ErrorKind::UnexpectedEof => Unreadable::Damaged(error.to_string(), None),
+            _ if error.raw_os_error() == Some(Errno::EIO as i32) => {
+                Unreadable::Damaged(error.to_string(), None)
+            }
+            _ => Unreadable::NotNow(error.to_string()),
         }
     }
 }
@@ -101,7 +109,7 @@ impl Stored {
     }
 
     /// The octets in the record, to write them into another.
-    pub(crate) fn octets(&self) -> io::Result<Bytes> {
+    pub(crate) fn octets(&self) -> Result<Bytes, Unreadable> {
         if let Some(bytes) = &self.memory {
             return Ok(bytes.clone());
         }
@@ -198,5 +206,22 @@ impl Content for LogContent {
             (_, None) => Ok(Bytes::new()),
         };
         read.map_err(|error| SpoolError::Damaged(self.id, error.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_read_is_called_damaged() {
+        let kind = |errno: Errno| Unreadable::from(io::Error::from_raw_os_error(errno as i32));
+        for passing in [Errno::EMFILE, Errno::ENFILE, Errno::ENOMEM, Errno::EINTR] {
+            assert!(matches!(kind(passing), Unreadable::NotNow(_)), "{passing}");
+        }
+        assert!(matches!(kind(Errno::EIO), Unreadable::Damaged(..)));
+        assert!(matches!(kind(Errno::ENOENT), Unreadable::Gone));
+        let short = io::Error::from(io::ErrorKind::UnexpectedEof);
+        assert!(matches!(Unreadable::from(short), Unreadable::Damaged(..)));
     }
 }

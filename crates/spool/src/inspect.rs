@@ -66,7 +66,9 @@ impl Inspector {
                 let content = stored.into_content(Path::new(&self.bodies));
                 Ok(Box::new(content.map_err(|why| SpoolError::Damaged(id, why))?))
             }
-            Err(Unreadable::Damaged(why, _)) => Err(SpoolError::Damaged(id, why)),
+            Err(Unreadable::Damaged(why, _) | Unreadable::NotNow(why)) => {
+                Err(SpoolError::Damaged(id, why))
+            }
             Err(Unreadable::Gone) => Err(SpoolError::Unknown(id)),
         }
     }

@@ -278,6 +278,7 @@ pub(crate) fn base(
     };
     match Stored::read(readers, seal, id, place) {
         Ok(stored) => (Some(make(stored.meta)), None),
+        Err(Unreadable::NotNow(why)) => (None, Some(why)),
         Err(Unreadable::Damaged(why, meta)) => (meta.map(|meta| make(*meta)), Some(why)),
         Err(Unreadable::Gone) => (None, Some("its segment is gone".to_owned())),
     }

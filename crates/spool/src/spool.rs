@@ -93,7 +93,7 @@ impl LogSpool {
             Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
         let mut report = reconciliation.run().map_err(|trouble| match trouble {
             Trouble::Full => OpenError::Index("the disk is full".to_owned()),
-            Trouble::Failed(text) => OpenError::Index(text),
+            Trouble::Later(text) | Trouble::Failed(text) => OpenError::Index(text),
         })?;
         report.took = began.elapsed();
         report.log(&config.path);
@@ -298,7 +298,9 @@ impl Spool for LogSpool {
                     return Ok(Box::new(content));
                 }
                 Err(Unreadable::Gone) => {}
-                Err(Unreadable::Damaged(why, _)) => return Err(SpoolError::Damaged(id, why)),
+                Err(Unreadable::Damaged(why, _) | Unreadable::NotNow(why)) => {
+                    return Err(SpoolError::Damaged(id, why));
+                }
             }
         }
         Err(SpoolError::Damaged(id, "its segment is gone".to_owned()))

@@ -62,6 +62,8 @@ pub(crate) struct Group {
 pub(crate) enum Trouble {
     /// The disk is full; the log is as it was.
     Full,
+    /// What had to be read could not be, this time; nothing was changed.
+    Later(String),
     /// Nothing more can be promised.
     Failed(String),
 }
@@ -105,6 +107,10 @@ impl Writer {
             match self.tidy() {
                 Ok(()) => {}
                 Err(Trouble::Full) => self.tidying.pause(),
+                Err(Trouble::Later(text)) => {
+                    tracing::warn!(error = text, "the log cannot be tidied now; trying again");
+                    self.tidying.pause();
+                }
                 Err(Trouble::Failed(text)) => self.shared.fail(&text),
             }
         }
@@ -147,7 +153,7 @@ impl Writer {
             Err((trouble, _)) => {
                 let text = match &trouble {
                     Trouble::Full => "the disk is full and the reserve is used",
-                    Trouble::Failed(text) => text.as_str(),
+                    Trouble::Later(text) | Trouble::Failed(text) => text.as_str(),
                 };
                 // Before anybody hears of it, so that nothing is acknowledged afterwards.
                 self.shared.fail(text);
