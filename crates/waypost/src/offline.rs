@@ -75,7 +75,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("spool");
         let error = list(&absent, &Filter::default(), 10).await.unwrap_err();
-        assert!(format!("{error:#}").contains("cannot look into the spool"), "{error:#}");
+        assert!(format!("{error:#}").contains("there is no spool"), "{error:#}");
         assert!(!absent.exists());
     }
 }
