@@ -51,10 +51,12 @@ impl Inspector {
     /// A message with all its recipients.
     pub fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
         let trail = self.trail(id)?;
-        let (base, why) = replay::base(&self.readers, self.seal(), id, trail.place);
+        let not_now = |why| SpoolError::Damaged(id, why);
+        let (base, why) =
+            replay::base(&self.readers, self.seal(), id, trail.place).map_err(not_now)?;
         let why = why.unwrap_or_else(|| "its record cannot be read".to_owned());
         let mut base = base.ok_or(SpoolError::Damaged(id, why))?;
-        replay::catch_up(&self.readers, self.seal(), &mut base, trail);
+        replay::catch_up(&self.readers, self.seal(), &mut base, trail).map_err(not_now)?;
         Ok(base.entry)
     }
 

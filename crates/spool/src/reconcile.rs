@@ -133,7 +133,8 @@ impl Reconciliation<'_> {
     fn mend(&mut self, id: MessageId, trail: Trail, row: Option<Kept>) -> Done {
         let shared = self.writer.shared.clone();
         let (readers, seal) = (&shared.readers, shared.seal);
-        let (read, mut why) = replay::base(readers, seal, id, trail.place);
+        let (read, mut why) =
+            replay::base(readers, seal, id, trail.place).map_err(Trouble::Later)?;
         let large = read.as_ref().is_some_and(|base| base.large);
         let known = row.as_ref().filter(|row| row.last >= trail.place.at || read.is_none());
         let known = known.map(|row| Base { entry: row.entry.clone(), last: row.last, large });
@@ -142,7 +143,8 @@ impl Reconciliation<'_> {
             return self.erase(id, row.as_ref());
         };
         let from = base.last;
-        if replay::catch_up(readers, seal, &mut base, &trail).is_some() {
+        let unread = replay::catch_up(readers, seal, &mut base, &trail).map_err(Trouble::Later)?;
+        if unread.is_some() {
             why = why.or(Some("a record of what became of it cannot be read".to_owned()));
         }
         if self.fold.gaps.iter().any(|gap| *gap > from) {
@@ -275,6 +277,7 @@ impl Reconciliation<'_> {
             }
             let shared = &self.writer.shared;
             let fact = replay::meta_at(&shared.readers, shared.seal, at.place.at)
+                .map_err(Trouble::Later)?
                 .and_then(|(_, meta)| postcard::from_bytes::<Fact>(&meta).ok());
             let Some(value) = fact.and_then(|fact| fact.value) else { continue };
             let row = FactRow { place: at.place, expires: at.expires, value };

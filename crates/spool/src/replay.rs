@@ -266,37 +266,39 @@ pub(crate) struct Base {
 }
 
 /// Reads a message's own record; with the reason when only its envelope could be read, or nothing.
+/// Fails when the system could not read now: from that nothing may be concluded.
 pub(crate) fn base(
     readers: &Readers,
     seal: u64,
     id: MessageId,
     place: Place,
-) -> (Option<Base>, Option<String>) {
+) -> Result<(Option<Base>, Option<String>), String> {
     let make = |meta: MessageMeta| {
         let large = matches!(meta.body, BodyPlace::File { .. });
         Base { entry: meta.entry, last: place.at, large }
     };
-    match Stored::read(readers, seal, id, place) {
+    Ok(match Stored::read(readers, seal, id, place) {
         Ok(stored) => (Some(make(stored.meta)), None),
-        Err(Unreadable::NotNow(why)) => (None, Some(why)),
+        Err(Unreadable::NotNow(why)) => return Err(why),
         Err(Unreadable::Damaged(why, meta)) => (meta.map(|meta| make(*meta)), Some(why)),
         Err(Unreadable::Gone) => (None, Some("its segment is gone".to_owned())),
-    }
+    })
 }
 
-/// Applies the records after those the base reflects. Answers where one could not be read.
+/// Applies the records after those the base reflects. Answers where one is damaged; fails as
+/// [`base`] does.
 pub(crate) fn catch_up(
     readers: &Readers,
     seal: u64,
     base: &mut Base,
     trail: &Trail,
-) -> Option<Position> {
+) -> Result<Option<Position>, String> {
     let mut unread = None;
     for at in &trail.states {
         if *at <= base.last {
             continue;
         }
-        match meta_at(readers, seal, *at)
+        match meta_at(readers, seal, *at)?
             .and_then(|(_, meta)| postcard::from_bytes::<Settlement>(&meta).ok())
         {
             Some(settlement) => {
@@ -306,15 +308,44 @@ pub(crate) fn catch_up(
         }
         base.last = *at;
     }
-    unread
+    Ok(unread)
 }
 
-/// The meta part of the record at a position, if it is as it was written.
-pub(crate) fn meta_at(readers: &Readers, seal: u64, at: Position) -> Option<(Header, Vec<u8>)> {
+/// The meta part of the record at a position, if it is as it was written; fails as [`base`] does.
+pub(crate) fn meta_at(
+    readers: &Readers,
+    seal: u64,
+    at: Position,
+) -> Result<Option<(Header, Vec<u8>)>, String> {
+    let read = |offset, len| match readers.read(at.segment, offset, len).map_err(Unreadable::from) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(Unreadable::NotNow(why)) => Err(why),
+        Err(Unreadable::Gone | Unreadable::Damaged(..)) => Ok(None),
+    };
     let offset = u64::from(at.offset);
-    let head = readers.read(at.segment, offset, HEADER_LEN).ok()?;
-    let header = Header::parse(&head, seal)?;
-    let start = offset + HEADER_LEN as u64;
-    let meta = readers.read(at.segment, start, header.meta_len as usize).ok()?;
-    (crc32c::crc32c(&meta) == header.meta_crc).then_some((header, meta))
+    let Some(head) = read(offset, HEADER_LEN)? else { return Ok(None) };
+    let Some(header) = Header::parse(&head, seal) else { return Ok(None) };
+    let meta = read(offset + HEADER_LEN as u64, header.meta_len as usize)?;
+    let sound = meta.filter(|meta| crc32c::crc32c(meta) == header.meta_crc);
+    Ok(sound.map(|meta| (header, meta)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A segment that cannot be opened for a reason that says nothing of what is in it.
+    #[test]
+    fn what_cannot_be_read_now_is_not_concluded_from() {
+        let dir = tempfile::tempdir().unwrap();
+        let place = Place { at: Position { segment: 1, offset: 0 }, len: 100 };
+        let readers = Readers::new(dir.path().to_owned());
+        let (nothing, why) = base(&readers, 7, MessageId(1), place).unwrap();
+        assert!(nothing.is_none() && why.is_some());
+        assert!(meta_at(&readers, 7, place.at).unwrap().is_none());
+        let file = crate::segment::file_of(dir.path(), 1);
+        std::os::unix::fs::symlink(&file, &file).unwrap();
+        assert!(base(&readers, 7, MessageId(1), place).is_err());
+        assert!(meta_at(&readers, 7, place.at).is_err());
+    }
 }
