@@ -166,6 +166,28 @@ fn values_that_would_stop_all_mail_are_mistakes() {
 }
 
 #[test]
+fn a_password_that_everybody_can_read_is_refused_and_never_shown() {
+    use std::os::unix::fs::PermissionsExt;
+    let file = std::env::temp_dir().join(format!("waypost-password-{}", std::process::id()));
+    std::fs::write(&file, "open secret").expect("a file");
+    let text = format!(
+        "{GOOD}[[route]]\ndomains = [\"*\"]\nvia = [{{ host = \"smtp.example.net\" }}]\n\
+         tls = \"verify\"\nauth = {{ user = \"u\", password-file = \"{}\" }}\n",
+        file.display()
+    );
+    let load_with = |mode| {
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).expect("a mode");
+        load(&text).map(|settings| format!("{settings:?}")).map_err(|mistakes| mistakes.to_string())
+    };
+    let (refused, taken) = (load_with(0o644), load_with(0o600));
+    std::fs::remove_file(&file).expect("the file goes");
+    let told = refused.expect_err("it was taken");
+    assert!(told.contains("everybody on this machine can read"), "{told}");
+    let settings = taken.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(!told.contains("open secret") && !settings.contains("open secret"));
+}
+
+#[test]
 fn an_absent_file_is_a_clear_mistake() {
     let told = Settings::load(Path::new("/nonexistent/w.toml")).unwrap_err().to_string();
     assert!(told.starts_with("/nonexistent/w.toml: cannot read the configuration"), "{told}");

@@ -229,14 +229,14 @@ fn text_of(panic: &(dyn Any + Send)) -> String {
 }
 
 /// True where sled's flush must have come through the override.
-const OVERRIDDEN: bool = cfg!(all(target_os = "linux", not(feature = "stock-flush")));
+const OVERRIDDEN: bool = cfg!(target_os = "linux");
 
-#[cfg(all(target_os = "linux", not(feature = "stock-flush")))]
+#[cfg(target_os = "linux")]
 fn flushes() -> u64 {
     crate::sync_override::calls()
 }
 
-#[cfg(not(all(target_os = "linux", not(feature = "stock-flush"))))]
+#[cfg(not(target_os = "linux"))]
 fn flushes() -> u64 {
     0
 }
@@ -245,7 +245,7 @@ fn flushes() -> u64 {
 mod tests {
     use super::*;
 
-    #[cfg(all(target_os = "linux", not(feature = "stock-flush")))]
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_flush_that_reaches_no_disk_is_refused() {
         // sled does not sync a temporary database at all: to the probe it looks like a program

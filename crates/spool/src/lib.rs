@@ -27,7 +27,7 @@ mod samples;
 mod segment;
 mod space;
 mod spool;
-#[cfg(all(target_os = "linux", not(feature = "stock-flush")))]
+#[cfg(target_os = "linux")]
 mod sync_override;
 mod waiting;
 mod writer;

@@ -343,7 +343,7 @@ mod tests {
         let (nothing, why) = base(&readers, 7, MessageId(1), place).unwrap();
         assert!(nothing.is_none() && why.is_some());
         assert!(meta_at(&readers, 7, place.at).unwrap().is_none());
-        let file = crate::segment::file_of(dir.path(), 1);
+        let file = segment::file_of(dir.path(), 1);
         std::os::unix::fs::symlink(&file, &file).unwrap();
         assert!(base(&readers, 7, MessageId(1), place).is_err());
         assert!(meta_at(&readers, 7, place.at).is_err());
