@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use waypost_mail::{Entry, Outcome, RecipientEntry, Timestamp};
+use waypost_mail::{Entry, Outcome, RecipientEntry, SignRequest, Timestamp};
 use waypost_smtp::PermanentReply;
 
-use crate::Reason;
+use crate::{Readable, Reason, SenderChange, Way};
 
 /// One copy about to be sent.
 #[derive(Debug, Clone, Copy)]
@@ -16,13 +16,23 @@ pub struct PreparedCopy<'a> {
     pub recipients: &'a [RecipientEntry],
     /// The next hop, `host[address]:port`.
     pub hop: &'a str,
+    /// What the schedule groups it by.
+    pub destination: &'a str,
+    /// The pool of source addresses, when there is one.
+    pub source: Option<&'a str>,
+    /// Header and body as stored.
+    pub text: &'a dyn Readable,
 }
 
 /// Answer about a copy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Preparation {
-    /// Fields to put in front of this copy, as name and value.
+    /// Fields to put in front of this copy, as name and value; the last one comes to stand first.
     pub add_headers: Vec<(String, String)>,
+    /// Signatures for this copy, above those fields.
+    pub sign: Vec<SignRequest>,
+    /// The envelope sender of this copy.
+    pub sender: SenderChange,
     /// Do not send now; try again then. Does not count as an attempt.
     pub postpone_until: Option<Timestamp>,
     /// Why.
@@ -76,6 +86,8 @@ pub struct Attempt<'a> {
     pub destination: &'a str,
     /// What it came to, recipient by recipient.
     pub results: &'a [RecipientResult<'a>],
+    /// Header and body as stored.
+    pub text: &'a dyn Readable,
 }
 
 /// What to do about recipients that were not delivered.
@@ -83,11 +95,18 @@ pub struct Attempt<'a> {
 pub enum Remedy {
     /// Try again then.
     RetryAt(Timestamp),
+    /// Try again at once, this way; at most [`MAX_REROUTES`] times for a message, then it is held.
+    Reroute(Way),
     /// Give up; bounce with this reply.
     Fail(PermanentReply),
+    /// Give up and tell nobody. The text goes to the log.
+    Drop(String),
     /// Keep until an operator releases it. The text is the reason.
     Hold(String),
 }
+
+/// How often one message can be rerouted before it is held.
+pub const MAX_REROUTES: usize = 5;
 
 /// Ask the schedule to go easy on a destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -95,7 +114,11 @@ pub struct LaneAdvice {
     /// Which.
     pub destination: String,
     /// Make no attempt for this long.
-    pub pause: Duration,
+    pub pause: Option<Duration>,
+    /// At most so many attempts at once.
+    pub max_concurrent: Option<usize>,
+    /// How long `max_concurrent` stands.
+    pub valid: Duration,
 }
 
 /// Answer about an attempt. Recipients it does not mention fare as the host planned; a delivered

@@ -9,28 +9,33 @@
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod draft;
 mod fault;
+mod limits;
 mod message;
 mod pass;
 mod route;
 mod session;
 
 pub use attempt::{
-    Attempt, AttemptAnswer, Disposition, LaneAdvice, Preparation, PreparedCopy, RecipientResult,
-    Remedy,
+    Attempt, AttemptAnswer, Disposition, LaneAdvice, MAX_REROUTES, Preparation, PreparedCopy,
+    RecipientResult, Remedy,
 };
+pub use draft::{Draft, EditError, MAX_RECIPIENTS};
 pub use fault::{Fault, FaultKind};
+pub use limits::{MAX_ATTR_BYTES, MAX_ATTRS, are_legal};
 pub use message::{
     HeaderPlace, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict,
 };
 pub use pass::Pass;
-pub use route::{RouteDecision, RouteGroup, RouteView};
+pub use route::{Hop, Readable, RouteDecision, RouteGroup, RouteView, Way};
 pub use session::{
-    AuthDecision, Credentials, RecipientAnswer, Refusal, SenderChange, SessionAnswer, Transaction,
-    Verdict,
+    AuthDecision, Credentials, RecipientAnswer, Refusal, Replacement, SenderChange, SessionAnswer,
+    Transaction, Verdict,
 };
 
 use std::fmt;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -113,6 +118,11 @@ pub trait Hooks: Send + Sync + fmt::Debug {
     async fn on_attempt(&self, attempt: &Attempt<'_>) -> Result<AttemptAnswer, Fault>;
     /// Off the mail path, in batches. Events that policy is too slow for are dropped and counted.
     async fn on_events(&self, events: &[Event]) -> Result<(), Fault>;
+    /// The policy that answers for one transaction from MAIL to the end of data, whatever comes into
+    /// force meanwhile. Absent where policy does not change.
+    fn pin(&self, _transaction: MessageId) -> Option<Arc<dyn Hooks>> {
+        None
+    }
 }
 
 /// Answer to [`Hooks::on_sender`].

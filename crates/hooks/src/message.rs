@@ -1,9 +1,10 @@
 //! The complete message, before it is answered for.
 
-use waypost_mail::{Attr, Body, HeaderBlock};
+use bytes::Bytes;
+use waypost_mail::{Attr, SignRequest, Text};
 use waypost_smtp::{Mailbox, ReversePath};
 
-use crate::{Reason, Refusal, Transaction};
+use crate::{Reason, Refusal, Replacement, Transaction};
 
 /// A complete message as it stands after the edits so far.
 #[derive(Debug, Clone, Copy)]
@@ -12,10 +13,8 @@ pub struct MessageView<'a> {
     pub transaction: Transaction<'a>,
     /// Its id, which becomes the queue id.
     pub id: waypost_mail::MessageId,
-    /// The header.
-    pub header: &'a HeaderBlock,
-    /// What follows the header: the blank line and the body.
-    pub body: &'a Body,
+    /// Header and body.
+    pub text: &'a Text,
 }
 
 /// Decision about the whole message.
@@ -41,6 +40,8 @@ pub struct RecipientVerdict {
     pub id: u32,
     /// The decision.
     pub verdict: Refusal,
+    /// Why.
+    pub reasons: Vec<Reason>,
 }
 
 /// Where a new header field goes.
@@ -52,7 +53,8 @@ pub enum HeaderPlace {
     Bottom,
 }
 
-/// A change to the message. The edits of one answer apply together or not at all, in order.
+/// A change to the message. The edits of one answer apply together or not at all, in order; each
+/// finds the message as the one before it left it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum MessageEdit {
     /// Adds a field; the host folds it.
@@ -64,14 +66,34 @@ pub enum MessageEdit {
         /// Where.
         place: HeaderPlace,
     },
+    /// Gives the field with this id another value; the host folds it.
+    ChangeHeader {
+        /// The field's id in the [`waypost_mail::HeaderBlock`].
+        id: u32,
+        /// Unfolded value without CR, LF or NUL.
+        value: String,
+    },
+    /// Removes the field with this id.
+    RemoveHeader(u32),
     /// Removes every field of this name.
     RemoveHeaders(String),
     /// Another reverse path.
     SetSender(ReversePath),
     /// One recipient more.
-    AddRecipient(Mailbox),
+    AddRecipient(Replacement),
     /// One recipient fewer.
     RemoveRecipient(u32),
+    /// Replaces `remove` octets of the body at `offset`.
+    Splice {
+        /// Counted from behind the blank line.
+        offset: u64,
+        /// How many octets go.
+        remove: u64,
+        /// What comes instead.
+        insert: Bytes,
+    },
+    /// Wants a signature, made after the last edit.
+    Sign(SignRequest),
     /// Message metadata, kept with the message.
     SetMeta(Attr),
 }
@@ -89,4 +111,11 @@ pub struct MessageAnswer {
     pub edits: Vec<MessageEdit>,
     /// Why.
     pub reasons: Vec<Reason>,
+}
+
+impl Replacement {
+    /// A recipient that the peer must be allowed to send to itself.
+    pub fn checked(mailbox: Mailbox) -> Replacement {
+        Replacement { mailbox, granted: false }
+    }
 }

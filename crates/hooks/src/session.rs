@@ -68,11 +68,21 @@ pub struct RecipientAnswer {
     /// The decision.
     pub verdict: Verdict,
     /// Deliver to these instead; empty keeps the address.
-    pub replace_with: Vec<Mailbox>,
+    pub replace_with: Vec<Replacement>,
     /// Recipient metadata to set.
     pub meta: Vec<Attr>,
     /// Why.
     pub reasons: Vec<Reason>,
+}
+
+/// A recipient that policy puts in another's place, or adds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Replacement {
+    /// The address.
+    pub mailbox: Mailbox,
+    /// Policy was granted this domain by the configuration, whatever the peer may do. Otherwise the
+    /// peer must be allowed to send there itself.
+    pub granted: bool,
 }
 
 /// The mail transaction so far.

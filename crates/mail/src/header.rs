@@ -19,17 +19,40 @@ pub enum HeaderError {
 /// One field: where it lies in the block. A field includes its folded lines and final CRLF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Field {
+    id: u32,
     range: Range<usize>,
     colon: usize,
 }
 
 /// The header fields of a message, up to and without the blank line.
 ///
-/// Lines that are no fields (there is mail like that) are kept where they are.
+/// Lines that are no fields (there is mail like that) are kept where they are. Every field has an id,
+/// which edits of other fields do not change; new fields get new ids.
 #[derive(Debug, Clone)]
 pub struct HeaderBlock {
     bytes: Bytes,
     fields: Vec<Field>,
+    next_id: u32,
+}
+
+/// One field of a [`HeaderBlock`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FieldView<'a> {
+    /// Its id in the block.
+    pub id: u32,
+    /// Its name; empty for a line that is no field.
+    pub name: &'a str,
+    /// The raw value, folding and final CRLF included.
+    pub value: &'a [u8],
+    /// The whole field as it is.
+    pub raw: &'a [u8],
+}
+
+impl FieldView<'_> {
+    /// The value without folding; octets that are no UTF-8 are replaced.
+    pub fn unfolded(&self) -> String {
+        unfold(self.value)
+    }
 }
 
 /// How many octets of `start`, the beginning of a message, are header fields; the blank line is not
@@ -44,6 +67,11 @@ pub fn header_len(start: &[u8]) -> Option<usize> {
 impl HeaderBlock {
     /// Reads the fields in `bytes`, which ends after the last field's CRLF.
     pub fn parse(bytes: Bytes) -> HeaderBlock {
+        HeaderBlock::parse_from(bytes, 0)
+    }
+
+    /// The same with ids from `next_id` on.
+    fn parse_from(bytes: Bytes, mut next_id: u32) -> HeaderBlock {
         let mut fields: Vec<Field> = Vec::new();
         let mut at = 0;
         for line in bytes.split_inclusive(|b| *b == b'\n') {
@@ -55,11 +83,12 @@ impl HeaderBlock {
                 }
                 _ => {
                     let colon = colon_of(line).map_or(range.start, |colon| range.start + colon);
-                    fields.push(Field { range, colon });
+                    fields.push(Field { id: next_id, range, colon });
+                    next_id = next_id.saturating_add(1);
                 }
             }
         }
-        HeaderBlock { bytes, fields }
+        HeaderBlock { bytes, fields, next_id }
     }
 
     /// The bytes as they stand.
@@ -74,11 +103,28 @@ impl HeaderBlock {
 
     /// Name and raw value (folding and final CRLF included) of every field, in order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|field| {
-            let name = &self.bytes[field.range.start..field.colon];
-            let value = &self.bytes[(field.colon + 1).min(field.range.end)..field.range.end];
-            (std::str::from_utf8(name).unwrap_or("").trim_end(), value)
-        })
+        self.views().map(|field| (field.name, field.value))
+    }
+
+    /// Every field, in order.
+    pub fn views(&self) -> impl Iterator<Item = FieldView<'_>> {
+        self.fields.iter().map(|field| self.view(field))
+    }
+
+    /// The field with this id.
+    pub fn by_id(&self, id: u32) -> Option<FieldView<'_>> {
+        self.fields.iter().find(|field| field.id == id).map(|field| self.view(field))
+    }
+
+    fn view(&self, field: &Field) -> FieldView<'_> {
+        let is_field = field.colon > field.range.start;
+        let name = &self.bytes[field.range.start..field.colon];
+        let value = match is_field {
+            true => &self.bytes[(field.colon + 1).min(field.range.end)..field.range.end],
+            false => &self.bytes[field.range.clone()],
+        };
+        let name = std::str::from_utf8(name).unwrap_or("").trim_end();
+        FieldView { id: field.id, name, value, raw: &self.bytes[field.range.clone()] }
     }
 
     /// How many fields have this name, in any case.
@@ -102,31 +148,68 @@ impl HeaderBlock {
         if self.count_named(name) == 0 {
             return self;
         }
-        let mut kept = Vec::with_capacity(self.bytes.len());
-        for (field, (n, _)) in self.fields.iter().zip(self.iter()) {
-            if !n.eq_ignore_ascii_case(name) {
-                kept.extend_from_slice(&self.bytes[field.range.clone()]);
-            }
-        }
-        HeaderBlock::parse(kept.into())
+        self.rebuilt(|field| (!field.name.eq_ignore_ascii_case(name)).then_some(field.raw))
     }
 
     /// The block without the field at `index`, counted from the top.
     pub fn without_at(self, index: usize) -> HeaderBlock {
-        let Some(field) = self.fields.get(index) else { return self };
-        let mut kept = self.bytes[..field.range.start].to_vec();
-        kept.extend_from_slice(&self.bytes[field.range.end..]);
-        HeaderBlock::parse(kept.into())
+        match self.fields.get(index).map(|field| field.id) {
+            Some(id) => self.without_id(id),
+            None => self,
+        }
+    }
+
+    /// The block without the field of this id.
+    pub fn without_id(self, id: u32) -> HeaderBlock {
+        self.rebuilt(|field| (field.id != id).then_some(field.raw))
+    }
+
+    /// The block with another field, CRLF included, in the place of the one with this id.
+    pub fn with_changed(self, id: u32, new: &[u8]) -> HeaderBlock {
+        self.rebuilt(|field| Some(if field.id == id { new } else { field.raw }))
     }
 
     /// The block with whole fields, CRLF included, in front.
     pub fn with_top(self, fields: &[u8]) -> HeaderBlock {
-        HeaderBlock::parse([fields, &self.bytes].concat().into())
+        let added = HeaderBlock::parse_from(Bytes::copy_from_slice(fields), self.next_id);
+        let next_id = added.next_id;
+        added.followed_by(self, next_id)
     }
 
     /// The block with whole fields, CRLF included, at the end.
     pub fn with_bottom(self, fields: &[u8]) -> HeaderBlock {
-        HeaderBlock::parse([&self.bytes[..], fields].concat().into())
+        let added = HeaderBlock::parse_from(Bytes::copy_from_slice(fields), self.next_id);
+        let next_id = added.next_id;
+        self.followed_by(added, next_id)
+    }
+
+    fn followed_by(self, other: HeaderBlock, next_id: u32) -> HeaderBlock {
+        let by = self.bytes.len();
+        let bytes = [&self.bytes[..], &other.bytes[..]].concat().into();
+        let mut fields = self.fields;
+        fields.extend(other.fields.into_iter().map(|field| field.moved(by)));
+        HeaderBlock { bytes, fields, next_id }
+    }
+
+    /// The block made anew of what `keep` says of each field; ids stay.
+    fn rebuilt<'a>(&'a self, keep: impl Fn(FieldView<'a>) -> Option<&'a [u8]>) -> HeaderBlock {
+        let mut bytes = Vec::with_capacity(self.bytes.len());
+        let mut fields = Vec::with_capacity(self.fields.len());
+        for field in &self.fields {
+            let Some(raw) = keep(self.view(field)) else { continue };
+            let start = bytes.len();
+            bytes.extend_from_slice(raw);
+            let colon = start + colon_of(raw).unwrap_or(0);
+            fields.push(Field { id: field.id, range: start..bytes.len(), colon });
+        }
+        HeaderBlock { bytes: bytes.into(), fields, next_id: self.next_id }
+    }
+}
+
+impl Field {
+    fn moved(self, by: usize) -> Field {
+        let range = self.range.start + by..self.range.end + by;
+        Field { id: self.id, range, colon: self.colon + by }
     }
 }
 
@@ -201,6 +284,17 @@ mod tests {
         assert_eq!(edited.as_bytes(), "Subject: s\r\nnonsense\r\nTo: t\r\n");
         let edited = edited.without_at(0).with_top(b"A: 1\r\n").with_bottom(b"Z: 2\r\n");
         assert_eq!(edited.as_bytes(), "A: 1\r\nnonsense\r\nTo: t\r\nZ: 2\r\n");
+    }
+
+    #[test]
+    fn ids_outlive_edits_of_other_fields() {
+        let block = block("A: 1\r\nB: 2\r\n x\r\nC: 3\r\n");
+        let edited = block.with_top(b"T: t\r\n").without_id(0).with_changed(2, b"C: new\r\n");
+        assert_eq!(edited.as_bytes(), "T: t\r\nB: 2\r\n x\r\nC: new\r\n");
+        let ids: Vec<u32> = edited.views().map(|field| field.id).collect();
+        assert_eq!(ids, [3, 1, 2]);
+        assert_eq!(edited.by_id(1).map(|field| field.unfolded()), Some("2 x".to_owned()));
+        assert_eq!(edited.with_bottom(b"Z: z\r\n").by_id(4).map(|f| f.name), Some("Z"));
     }
 
     #[test]

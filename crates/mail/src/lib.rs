@@ -19,6 +19,8 @@ pub mod ledger;
 pub mod outcome;
 pub mod pattern;
 pub mod route;
+pub mod sign;
+pub mod text;
 
 pub use attr::Attr;
 pub use body::{Body, IncomingFile};
@@ -32,6 +34,8 @@ pub use ledger::{Ledger, LedgerError};
 pub use outcome::{Outcome, Why};
 pub use pattern::DomainPattern;
 pub use route::{NextHop, Route, TlsLevel};
+pub use sign::SignRequest;
+pub use text::{Rope, Source, Text};
 
 /// A complete message at the door: nothing about it is durable yet.
 #[derive(Debug)]
