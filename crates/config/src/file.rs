@@ -4,8 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use waypost_inbound::{ListenerKind, Network};
-use waypost_mail::{DomainPattern, TlsLevel};
+use waypost_inbound::ListenerKind;
+use waypost_mail::{DomainPattern, Network, TlsLevel};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mistake::Notes;

@@ -1,6 +1,7 @@
 //! Never an open relay by accident: what would let strangers relay anywhere is refused.
 
-use waypost_inbound::{ListenerKind, Network};
+use waypost_inbound::ListenerKind;
+use waypost_mail::Network;
 use waypost_mail::DomainPattern;
 
 use crate::file::File;

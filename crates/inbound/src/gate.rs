@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::relay::masked;
+use waypost_mail::network::masked;
 
 /// Counts what peers have under way.
 #[derive(Debug, Default)]

@@ -26,7 +26,7 @@ pub mod users;
 pub use config::{Limits, ListenerConfig, ListenerKind, Settings, SettingsError};
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
-pub use relay::{Network, NetworkError, RelayRule};
+pub use relay::RelayRule;
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;
 pub use users::{Users, UsersError, UsersFile, Verifiers};

@@ -13,9 +13,11 @@ pub mod dsn;
 pub mod entry;
 pub mod envelope;
 pub mod facts;
+pub mod fetch;
 pub mod header;
 pub mod id;
 pub mod ledger;
+pub mod network;
 pub mod outcome;
 pub mod pattern;
 pub mod route;
@@ -28,9 +30,13 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entry::{Entry, RecipientEntry, RecipientState};
 pub use envelope::{Envelope, Recipient};
 pub use facts::{Facts, Protocol, TlsFacts};
+pub use fetch::{
+    Addresses, Allow, AllowRule, Fetch, FetchError, FetchRequest, FetchResponse, Origin, Scheme,
+};
 pub use header::HeaderBlock;
 pub use id::{IdSource, MessageId, SessionId};
 pub use ledger::{Ledger, LedgerError};
+pub use network::{Network, NetworkError};
 pub use outcome::{Outcome, Why};
 pub use pattern::DomainPattern;
 pub use route::{NextHop, Route, TlsLevel};

@@ -1,0 +1,258 @@
+//! One instance of a component, and the pool from which calls take one.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures_util::FutureExt as _;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use waypost_hooks::FaultKind;
+use waypost_mail::Text;
+use wasmtime::component::InstancePre;
+use wasmtime::{Store, Trap};
+
+use crate::bindings::exports::waypost::policy::lifecycle::PluginInfo;
+use crate::context::{Call, Context, Rights, bound, now};
+use crate::question::{Guests, Hooks, Question};
+use crate::{Budget, Stage};
+
+/// An instance is replaced after so many calls, or this long, more or less: state that hides in it does
+/// not last, and instances do not all end at once.
+const MOST_CALLS: u32 = 1000;
+const LONGEST_LIFE: Duration = Duration::from_secs(300);
+/// Calls that may wait for a slot, for each slot there is, and for how long.
+const WAITERS: usize = 4;
+const PATIENCE: Duration = Duration::from_millis(250);
+/// What beginning an instance may take.
+pub(crate) const BIRTH: Budget =
+    Budget { cpu: Duration::from_secs(1), wall: Duration::from_secs(10) };
+/// Longest text of an error that is kept.
+const MAX_TEXT: usize = 1024;
+
+/// How a call failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Failure {
+    pub(crate) kind: FaultKind,
+    pub(crate) text: String,
+}
+
+impl Failure {
+    pub(crate) fn new(kind: FaultKind, text: impl Into<String>) -> Failure {
+        let mut text = text.into();
+        text.truncate(text.floor_char_boundary(MAX_TEXT));
+        Failure { kind, text }
+    }
+}
+
+/// One instance, with its own memory.
+pub(crate) struct Instance {
+    store: Store<Context>,
+    guests: Guests,
+    calls_left: u32,
+    ends: Instant,
+}
+
+/// What an instance says of itself when it begins; the same each time.
+pub(crate) type Born = (Instance, Option<PluginInfo>);
+
+impl Instance {
+    /// A new instance, with its functions checked and its `init` called.
+    pub(crate) async fn begin(
+        pre: &InstancePre<Context>,
+        hooks: &Hooks,
+        rights: &Arc<Rights>,
+        memory: usize,
+        config: &str,
+    ) -> Result<Born, Failure> {
+        let mut store = Store::new(pre.engine(), Context::new(rights.clone(), memory));
+        bound(&mut store);
+        store.data_mut().call = Call::new(None, BIRTH.cpu, None);
+        let birth = async {
+            let instance = match pre.instantiate_async(&mut store).await {
+                Ok(instance) => instance,
+                Err(error) => return Err(failure(&store, &error)),
+            };
+            let guests = hooks.load(&mut store, &instance).map_err(|e| failure(&store, &e))?;
+            let Some(lifecycle) = &guests.lifecycle else { return Ok((guests, None)) };
+            match lifecycle.call_init(&mut store, config).await {
+                Ok(Ok(info)) => Ok((guests, Some(info))),
+                Ok(Err(refusal)) => Err(Failure::new(FaultKind::Reported, refusal)),
+                Err(error) => Err(failure(&store, &error)),
+            }
+        };
+        let (guests, info) = guarded(birth, BIRTH.wall).await?;
+        store.data_mut().forget();
+        let jitter = 0.9 + 0.2 * rand::random::<f64>();
+        let calls_left = (f64::from(MOST_CALLS) * jitter) as u32;
+        let ends = now() + LONGEST_LIFE.mul_f64(jitter);
+        Ok((Instance { store, guests, calls_left, ends }, info))
+    }
+
+    /// Puts a question. After a failure of another kind than `Reported` the instance is not to be used
+    /// again.
+    pub(crate) async fn put<Q: Question>(
+        &mut self,
+        question: &Q,
+        budget: Budget,
+        text: Option<Text>,
+    ) -> Result<Q::Answer, Failure> {
+        self.calls_left = self.calls_left.saturating_sub(1);
+        let Instance { store, guests, .. } = self;
+        store.data_mut().call = Call::new(Some(Q::STAGE), budget.cpu, text);
+        store.set_epoch_deadline(1);
+        let call = async {
+            match question.put(&mut *store, guests).await {
+                Ok(Ok(answer)) => Ok(answer),
+                Ok(Err(reported)) => Err(Failure::new(FaultKind::Reported, reported)),
+                Err(error) => Err(failure(store, &error)),
+            }
+        };
+        let answer = guarded(call, budget.wall).await;
+        self.store.data_mut().forget();
+        answer
+    }
+
+    /// What the component complains of itself.
+    pub(crate) async fn self_test(&mut self) -> Result<Vec<String>, Failure> {
+        let Instance { store, guests, .. } = self;
+        let Some(self_test) = &guests.self_test else { return Ok(Vec::new()) };
+        store.data_mut().call = Call::new(None, BIRTH.cpu, None);
+        store.set_epoch_deadline(1);
+        let call = async {
+            self_test.call_self_test(&mut *store).await.map_err(|error| failure(store, &error))
+        };
+        let complaints = guarded(call, BIRTH.wall).await;
+        self.store.data_mut().forget();
+        complaints
+    }
+
+    /// Octets of its memories.
+    pub(crate) fn memory(&self) -> usize {
+        self.store.data().memory()
+    }
+
+    fn is_worn(&self, limit: usize) -> bool {
+        self.calls_left == 0 || now() >= self.ends || self.memory() > limit / 4 * 3
+    }
+}
+
+/// Bounds a call by the clock, and keeps a panic of a host function from taking more than the call.
+async fn guarded<T>(
+    call: impl Future<Output = Result<T, Failure>>,
+    wall: Duration,
+) -> Result<T, Failure> {
+    let call = AssertUnwindSafe(call).catch_unwind();
+    match tokio::time::timeout(wall, call).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(_)) => Err(Failure::new(FaultKind::Host, "a host function failed by a bug")),
+        Err(_) => Err(Failure::new(FaultKind::Wall, format!("no answer within {wall:?}"))),
+    }
+}
+
+/// What kind of failure an error of the engine is. Causes are asked by type, not by text.
+fn failure(store: &Store<Context>, error: &wasmtime::Error) -> Failure {
+    let context = store.data();
+    let trap = error.downcast_ref::<Trap>();
+    let kind = match (context.call.stopped, trap) {
+        (Some(stopped), _) => stopped,
+        (None, Some(Trap::Interrupt)) => FaultKind::Cpu,
+        (None, Some(_)) if context.wanted_memory() => FaultKind::Memory,
+        (None, Some(_)) => FaultKind::Trap,
+        // Before any hook is asked, what does not fit is how it was built.
+        (None, None) if context.wanted_memory() => FaultKind::Memory,
+        (None, None) if !context.in_hook() => FaultKind::Init,
+        // Neither the guest nor the host stopped it: what the guest handed over could not be read.
+        (None, None) => FaultKind::BadAnswer,
+    };
+    Failure::new(kind, format!("{error:#}"))
+}
+
+/// The instances of one plugin in one generation.
+pub(crate) struct Pool {
+    slots: Semaphore,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+    memory: usize,
+    free: Mutex<Vec<Instance>>,
+}
+
+/// The right to have one instance.
+#[derive(Debug)]
+pub(crate) struct Slot<'a>(#[expect(dead_code, reason = "held, not looked at")] SemaphorePermit<'a>);
+
+impl Pool {
+    pub(crate) fn new(slots: usize, memory: usize) -> Pool {
+        Pool {
+            slots: Semaphore::new(slots),
+            waiting: AtomicUsize::new(0),
+            most_waiting: WAITERS * slots,
+            memory,
+            free: Mutex::default(),
+        }
+    }
+
+    /// Waits for a slot, not long and not with too many others.
+    pub(crate) async fn slot(&self) -> Result<Slot<'_>, Failure> {
+        if let Ok(permit) = self.slots.try_acquire() {
+            return Ok(Slot(permit));
+        }
+        let _waiting = Waiting::join(self)?;
+        match tokio::time::timeout(PATIENCE, self.slots.acquire()).await {
+            Ok(Ok(permit)) => Ok(Slot(permit)),
+            Ok(Err(_)) => Err(Failure::new(FaultKind::Host, "the pool is closed")),
+            Err(_) => {
+                let text = format!("no instance was free within {PATIENCE:?}; raise its slots");
+                Err(Failure::new(FaultKind::Busy, text))
+            }
+        }
+    }
+
+    /// A free instance, the one used last.
+    pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Instance> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    /// Gives an instance back that answered, unless it is worn.
+    pub(crate) fn give_back(&self, instance: Instance) {
+        if !instance.is_worn(self.memory) {
+            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+        }
+    }
+
+    /// Lets go of all that are free.
+    pub(crate) fn empty(&self) {
+        let free = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
+        drop(free);
+    }
+
+    /// How many instances are free.
+    pub(crate) fn free(&self) -> usize {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+/// A place among those that wait.
+struct Waiting<'a>(&'a Pool);
+
+impl<'a> Waiting<'a> {
+    fn join(pool: &'a Pool) -> Result<Waiting<'a>, Failure> {
+        if pool.waiting.fetch_add(1, Ordering::Relaxed) >= pool.most_waiting {
+            pool.waiting.fetch_sub(1, Ordering::Relaxed);
+            let text = "all instances are busy and too many calls wait; raise its slots";
+            return Err(Failure::new(FaultKind::Busy, text));
+        }
+        Ok(Waiting(pool))
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// The stages, for messages about one.
+pub(crate) fn stages(hooks: &Hooks) -> Vec<Stage> {
+    crate::STAGES.into_iter().filter(|stage| hooks.answers(*stage)).collect()
+}
