@@ -13,6 +13,7 @@ pub mod dsn;
 pub mod entry;
 pub mod envelope;
 pub mod facts;
+pub mod fetch;
 pub mod header;
 pub mod id;
 pub mod ledger;
@@ -26,6 +27,9 @@ pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entry::{Entry, RecipientEntry, RecipientState};
 pub use envelope::{Envelope, Recipient};
 pub use facts::{Facts, Protocol, TlsFacts};
+pub use fetch::{
+    Addresses, Allow, AllowRule, Fetch, FetchError, FetchRequest, FetchResponse, Origin, Scheme,
+};
 pub use header::HeaderBlock;
 pub use id::{IdSource, MessageId, SessionId};
 pub use ledger::{Ledger, LedgerError};
