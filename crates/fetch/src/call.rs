@@ -98,7 +98,7 @@ impl Call {
 /// CONNECT is left out: it makes a tunnel, not a question.
 fn method(text: &str) -> Result<Method, FetchError> {
     let method = Method::from_bytes(text.as_bytes()).ok().filter(|m| *m != Method::CONNECT);
-    method.ok_or_else(|| FetchError::Invalid(format!("{text:?} is no method that can be asked")))
+    method.ok_or_else(|| FetchError::Invalid(format!("no method to ask by: {:?}", shown(text))))
 }
 
 fn fields(pairs: &[(String, String)]) -> Result<HeaderMap, FetchError> {
@@ -117,7 +117,8 @@ fn fields(pairs: &[(String, String)]) -> Result<HeaderMap, FetchError> {
 
 /// Values are not shown: they carry tokens.
 fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), FetchError> {
-    let invalid = |what: &str| FetchError::Invalid(format!("the header field {name:?} {what}"));
+    let shown = shown(name);
+    let invalid = |what: &str| FetchError::Invalid(format!("the header field {shown:?} {what}"));
     let parsed =
         HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid("has no legal name"))?;
     if OURS.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
@@ -129,6 +130,11 @@ fn field(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), FetchErro
     }
     let value = HeaderValue::from_str(value).map_err(|_| invalid("has no legal value"))?;
     Ok((parsed, value))
+}
+
+/// The beginning of what the caller gave, for a message.
+fn shown(text: &str) -> String {
+    text.chars().take(40).collect()
 }
 
 #[cfg(test)]

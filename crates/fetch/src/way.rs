@@ -49,15 +49,16 @@ impl Way {
     /// operator wrote; a name may lead to public addresses only, and one that leads to others
     /// besides is not trusted at all.
     pub(crate) async fn addresses(&self, origin: &Origin) -> Result<Vec<SocketAddr>, FetchError> {
-        let found = match (origin.ip(), origin.host.name()) {
-            (Some(ip), _) => return Ok(vec![SocketAddr::new(ip, origin.port)]),
-            (None, name) => self.addresses.addresses(name.unwrap_or_default()).await,
-        };
-        let host = &origin.host;
+        if let Some(ip) = origin.ip() {
+            return Ok(vec![SocketAddr::new(ip, origin.port)]);
+        }
+        let host = origin.host.to_string();
+        let found = self.addresses.addresses(&host).await;
         let ips = found.map_err(|e| FetchError::Unreachable(format!("{host}: {e}")))?;
         if let Some(ip) = ips.iter().find(|ip| !is_public(**ip)) {
             return Err(FetchError::Denied(format!(
-                "{host} leads to {ip}, which is no public address: a rule for it must name the address itself"
+                "{host} leads to {ip}, which is no public address; \
+                 if that is meant, a rule must name the address itself"
             )));
         }
         if ips.is_empty() {
@@ -112,10 +113,11 @@ impl Way {
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, FetchError> {
         let failed = |error: String| FetchError::Tls(format!("{origin}: {error}"));
-        let name = match (origin.ip(), origin.host.name()) {
-            (Some(ip), _) => ServerName::from(ip),
-            (None, name) => ServerName::try_from(name.unwrap_or_default().to_owned())
-                .map_err(|e| failed(e.to_string()))?,
+        let name = match origin.ip() {
+            Some(ip) => ServerName::from(ip),
+            None => {
+                ServerName::try_from(origin.host.to_string()).map_err(|e| failed(e.to_string()))?
+            }
         };
         let connector = TlsConnector::from(self.tls.clone());
         connector.connect(name, stream).await.map_err(|e| failed(e.to_string()))
