@@ -271,8 +271,8 @@ pub enum FetchError {
     /// The server does not prove to be the one it should be, or speaks no TLS that is safe.
     #[error("TLS failed: {0}")]
     Tls(String),
-    /// The server broke HTTP, or the connection broke in the middle.
-    #[error("the server's answer is no valid HTTP: {0}")]
+    /// The server broke HTTP, redirects without end, or the connection broke in the middle.
+    #[error("the server's answer cannot be used: {0}")]
     Protocol(String),
 }
 
