@@ -152,7 +152,11 @@ mod tests {
         assert!(breaker.failed(Weight::Whole, Timestamp(0)));
         assert_eq!(breaker.ask(Timestamp(9_999)), Leave::Open(Timestamp(0)));
         assert_eq!(breaker.ask(Timestamp(10_000)), Leave::Ask);
-        assert_eq!(breaker.ask(Timestamp(10_000)), Leave::Open(Timestamp(0)), "one probe at a time");
+        assert_eq!(
+            breaker.ask(Timestamp(10_000)),
+            Leave::Open(Timestamp(0)),
+            "one probe at a time"
+        );
         assert!(breaker.failed(Weight::Whole, Timestamp(10_000)));
         assert_eq!(breaker.ask(Timestamp(29_999)), Leave::Open(Timestamp(0)));
         assert_eq!(breaker.ask(Timestamp(30_000)), Leave::Ask);

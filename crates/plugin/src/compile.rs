@@ -137,8 +137,7 @@ pub(crate) struct Workshop {
 impl Workshop {
     /// A workshop that keeps what it made in `directory`, which is made and is the owner's alone.
     pub(crate) fn open(compiler: Compiler, directory: &Path) -> Result<Workshop, CompileError> {
-        let cache_error =
-            |error| CompileError::Cache { path: directory.to_owned(), error };
+        let cache_error = |error| CompileError::Cache { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(cache_error)?;
         let key = key(&directory.join(KEY)).map_err(cache_error)?;
         let workshop = engine::workshop()
@@ -179,10 +178,8 @@ impl Workshop {
             path: binary.path.clone(),
             complaint: format!("{}: {error}", program.display()),
         };
-        let scratch = tempfile::Builder::new()
-            .prefix("compile-")
-            .tempdir_in(&self.cache)
-            .map_err(failed)?;
+        let scratch =
+            tempfile::Builder::new().prefix("compile-").tempdir_in(&self.cache).map_err(failed)?;
         // The child gets the octets that were looked at, not the file, which may have changed.
         let (from, to) = (scratch.path().join("component"), scratch.path().join("code"));
         fs::write(&from, &binary.octets).map_err(failed)?;
@@ -337,8 +334,12 @@ mod tests {
         let cache = directory.path().join("cache");
         let workshop = Workshop::open(Compiler::Here, &cache).unwrap();
         let code = workshop.code(&binary).await.unwrap();
-        let place = fs::read_dir(&cache).unwrap().flatten().map(|e| e.path())
-            .find(|path| path.extension().is_some_and(|e| e == "code")).unwrap();
+        let place = fs::read_dir(&cache)
+            .unwrap()
+            .flatten()
+            .map(|e| e.path())
+            .find(|path| path.extension().is_some_and(|e| e == "code"))
+            .unwrap();
         let again = Workshop::open(Compiler::Here, &cache).unwrap();
         assert_eq!(again.kept(&place).unwrap().as_ref(), Some(&code));
         let mut forged = fs::read(&place).unwrap();

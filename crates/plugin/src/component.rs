@@ -26,7 +26,9 @@ pub enum Misfit {
     )]
     Wasi(String),
     /// It was built against another version of the contract.
-    #[error("it imports {import}, and this host serves waypost:policy@{VERSION}: build it against that")]
+    #[error(
+        "it imports {import}, and this host serves waypost:policy@{VERSION}: build it against that"
+    )]
     OtherVersion {
         /// What it imports.
         import: String,
@@ -35,7 +37,9 @@ pub enum Misfit {
     #[error("it imports {0}, which is no interface of waypost:policy@{VERSION}")]
     Unknown(String),
     /// It exports a hook of another version.
-    #[error("it exports {export}, and this host serves waypost:policy@{VERSION}: build it against that")]
+    #[error(
+        "it exports {export}, and this host serves waypost:policy@{VERSION}: build it against that"
+    )]
     OtherHook {
         /// What it exports.
         export: String,
@@ -74,8 +78,16 @@ impl Shape {
             matches!(item, ComponentItem::ComponentInstance(_)).then(|| name.to_owned())
         };
         Shape {
-            exports: kind.exports(engine).map(|(name, item)| (name, item.ty)).filter_map(interface).collect(),
-            imports: kind.imports(engine).map(|(name, item)| (name, item.ty)).filter_map(interface).collect(),
+            exports: kind
+                .exports(engine)
+                .map(|(name, item)| (name, item.ty))
+                .filter_map(interface)
+                .collect(),
+            imports: kind
+                .imports(engine)
+                .map(|(name, item)| (name, item.ty))
+                .filter_map(interface)
+                .collect(),
         }
     }
 

@@ -1,12 +1,11 @@
 //! What stands behind a guest while it runs: its rights, its limits, and the message of the call.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 use waypost_hooks::FaultKind;
 use waypost_mail::Text;
-use wasmtime::{ResourceLimiter, Store, UpdateDeadline};
 
 use crate::bindings::waypost::policy::types::HostError;
 use crate::engine::{TABLE_ELEMENTS, TICK};
@@ -214,4 +213,3 @@ impl ResourceLimiter for Memory {
         MOST_OF_EACH
     }
 }
-

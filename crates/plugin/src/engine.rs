@@ -131,9 +131,8 @@ impl Ticker {
     pub(crate) fn start() -> std::io::Result<Arc<Ticker>> {
         let shared = Arc::new(Shared::default());
         let theirs = shared.clone();
-        let thread = thread::Builder::new()
-            .name("waypost-epochs".to_owned())
-            .spawn(move || theirs.run())?;
+        let thread =
+            thread::Builder::new().name("waypost-epochs".to_owned()).spawn(move || theirs.run())?;
         Ok(Arc::new(Ticker { shared, thread: Some(thread) }))
     }
 
@@ -219,7 +218,13 @@ mod tests {
 
     #[test]
     fn what_one_engine_compiled_another_can_run() {
-        let room = Room { instances: 7, memories: 21, memories_of_one: 3, memory: 1 << 26, ..Room::default() };
+        let room = Room {
+            instances: 7,
+            memories: 21,
+            memories_of_one: 3,
+            memory: 1 << 26,
+            ..Room::default()
+        };
         let hash = |engine: &Engine| {
             use std::hash::{DefaultHasher, Hash, Hasher};
             let mut hasher = DefaultHasher::new();

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use waypost_hooks::FaultKind;
-use waypost_mail::Text;
 use wasmtime::component::InstancePre;
 use wasmtime::{Store, Trap};
+use waypost_hooks::FaultKind;
+use waypost_mail::Text;
 
 use crate::bindings::exports::waypost::policy::lifecycle::PluginInfo;
 use crate::context::{Call, Context, Rights, bound, now};
@@ -179,7 +179,9 @@ pub(crate) struct Pool {
 
 /// The right to have one instance.
 #[derive(Debug)]
-pub(crate) struct Slot<'a>(#[expect(dead_code, reason = "held, not looked at")] SemaphorePermit<'a>);
+pub(crate) struct Slot<'a>(
+    #[expect(dead_code, reason = "held, not looked at")] SemaphorePermit<'a>,
+);
 
 impl Pool {
     pub(crate) fn new(slots: usize, memory: usize) -> Pool {

@@ -5,7 +5,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::DescriptorEncoder;
+use prometheus_client::encoding::{DescriptorEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 
 use crate::Stage;
@@ -147,13 +147,13 @@ impl Series {
     fn has(&self, name: &str, labels: &Labels) -> bool {
         let families = self.families.lock().unwrap_or_else(PoisonError::into_inner);
         let observed = format!("{name}_observed");
-        [families.get(name), families.get(&observed)].into_iter().flatten().any(
-            |family| match family {
+        [families.get(name), families.get(&observed)].into_iter().flatten().any(|family| {
+            match family {
                 Family::Counter(rows) => rows.contains_key(labels),
                 Family::Gauge(rows) => rows.contains_key(labels),
                 Family::Histogram(rows) => rows.contains_key(labels),
-            },
-        )
+            }
+        })
     }
 
     /// Series that a plugin counts itself.
@@ -191,13 +191,17 @@ impl Series {
         let labels = |plugin: &str, stage: &Stage| {
             vec![("plugin".to_owned(), plugin.to_owned()), ("stage".to_owned(), stage.to_string())]
         };
-        let mut all =
-            encoder.encode_descriptor("policy_calls", help("policy_calls"), None, MetricType::Counter)?;
+        let mut all = encoder.encode_descriptor(
+            "policy_calls",
+            help("policy_calls"),
+            None,
+            MetricType::Counter,
+        )?;
         for (plugin, stage, counts) in &asked {
             for (result, count) in [("answered", counts.answered), ("failed", counts.failed)] {
                 let mut labels = labels(plugin, stage);
                 labels.push(("result".to_owned(), result.to_owned()));
-                all.encode_family(&labels)?.encode_counter::<(), _, f64>(&count, None)?;
+                all.encode_family(&labels)?.encode_counter::<NoLabelSet, _, f64>(&count, None)?;
             }
         }
         let name = "policy_call_seconds";
@@ -207,11 +211,19 @@ impl Series {
                 true => f64::MAX,
                 false => (1_u64 << index) as f64 / 1e6,
             };
-            let buckets: Vec<(f64, u64)> =
-                counts.steps.iter().enumerate().map(|(index, count)| (bound(index), *count)).collect();
+            let buckets: Vec<(f64, u64)> = counts
+                .steps
+                .iter()
+                .enumerate()
+                .map(|(index, count)| (bound(index), *count))
+                .collect();
             let sum = counts.nanoseconds as f64 / 1e9;
-            all.encode_family(&labels(plugin, stage))?
-                .encode_histogram::<()>(sum, counts.calls(), &buckets, None)?;
+            all.encode_family(&labels(plugin, stage))?.encode_histogram::<NoLabelSet>(
+                sum,
+                counts.calls(),
+                &buckets,
+                None,
+            )?;
         }
         Ok(())
     }
@@ -228,7 +240,8 @@ impl Collector for Series {
                     let mut all =
                         encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
                     for (labels, value) in rows {
-                        all.encode_family(labels)?.encode_counter::<(), _, f64>(value, None)?;
+                        all.encode_family(labels)?
+                            .encode_counter::<NoLabelSet, _, f64>(value, None)?;
                     }
                 }
                 Family::Gauge(rows) => {
@@ -244,7 +257,7 @@ impl Collector for Series {
                         let buckets: Vec<(f64, u64)> =
                             BOUNDS.into_iter().zip(row.buckets).collect();
                         all.encode_family(labels)?
-                            .encode_histogram::<()>(row.sum, row.count, &buckets, None)?;
+                            .encode_histogram::<NoLabelSet>(row.sum, row.count, &buckets, None)?;
                     }
                 }
             }

@@ -4,9 +4,7 @@ use std::io;
 use std::sync::Mutex;
 
 use bytes::Bytes;
-use mail_parser::{
-    Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType,
-};
+use mail_parser::{Encoding, Message, MessageParser, MessagePart, MimeHeaders, PartType};
 use waypost_mail::Text;
 
 /// Messages over this size have only their outermost part.

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
+use wasmtime::component::InstancePre;
 use waypost_hooks::{Fault, FaultKind};
 use waypost_mail::{Text, Timestamp};
-use wasmtime::component::InstancePre;
 
 use crate::bindings::exports::waypost::policy::lifecycle::PluginInfo;
 use crate::breaker::{Breaker, Leave, Weight};
@@ -66,6 +66,20 @@ impl Plugin {
         self.stages.contains(&stage) && (stage != Stage::Auth || self.config.grants.auth)
     }
 
+    /// Names of header fields it wants to be told without asking.
+    pub(crate) fn wanted_headers(&self) -> &[String] {
+        self.info.as_ref().map_or(&[], |info| &info.interest.headers)
+    }
+
+    /// True when it wants to be told of events of this kind.
+    pub(crate) fn wants(&self, kind: &str) -> bool {
+        let events = self.info.as_ref().map_or(&[][..], |info| &info.interest.events);
+        events.iter().any(|wanted| match wanted.strip_suffix('*') {
+            Some(prefix) => kind.starts_with(prefix),
+            None => wanted == kind,
+        })
+    }
+
     /// Asks, and makes of the answer what `read` makes of it. An answer that `read` refuses is a fault
     /// like any other: nothing of it counts.
     pub(crate) async fn ask<Q: Question, T: Send>(
@@ -76,9 +90,11 @@ impl Plugin {
     ) -> Asked<T> {
         let began = now();
         let stage = Q::STAGE;
-        let result = match self.breaker(stage).ask(self.clock_now()) {
+        let leave = self.breaker(stage).ask(self.clock_now());
+        let result = match leave {
             Leave::Open(since) => {
-                let text = format!("it is not asked at {stage} since {since}, because it kept failing");
+                let text =
+                    format!("it is not asked at {stage} since {since}, because it kept failing");
                 Err(self.fault(Failure::new(FaultKind::Busy, text)))
             }
             Leave::Ask => {

@@ -29,6 +29,9 @@ fn missing(stage: Stage) -> wasmtime::Error {
 
 /// Scalars go by value, everything else by reference.
 macro_rules! question_argument {
+    ($self:ident.call) => {
+        $self.call
+    };
     ($self:ident.name) => {
         $self.name.as_str()
     };
@@ -150,7 +153,6 @@ impl<T> AsArgument for Vec<T> {
 }
 
 by_reference!(
-    wit::CallInfo,
     wit::Session,
     wit::Credentials,
     wit::Envelope,

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waypost_mail::{Clock, Fetch, Ledger};
 
+use crate::Secret;
 use crate::bucket::Buckets;
 use crate::kv::Store;
 use crate::table::Tables;
-use crate::Secret;
 
 /// What the room stands on.
 #[derive(Clone)]

@@ -160,7 +160,9 @@ mod tests {
         assert_eq!((table.get("flag"), table.get("none")), (Some(""), None));
         assert_eq!(table.get_domain("a.b.example.org."), Some(("example.org".into(), "first")));
         assert_eq!(table.get_domain("notexample.org"), None);
-        let ip = |text: &str| table.get_ip(text.parse().unwrap()).map(|(key, value)| (key, value.to_owned()));
+        let ip = |text: &str| {
+            table.get_ip(text.parse().unwrap()).map(|(key, value)| (key, value.to_owned()))
+        };
         assert_eq!(ip("10.1.2.3"), Some(("10.1.0.0/16".into(), "narrow".into())));
         assert_eq!(ip("::ffff:10.2.2.3"), Some(("10.0.0.0/8".into(), "wide".into())));
         assert_eq!(ip("2001:db8::9"), Some(("2001:db8::/32".into(), "six".into())));

@@ -1,8 +1,8 @@
 //! What guests are told: the house's nouns in the contract's words.
 
 use waypost_hooks::{
-    Attempt, Credentials, Disposition, Event, EventKind, MessageView, PreparedCopy, RecipientResult,
-    RouteView, Transaction,
+    Attempt, Credentials, Disposition, Event, EventKind, MessageView, PreparedCopy,
+    RecipientResult, RouteView, Transaction,
 };
 use waypost_mail::{Attr, Entry, Facts, Outcome, Protocol, Recipient, Text, Why};
 use waypost_smtp::{BodyType, Mailbox, Reply, ReversePath};
@@ -92,9 +92,8 @@ fn body_type(body: BodyType) -> &'static str {
 
 /// What is known of a text; `wanted` are names of fields, `*` means all.
 pub(crate) fn info(text: &Text, wanted: &[String]) -> wit::MessageInfo {
-    let is_wanted = |name: &str| {
-        wanted.iter().any(|wanted| wanted == "*" || wanted.eq_ignore_ascii_case(name))
-    };
+    let is_wanted =
+        |name: &str| wanted.iter().any(|wanted| wanted == "*" || wanted.eq_ignore_ascii_case(name));
     let headers = match wanted {
         [] => Vec::new(),
         _ => {

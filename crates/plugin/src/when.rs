@@ -221,8 +221,7 @@ mod tests {
     #[test]
     fn what_is_not_known_yet_does_not_hold() {
         let session = Facts::internal(SessionId(1));
-        let filter =
-            Filter { sender_domains: vec!["*".parse().unwrap()], ..Filter::default() };
+        let filter = Filter { sender_domains: vec!["*".parse().unwrap()], ..Filter::default() };
         assert_eq!(
             filter.objection(&Known::session(&session)).as_deref(),
             Some("the sender is not known yet")

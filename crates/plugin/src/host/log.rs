@@ -31,15 +31,16 @@ struct Left {
 #[derive(Debug, PartialEq, Eq)]
 enum Leave {
     /// Write it, and say before it how many were left out.
-    Granted { dropped: u64 },
+    Granted {
+        dropped: u64,
+    },
     Refused,
 }
 
 impl Allowance {
     fn ask(&self, now: Timestamp) -> Leave {
         let mut left = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let left =
-            left.get_or_insert(Left { thousandths: BURST * 1000, at: now, dropped: 0 });
+        let left = left.get_or_insert(Left { thousandths: BURST * 1000, at: now, dropped: 0 });
         let gained = now.0.saturating_sub(left.at.0).saturating_mul(RATE);
         left.thousandths = left.thousandths.saturating_add(gained).min(BURST * 1000);
         left.at = now;
@@ -144,8 +145,7 @@ mod tests {
     #[test]
     fn a_flood_is_dammed_and_told_of() {
         let allowance = Allowance::default();
-        let granted =
-            (0..5000).filter(|_| allowance.ask(Timestamp(0)) != Leave::Refused).count();
+        let granted = (0..5000).filter(|_| allowance.ask(Timestamp(0)) != Leave::Refused).count();
         assert_eq!(granted as u64, BURST);
         assert_eq!(allowance.ask(Timestamp(1000)), Leave::Granted { dropped: 4000 });
         assert_eq!(allowance.ask(Timestamp(1000)), Leave::Granted { dropped: 0 });

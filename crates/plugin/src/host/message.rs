@@ -137,8 +137,7 @@ impl Host for Context {
         let found = if body.len() <= SMALL {
             search(&body, &needle, start)
         } else {
-            let searched =
-                tokio::task::spawn_blocking(move || search(&body, &needle, start)).await;
+            let searched = tokio::task::spawn_blocking(move || search(&body, &needle, start)).await;
             searched.map_err(|error| wasmtime::format_err!("{error}"))?
         };
         found.map_err(|error| self.unreadable(&error))

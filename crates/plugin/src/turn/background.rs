@@ -1,0 +1,45 @@
+//! Off the mail path: what happened, and periodic work.
+
+use std::sync::Arc;
+
+use waypost_hooks::Event;
+
+use super::{Turn, put};
+use crate::decision::Word;
+use crate::plugin::Plugin;
+use crate::question::{OnEvents, OnTimer};
+use crate::{Stage, told};
+
+impl Turn<'_> {
+    /// Tells every plugin what it wants to know. A fault is counted and logged; the batch is not told
+    /// again.
+    pub(crate) async fn events(self, events: &[Event]) {
+        for plugin in self.generation.at(Stage::Events) {
+            let wanted: Vec<_> = events
+                .iter()
+                .filter(|event| plugin.wants(told::event_kind(event.kind)))
+                .map(told::event)
+                .collect();
+            if wanted.is_empty() {
+                continue;
+            }
+            let about = format!("{} events", wanted.len());
+            let question = OnEvents { call: self.info(plugin, Stage::Events), events: wanted };
+            // What went wrong is counted and in the log.
+            let _ = put(plugin, self.journal, &about, question, None, |_, ()| silence()).await;
+        }
+    }
+
+    /// One timer of one plugin is due.
+    pub(crate) async fn timer(self, plugin: &Arc<Plugin>, name: &str) {
+        let mut call = self.info(plugin, Stage::Timer);
+        call.dry_run = false;
+        let question = OnTimer { call, name: name.to_owned() };
+        // What went wrong is counted and in the log; the timer goes on.
+        let _ = put(plugin, self.journal, &name, question, None, |_, ()| silence()).await;
+    }
+}
+
+fn silence() -> Result<((), Word), String> {
+    Ok(((), Word::default()))
+}
