@@ -26,13 +26,6 @@ const LENT: &[&str] = &["rust-lld", "gcc-ld", LINKER, "rust-objcopy"];
 /// The compiler, made now if need be. None when the distribution does not offer one.
 pub(super) fn compiler(own: &Compiler) -> anyhow::Result<Option<PathBuf>> {
     let lent = own.programs()?;
-    if let Some(missing) = LENT.iter().find(|program| !lent.join(program).exists()) {
-        bail!(
-            "{} has no {missing}, without which components cannot be linked: this Rust is none of \
-             rustup's. With one of those, or a Rust that has the target {TARGET}, it works",
-            lent.display()
-        );
-    }
     let home = env::home_dir().context("HOME is not set: there is no place for a toolchain")?;
     let place = home.join(".cache/waypost-wasm");
     fs::create_dir_all(home.join(".cache"))?;
@@ -46,6 +39,13 @@ pub(super) fn compiler(own: &Compiler) -> anyhow::Result<Option<PathBuf>> {
     let Some(packages) = Packages::offered()? else {
         return Ok(None);
     };
+    if let Some(missing) = LENT.iter().find(|program| !lent.join(program).exists()) {
+        bail!(
+            "{} has no {missing}, without which components cannot be linked: this Rust is none of \
+             rustup's. With one of those, or a Rust that has the target {TARGET}, it works",
+            lent.display()
+        );
+    }
     let partial = Unpacked { place: place.with_extension("partial") };
     remove(&partial.place)?;
     partial.make(&lent, &packages)?;
