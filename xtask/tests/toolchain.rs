@@ -1,6 +1,8 @@
 //! Whom `cargo xtask guests` asks for a compiler, on machines that are made of shell scripts: no test
 //! runs the machine's own rustup or apt-get.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
