@@ -11,7 +11,7 @@ mod starters;
 mod toolchain;
 mod tools;
 
-use std::fs;
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -66,6 +66,7 @@ pub(crate) fn all() -> anyhow::Result<PathBuf> {
 
 /// Installs what building them needs.
 pub(crate) fn prepare() -> anyhow::Result<()> {
+    let _alone = alone()?;
     Toolchain::find()?;
     Tools::install().map(drop)
 }
@@ -101,8 +102,8 @@ impl Selection {
 
     /// Rust keeps the processors busy while the others wait for the network.
     fn build(&self) -> anyhow::Result<()> {
+        let _alone = alone()?;
         let directory = directory()?;
-        fs::create_dir_all(&directory)?;
         std::thread::scope(|scope| {
             let rust = scope.spawn(|| self.build_rust(&directory));
             let starters = self.build_starters(&directory);
@@ -136,6 +137,15 @@ impl Selection {
 /// Where the components are.
 fn directory() -> anyhow::Result<PathBuf> {
     Ok(std::path::absolute(crate::target())?.join("guests"))
+}
+
+/// Makes the directory. Who else builds in it waits until the answer is dropped.
+fn alone() -> anyhow::Result<File> {
+    let directory = directory()?;
+    fs::create_dir_all(&directory)?;
+    let lock = File::create(directory.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Removes the components of guests that are in the tree no more.

@@ -14,6 +14,8 @@ const WORKSPACES: &[&str] = &["plugins", "crates/plugin/tests/guests", "examples
 pub(super) struct Guest {
     /// Of the package, and of the component.
     pub(super) name: String,
+    /// What cargo calls the file.
+    file: String,
     workspace: PathBuf,
 }
 
@@ -31,8 +33,14 @@ pub(super) fn guests() -> anyhow::Result<Vec<Guest>> {
                 .current_dir(&workspace),
         )?;
         let metadata: Metadata = serde_json::from_str(&metadata).context("cargo metadata")?;
-        let components = metadata.packages.into_iter().filter(Package::is_guest);
-        guests.extend(components.map(|one| Guest { name: one.name, workspace: workspace.clone() }));
+        for package in metadata.packages {
+            let library = package.targets.into_iter().find(Target::is_component);
+            guests.extend(library.map(|library| Guest {
+                name: package.name,
+                file: format!("{}.wasm", library.name.replace('-', "_")),
+                workspace: workspace.clone(),
+            }));
+        }
     }
     Ok(guests)
 }
@@ -48,8 +56,7 @@ pub(super) fn build(toolchain: &Toolchain, guests: &[Guest], into: &Path) -> any
         cargo.args(group.iter().flat_map(|guest| ["--package", &guest.name]));
         super::finish(&mut cargo)?;
         for guest in group {
-            let file = format!("{}.wasm", guest.name.replace('-', "_"));
-            let component = built.join(TARGET).join("release").join(file);
+            let component = built.join(TARGET).join("release").join(&guest.file);
             replace(&component, &into.join(format!("{}.wasm", guest.name)))?;
         }
     }
@@ -81,11 +88,12 @@ struct Package {
 
 #[derive(Deserialize)]
 struct Target {
+    name: String,
     crate_types: Vec<String>,
 }
 
-impl Package {
-    fn is_guest(&self) -> bool {
-        self.targets.iter().any(|target| target.crate_types.iter().any(|kind| kind == "cdylib"))
+impl Target {
+    fn is_component(&self) -> bool {
+        self.crate_types.iter().any(|kind| kind == "cdylib")
     }
 }

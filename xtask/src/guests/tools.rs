@@ -28,7 +28,6 @@ pub(super) struct Tools {
 impl Tools {
     pub(super) fn install() -> anyhow::Result<Self> {
         let directory = directory()?;
-        fs::create_dir_all(&directory)?;
         let (venv, node) = (directory.join("venv"), directory.join("node"));
         let own_node = has_node();
         install_python(&venv, own_node)?;
