@@ -46,12 +46,19 @@ pub(super) fn guests() -> anyhow::Result<Vec<Guest>> {
 }
 
 pub(super) fn build(toolchain: &Toolchain, guests: &[Guest], into: &Path) -> anyhow::Result<()> {
+    // One directory for all: what their dependencies share is compiled once.
+    let built = into.join("build");
+    let mark = built.join("toolchain");
+    let identity = toolchain.identity()?;
+    if !fs::read_to_string(&mark).is_ok_and(|known| known == identity) {
+        super::remove(&built)?;
+        fs::create_dir_all(&built)?;
+        fs::write(mark, identity)?;
+    }
     for group in guests.chunk_by(|one, next| one.workspace == next.workspace) {
         let Some(first) = group.first() else { continue };
         let mut cargo = toolchain.cargo("build");
         cargo.args(["--quiet", "--release", "--target", TARGET]).current_dir(&first.workspace);
-        // One directory for all: what their dependencies share is compiled once.
-        let built = into.join("build");
         cargo.arg("--target-dir").arg(&built);
         cargo.args(group.iter().flat_map(|guest| ["--package", &guest.name]));
         super::finish(&mut cargo)?;

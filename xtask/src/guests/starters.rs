@@ -40,7 +40,7 @@ impl Starter {
         eprintln!("building {}", self.name);
         let inputs = self.inputs(directory)?;
         // What is half done stays out of the way.
-        let scratch = directory.join("build");
+        let scratch = directory.join("scratch");
         fs::create_dir_all(&scratch)?;
         let partial = scratch.join(format!("{}.partial", self.name));
         for command in &mut self.commands(tools, &partial) {

@@ -7,8 +7,9 @@ use std::env::{self, VarError};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::UNIX_EPOCH;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context, bail, ensure};
 
 use super::packages;
 
@@ -67,6 +68,13 @@ impl Toolchain {
             cargo.env_remove(variable);
         }
         cargo
+    }
+
+    /// Which standard library guests are linked with: cargo knows it by the compiler's version only.
+    pub(super) fn identity(&self) -> anyhow::Result<String> {
+        let std = Compiler::at(&self.rustc).std().context("the standard library went away")?;
+        let made = std.metadata()?.modified()?.duration_since(UNIX_EPOCH)?;
+        Ok(format!("{} {}", std.display(), made.as_nanos()))
     }
 
     /// For a shell's `eval`. Not `RUSTC`: the relay keeps its own compiler.
@@ -154,10 +162,16 @@ impl Compiler {
 
     /// It has a standard library for guests.
     pub(super) fn has_std(&self) -> bool {
+        self.std().is_some()
+    }
+
+    /// The file of that library.
+    fn std(&self) -> Option<PathBuf> {
+        let mut print = self.command();
         let directory =
-            super::answer(self.command().args(["--print=target-libdir", "--target", TARGET]));
-        let files = directory.ok().and_then(|directory| std::fs::read_dir(directory).ok());
-        files.into_iter().flatten().flatten().any(|file| is_std(&file.file_name()))
+            super::answer(print.args(["--print=target-libdir", "--target", TARGET])).ok()?;
+        let mut files = std::fs::read_dir(directory).ok()?.flatten();
+        files.find(|file| is_std(&file.file_name())).map(|file| file.path())
     }
 
     /// The folder of programs that came with it.
