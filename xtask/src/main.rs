@@ -1,8 +1,9 @@
-//! Chores of the workspace: `cargo xtask setup`, `cargo xtask test`, `cargo xtask bench`.
+//! Chores of the workspace: `cargo xtask setup`, `cargo xtask guests`, `cargo xtask test`, `cargo xtask bench`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a chore speaks to the person who started it")]
 
 mod bench;
+mod guests;
 mod setup;
 
 use std::path::PathBuf;
@@ -20,9 +21,12 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install the foreign peers the tests speak to (Postfix, swaks, gsasl, curl, strace, aiosmtpd).
+    /// Install the foreign peers the tests speak to (Postfix, swaks, gsasl, curl, strace, aiosmtpd), and
+    /// what builds guests.
     Setup,
-    /// Set up, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
+    /// Compile the policies of this tree (plugins, starters, what the tests use) to WebAssembly components.
+    Guests(guests::Options),
+    /// Set up, build the guests, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         further: Vec<String>,
@@ -33,19 +37,27 @@ enum Chore {
 
 fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
-        Chore::Setup => setup::run().map(|_| ExitCode::SUCCESS),
+        Chore::Setup => set_up().map(|()| ExitCode::SUCCESS),
+        Chore::Guests(options) => guests::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Test { further } => test(&further),
         Chore::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
     }
 }
 
+fn set_up() -> anyhow::Result<()> {
+    setup::run()?;
+    guests::prepare()
+}
+
 fn test(further: &[String]) -> anyhow::Result<ExitCode> {
     let python = setup::run()?;
+    let guests = guests::all()?;
     let status = Command::new("cargo")
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(further)
         .current_dir(workspace())
         .env("WAYPOST_TEST_PYTHON", python)
+        .env("WAYPOST_GUESTS", guests)
         .status()
         .context("cargo test did not start")?;
     Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

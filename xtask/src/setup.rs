@@ -72,7 +72,7 @@ fn install(packages: &[&str]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
+pub(crate) fn apt_get(arguments: &[&str]) -> anyhow::Result<()> {
     let status = Command::new("apt-get")
         .args(arguments)
         .env("DEBIAN_FRONTEND", "noninteractive")
