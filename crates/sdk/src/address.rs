@@ -12,6 +12,12 @@ pub struct BadAddress {
     why: &'static str,
 }
 
+impl BadAddress {
+    pub(crate) fn new(text: &str, why: &'static str) -> BadAddress {
+        BadAddress { text: text.to_owned(), why }
+    }
+}
+
 impl fmt::Display for BadAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "`{}` is no address: {}", self.text, self.why)
@@ -34,7 +40,7 @@ impl Mailbox {
     /// # Errors
     /// Says what is wrong with the text.
     pub fn parse(text: &str) -> Result<Mailbox, BadAddress> {
-        let bad = |why| BadAddress { text: text.to_owned(), why };
+        let bad = |why| BadAddress::new(text, why);
         let bare = text.trim();
         let bare = bare.strip_prefix('<').and_then(|t| t.strip_suffix('>')).unwrap_or(bare);
         let (local, domain) = bare.rsplit_once('@').ok_or_else(|| bad("it has no @"))?;

@@ -66,8 +66,10 @@ mod answers;
 pub mod bindings;
 mod config;
 mod export;
+mod field;
 mod hooks;
 mod host;
+pub mod patterns;
 mod plugin;
 mod replies;
 mod signature;
@@ -79,6 +81,7 @@ pub use answers::{RecipientAnswer, group_attempts, group_routes};
 /// The types of the contract: facts, decisions and edits.
 pub use bindings::imports::waypost::policy::types;
 pub use export::Exported;
+pub use field::{FieldAddress, field_addresses};
 pub use hooks::{
     Asked, OnAttempt, OnAuth, OnConnect, OnEvents, OnHelo, OnMessage, OnPrepare, OnRecipients,
     OnRoute, OnSender, OnTimer, SelfTest,
@@ -100,7 +103,7 @@ pub mod prelude {
     pub use crate::{
         Asked, Decision, Interest, OnAttempt, OnAuth, OnConnect, OnEvents, OnHelo, OnMessage,
         OnPrepare, OnRecipients, OnRoute, OnSender, OnTimer, Plugin, RecipientAnswer, SelfTest,
-        Undecided, because, clock, dns, http, kv, limits, log, message, metrics, random, reject,
-        secrets, tables, tempfail,
+        Undecided, because, clock, dns, field_addresses, http, kv, limits, log, message, metrics,
+        random, reject, secrets, tables, tempfail,
     };
 }
