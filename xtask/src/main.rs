@@ -20,7 +20,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install the foreign peers the tests speak to (Postfix, swaks, gsasl, curl, strace, aiosmtpd).
+    /// Install the foreign programs of the tests (Postfix, swaks, gsasl, curl, strace, openssl,
+    /// Mail::DKIM, aiosmtpd, dkimpy).
     Setup,
     /// Set up, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
     Test {

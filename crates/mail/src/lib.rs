@@ -19,6 +19,7 @@ pub mod ledger;
 pub mod outcome;
 pub mod pattern;
 pub mod route;
+pub mod sign;
 
 pub use attr::Attr;
 pub use body::{Body, IncomingFile};
@@ -32,6 +33,7 @@ pub use ledger::{Ledger, LedgerError};
 pub use outcome::{Outcome, Why};
 pub use pattern::DomainPattern;
 pub use route::{NextHop, Route, TlsLevel};
+pub use sign::SignRequest;
 
 /// A complete message at the door: nothing about it is durable yet.
 #[derive(Debug)]
