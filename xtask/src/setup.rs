@@ -1,6 +1,6 @@
 //! What the tests need from outside: foreign mail programs from the system's packages, aiosmtpd
-//! and dkimpy from PyPI in a virtual environment of our own. Installs when it may, says the line when
-//! not.
+//! and dkimpy from PyPI in a virtual environment of our own. Installs when it may, says the line
+//! when not.
 
 use std::fs;
 use std::io::Write;
@@ -22,7 +22,6 @@ const PEERS: &[Peer] = &[
     Peer { package: "libnet-ssleay-perl", probe: &["perl", "-MNet::SSLeay", "-e", "1"] },
     Peer { package: "libauthen-sasl-perl", probe: &["perl", "-MAuthen::SASL", "-e", "1"] },
     Peer { package: "libmail-dkim-perl", probe: &["perl", "-MMail::DKIM::Verifier", "-e", "1"] },
-    Peer { package: "libcryptx-perl", probe: &["perl", "-MCrypt::PK::Ed25519", "-e", "1"] },
     Peer { package: "openssl", probe: &["openssl", "version"] },
     Peer { package: "gsasl", probe: &["gsasl", "--version"] },
     Peer { package: "curl", probe: &["curl", "--version"] },

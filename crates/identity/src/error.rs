@@ -2,7 +2,7 @@
 
 /// Who has to act.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
+pub enum Blame {
     /// Who asked for the signature: the configuration or policy. Every message will fail.
     Request,
     /// The message. Another one may do.
@@ -47,15 +47,15 @@ pub enum SignError {
 
 impl SignError {
     /// Who has to act.
-    pub fn fault(&self) -> Fault {
+    pub fn blame(&self) -> Blame {
         match self {
             SignError::NoSuchKey(_)
             | SignError::Name(_)
             | SignError::NoField(_)
             | SignError::Unsignable(_)
-            | SignError::Expired => Fault::Request,
-            SignError::From(_) | SignError::TooManyFields(_) => Fault::Message,
-            SignError::Crypto { .. } => Fault::Machine,
+            | SignError::Expired => Blame::Request,
+            SignError::From(_) | SignError::TooManyFields(_) => Blame::Message,
+            SignError::Crypto { .. } => Blame::Machine,
         }
     }
 }

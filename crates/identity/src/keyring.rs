@@ -38,7 +38,7 @@ impl Keyring {
     /// is one.
     ///
     /// # Errors
-    /// Those of [`Fault::Request`](crate::Fault::Request).
+    /// Those of [`Blame::Request`](crate::Blame::Request).
     pub fn check(&self, request: &SignRequest) -> Result<(), SignError> {
         self.read(request, Timestamp::default()).map(|_| ())
     }
@@ -49,7 +49,7 @@ impl Keyring {
     /// Signing computes: about a millisecond with RSA of 2048 bits, several with 4096.
     ///
     /// # Errors
-    /// The first that any request meets; then there is no field at all. See [`SignError::fault`].
+    /// The first that any request meets; then there is no field at all. See [`SignError::blame`].
     pub fn sign(
         &self,
         requests: &[SignRequest],
@@ -114,7 +114,7 @@ mod tests {
     use bytes::Bytes;
 
     use super::*;
-    use crate::error::{Fault, NameError};
+    use crate::error::{Blame, NameError};
     use crate::keygen::{Algorithm, generate};
 
     fn ring() -> Keyring {
@@ -167,7 +167,7 @@ mod tests {
             edit(&mut request);
             let error = ring.check(&request).unwrap_err();
             assert_eq!(sign(&ring, &[request]).unwrap_err(), error);
-            assert_eq!(error.fault(), Fault::Request);
+            assert_eq!(error.blame(), Blame::Request);
             error
         };
         let no_key = edited(|request| request.key = "other".to_owned());

@@ -37,7 +37,7 @@ mod name;
 mod selection;
 
 pub use body::{BodyHash, BodyHasher};
-pub use error::{Fault, NameError, SignError};
+pub use error::{Blame, NameError, SignError};
 pub use key::{KeyError, KeyFile, KeyProblem, PublicKey, SigningKey};
 pub use keyring::Keyring;
 pub use selection::{OVERSIGNED, RECOMMENDED, UNSIGNABLE};

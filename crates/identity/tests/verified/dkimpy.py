@@ -17,7 +17,10 @@ resolver.port = int(sys.argv[1])
 
 
 def txt(name, timeout=5):
-    answer = resolver.resolve(name.decode("ascii"), "TXT", lifetime=timeout)
+    try:
+        answer = resolver.resolve(name.decode("ascii"), "TXT", lifetime=timeout)
+    except dns.resolver.NXDOMAIN:
+        return None
     return b"".join(answer[0].strings)
 
 

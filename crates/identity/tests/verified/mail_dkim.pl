@@ -1,7 +1,7 @@
-# Verifies every signature of each message with Mail::DKIM: `mail_dkim.pl PORT FILE...`.
+# Verifies the RSA signatures of each message with Mail::DKIM: `mail_dkim.pl PORT FILE...`.
 #
-# Asks the DNS server at PORT. Writes one line for each file: pass or fail for each signature, from
-# the top. Reasons go to standard error.
+# Asks the DNS server at PORT. Writes one line for each file: pass or fail for each RSA signature,
+# from the top. Reasons go to standard error. Debian 12 has a Mail::DKIM that knows RSA alone.
 
 use strict;
 use warnings;
@@ -21,6 +21,7 @@ for my $path (@paths) {
     $verifier->CLOSE;
     my @verdicts;
     for my $signature ($verifier->signatures) {
+        next if $signature->algorithm !~ /^rsa-/;
         warn $signature->result_detail . "\n" if $signature->result ne 'pass';
         push @verdicts, $signature->result eq 'pass' ? 'pass' : 'fail';
     }

@@ -15,7 +15,7 @@ pub(crate) async fn dkimpy(dns: SocketAddr, messages: &[Vec<u8>]) -> Vec<Verdict
     program(&python(), "dkimpy.py", dns, messages).await
 }
 
-/// Mail::DKIM's verdicts on each message.
+/// Mail::DKIM's verdicts on each message, for RSA signatures alone.
 pub(crate) async fn mail_dkim(dns: SocketAddr, messages: &[Vec<u8>]) -> Vec<Verdicts> {
     program("perl", "mail_dkim.pl", dns, messages).await
 }
