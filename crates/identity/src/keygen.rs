@@ -22,9 +22,9 @@ const TXT_STRING: usize = 255;
 pub enum Algorithm {
     /// What every verifier takes.
     Rsa2048,
-    /// Takes about twice as long to sign as 2048 bits.
+    /// Takes two to three times as long to sign as 2048 bits.
     Rsa3072,
-    /// Takes about five times as long to sign as 2048 bits; its record needs DNS over TCP or EDNS.
+    /// Takes about six times as long to sign as 2048 bits; its record needs DNS over TCP or EDNS.
     Rsa4096,
     /// Short and fast, but many verifiers do not know it: sign with RSA as well (RFC 8463 §3).
     Ed25519,

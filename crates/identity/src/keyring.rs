@@ -46,7 +46,7 @@ impl Keyring {
     /// Makes one whole `DKIM-Signature` field, CRLF included, for each request, in their order: put
     /// them on top of the message like that. `header` and `body` are the message as it will leave.
     ///
-    /// Signing computes: about a millisecond with RSA of 2048 bits, several with 4096.
+    /// Signing computes: about half a millisecond with RSA of 2048 bits, several with 4096.
     ///
     /// # Errors
     /// The first that any request meets; then there is no field at all. See [`SignError::blame`].
