@@ -21,8 +21,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Chore {
-    /// Install the foreign peers the tests speak to (Postfix, swaks, gsasl, curl, strace, aiosmtpd), and
-    /// what builds guests.
+    /// Install the foreign programs of the tests (Postfix, swaks, gsasl, curl, strace, openssl,
+    /// Mail::DKIM, aiosmtpd, dkimpy), and what builds guests.
     Setup,
     /// Compile the policies of this tree (plugins, starters, what the tests use) to WebAssembly components.
     Guests(guests::Options),

@@ -1,5 +1,6 @@
 //! What the tests need from outside: foreign mail programs from the system's packages, aiosmtpd
-//! from PyPI in a virtual environment of our own. Installs when it may, says the line when not.
+//! and dkimpy from PyPI in a virtual environment of our own. Installs when it may, says the line
+//! when not.
 
 use std::fs;
 use std::io::Write;
@@ -20,15 +21,18 @@ const PEERS: &[Peer] = &[
     Peer { package: "swaks", probe: &["swaks", "--version"] },
     Peer { package: "libnet-ssleay-perl", probe: &["perl", "-MNet::SSLeay", "-e", "1"] },
     Peer { package: "libauthen-sasl-perl", probe: &["perl", "-MAuthen::SASL", "-e", "1"] },
+    Peer { package: "libmail-dkim-perl", probe: &["perl", "-MMail::DKIM::Verifier", "-e", "1"] },
+    Peer { package: "openssl", probe: &["openssl", "version"] },
     Peer { package: "gsasl", probe: &["gsasl", "--version"] },
     Peer { package: "curl", probe: &["curl", "--version"] },
     Peer { package: "strace", probe: &["strace", "-V"] },
     Peer { package: "python3-venv", probe: &["/usr/bin/python3", "-c", "import venv, ensurepip"] },
 ];
 
-const AIOSMTPD: &str = "aiosmtpd==1.4.6";
+/// From PyPI; dkimpy needs PyNaCl for Ed25519.
+const MODULES: &[&str] = &["aiosmtpd==1.4.6", "dkimpy==1.1.8", "PyNaCl==1.6.2"];
 
-/// Makes everything present and returns the Python that has aiosmtpd.
+/// Makes everything present and returns the Python that has the modules.
 pub(crate) fn run() -> anyhow::Result<PathBuf> {
     let missing: Vec<&str> = missing();
     if !missing.is_empty() {
@@ -124,11 +128,12 @@ impl Drop for NoServices {
 
 fn python(venv: &Path) -> anyhow::Result<PathBuf> {
     let python = venv.join("bin/python");
-    let import = ["-c", "import aiosmtpd"];
+    let import = ["-c", "import aiosmtpd, dkim, nacl"];
     if silent(&python, &import) {
         return Ok(python);
     }
-    eprintln!("installing: {AIOSMTPD} in {}", venv.display());
+    let modules = MODULES.join(" ");
+    eprintln!("installing: {modules} in {}", venv.display());
     // A half-made environment is never repaired by venv: begin anew.
     if venv.exists() {
         fs::remove_dir_all(venv)?;
@@ -136,12 +141,12 @@ fn python(venv: &Path) -> anyhow::Result<PathBuf> {
     let status = Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(venv).status()?;
     ensure!(status.success(), "python3 -m venv {} failed", venv.display());
     let status = Command::new(&python)
-        .args(["-m", "pip", "install", "--quiet"])
-        .args(["--disable-pip-version-check", AIOSMTPD])
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(MODULES)
         .stdin(Stdio::null())
         .status()?;
     if !status.success() || !silent(&python, &import) {
-        bail!("pip could not install {AIOSMTPD}: see its message above");
+        bail!("pip could not install {modules}: see its message above");
     }
     Ok(python)
 }

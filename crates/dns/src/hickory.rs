@@ -16,6 +16,7 @@ use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use prometheus_client::registry::Registry;
+use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout};
 
 use crate::metrics::Metrics;
@@ -73,6 +74,9 @@ pub enum SetupError {
     /// `/etc/resolv.conf`.
     #[error("the system names no DNS servers ({0}); list some in the configuration")]
     System(String),
+    /// The program was built without what hickory needs.
+    #[error("this program cannot ask DNS ({0}); use another build")]
+    Build(String),
 }
 
 /// A [`Resolver`] that asks DNS servers and remembers the answers for as long as they say.
@@ -97,7 +101,8 @@ impl Hickory {
         if let Some(path) = config.trust_anchor {
             builder = builder.with_trust_anchor(Arc::new(trust_anchors(path)?));
         }
-        let resolver = builder.build().map_err(|error| SetupError::System(error.to_string()))?;
+        let builder = builder.with_tls_config(trusting_nobody()?);
+        let resolver = builder.build().map_err(|error| SetupError::Build(error.to_string()))?;
         let metrics = Metrics::default();
         Ok(Hickory { resolver, timeout: config.timeout, family: config.family, metrics })
     }
@@ -299,6 +304,16 @@ fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvide
     let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
     builder.options_mut().use_hosts_file = ResolveHosts::Never;
     Ok(builder)
+}
+
+/// Servers are asked in clear. Left to itself, hickory would read the authorities of the system for
+/// encrypted questions that nobody asks, and on a machine without any give no resolver at all.
+fn trusting_nobody() -> Result<ClientConfig, SetupError> {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let config = config.map_err(|error| SetupError::Build(error.to_string()))?;
+    Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
 fn trust_anchors(path: PathBuf) -> Result<TrustAnchors, SetupError> {
