@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
+use waypost_identity::Keyring;
 use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
 use waypost_intake::{RouteRule, Routing};
 use waypost_mail::NextHop;
+use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -34,6 +36,12 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             group: file.process.group.as_ref().map(|group| group.value.clone()),
         },
         spool: spool(file),
+        policy: HostConfig {
+            directory: places.spool.join("policy"),
+            compiler: Compiler::Here,
+            keep: 5,
+        },
+        watch_plugins: false,
         login_secret: places.spool.join("login.secret"),
         places,
         queue,
@@ -41,7 +49,16 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
         dns: dns(file),
         delivery: delivery?,
     };
-    Some(Settings { startup, reload: Reload { inbound: inbound?, routing, credentials } })
+    Some(Settings {
+        startup,
+        reload: Reload {
+            inbound: inbound?,
+            routing,
+            credentials,
+            keys: Keyring::default(),
+            policy: PolicyConfig::default(),
+        },
+    })
 }
 
 /// Where a running program and its spool are.
@@ -189,7 +206,7 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
             credentials: name,
         });
     }
-    (Routing { rules }, credentials)
+    (Routing { rules, ..Routing::default() }, credentials)
 }
 
 /// A login is called by whom it is for and where: waiting mail keeps the name, and must never log

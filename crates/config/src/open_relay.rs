@@ -1,8 +1,8 @@
 //! Never an open relay by accident: what would let strangers relay anywhere is refused.
 
 use waypost_inbound::ListenerKind;
-use waypost_mail::Network;
 use waypost_mail::DomainPattern;
+use waypost_mail::Network;
 
 use crate::file::File;
 use crate::mistake::Notes;

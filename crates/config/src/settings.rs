@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
+use waypost_identity::Keyring;
 use waypost_inbound::ListenerConfig;
+use waypost_plugin::{HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -45,6 +47,10 @@ pub struct Startup {
     pub dns: waypost_dns::Config,
     /// Delivery.
     pub delivery: waypost_delivery::Config,
+    /// Where plugins are compiled and their audit log is.
+    pub policy: HostConfig,
+    /// Read the plugins again when one of their files changes.
+    pub watch_plugins: bool,
     /// Where the key for the salts of unknown users is kept.
     pub login_secret: PathBuf,
 }
@@ -58,6 +64,10 @@ pub struct Reload {
     pub routing: waypost_intake::Routing,
     /// Logins at next hops, by the names that routes use.
     pub credentials: HashMap<String, Credentials>,
+    /// Keys for signatures, by the names that policy uses.
+    pub keys: Keyring,
+    /// The plugins and what they may reach.
+    pub policy: PolicyConfig,
 }
 
 /// One door and where it is.

@@ -4,21 +4,27 @@ use std::sync::Arc;
 
 use tracing::{debug, warn};
 use waypost_dns::{Host, Search, hosts};
-use waypost_hooks::{PreparedCopy, RouteView};
+use waypost_hooks::{PreparedCopy, Readable as _, RouteView, SenderChange};
+use waypost_identity::BodyHash;
 use waypost_mail::header::field;
 use waypost_mail::{
-    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
+    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, SignRequest, Timestamp,
+    TlsLevel, Why,
 };
 use waypost_queue::{Content, Ticket, expired};
 use waypost_smtp::client::{Letter, Obstacle, RecipientResult};
-use waypost_smtp::{BodyType, Phase};
+use waypost_smtp::{BodyType, Phase, ReversePath};
 
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
-use crate::{Delivery, POSTPONED};
+use crate::source::{NoSource, choose};
+use crate::stored::Stored;
+use crate::{Delivery, POSTPONED, SourceAddress};
 
 /// Octets that are kept of the reply by which a message was taken.
 const KEPT_TEXT: usize = 512;
+/// How much of a body is hashed in one go.
+const BODY_PIECE: usize = 256 * 1024;
 
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
@@ -52,6 +58,12 @@ impl Tried {
     }
 }
 
+/// What policy wants of one copy.
+struct Prepared {
+    prefix: Vec<u8>,
+    sender: ReversePath,
+}
+
 /// An attempt under way.
 struct Attempt<'a> {
     delivery: &'a Delivery,
@@ -62,6 +74,22 @@ struct Attempt<'a> {
     answered: bool,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
+}
+
+/// Tries some recipients of a ticket, by their places, once more by other ways that policy chose. The
+/// fates of the others are `Postponed` and mean nothing.
+pub(crate) async fn again(
+    delivery: &Delivery,
+    ticket: &Ticket,
+    ways: &[(Route, Vec<usize>)],
+) -> Tried {
+    let fates = ticket.recipients.iter().map(|_| None).collect();
+    let mut attempt =
+        Attempt { delivery, ticket, fates, hop: None, answered: false, content: None };
+    for (route, members) in ways {
+        attempt.travel(route, members).await;
+    }
+    attempt.finish()
 }
 
 /// Tries to deliver a ticket's recipients, each at most once.
@@ -112,8 +140,10 @@ impl Attempt<'_> {
             session: &entry.facts,
             sender: &entry.sender,
             recipients: &recipients,
+            expires: Some(entry.expires),
             size: entry.size,
             meta: &entry.meta,
+            text: &Stored { delivery: self.delivery, entry },
         };
         let plan = self.delivery.parts.intake.plan_again(&view).await;
         let mut ways: Vec<(Route, Vec<usize>)> =
@@ -186,7 +216,10 @@ impl Attempt<'_> {
         let search = Search::new(config.mx_port, &config.own_addresses, rand::random());
         let mut hosts = hosts(&*self.delivery.parts.resolver, hop, &search).await?;
         if hosts.len() > 1 {
-            let waits = |host: &Host| self.delivery.pool.has(&key(route, hop, host));
+            let waits = |host: &Host| {
+                let source = source(self.delivery, self.ticket, route, host).unwrap_or_default();
+                self.delivery.pool.has(&key(route, hop, host, source))
+            };
             hosts.sort_by_cached_key(|host| (host.preference, !waits(host)));
         }
         Ok(hosts)
@@ -203,11 +236,18 @@ impl Attempt<'_> {
     ) -> Result<(), Why> {
         let label = label(host);
         self.hop = Some(label.clone());
-        let key = key(route, hop, host);
+        let source = source(self.delivery, self.ticket, route, host)?;
+        let key = key(route, hop, host, source);
         let login = self.delivery.login(route, &label)?;
         let credentials = login.as_ref();
-        let wish =
-            Wish { host, hop: &label, tls: key.tls, implicit_tls: key.implicit_tls, credentials };
+        let wish = Wish {
+            host,
+            hop: &label,
+            tls: key.tls,
+            implicit_tls: key.implicit_tls,
+            credentials,
+            source,
+        };
         let members = self.open(members.iter().copied());
         let mut waiting = self.delivery.pool.take(&key).await;
         let (mut copy, mut warned) = (None, false);
@@ -219,7 +259,7 @@ impl Attempt<'_> {
             };
             self.answered = true;
             if copy.is_none() {
-                copy = self.copy(&label, &members).await;
+                copy = self.copy(route, &label, &members).await;
             }
             let Some(copy) = &copy else {
                 self.delivery.pool.park(key, connection);
@@ -260,9 +300,9 @@ impl Attempt<'_> {
 
     /// The message as this hop is to get it; absent when it is not to be sent now, and then all
     /// `members` have their fate.
-    async fn copy(&mut self, hop: &str, members: &[usize]) -> Option<Copy> {
-        let prefix = match self.preparation(hop, members).await {
-            Ok(prefix) => prefix,
+    async fn copy(&mut self, route: &Route, hop: &str, members: &[usize]) -> Option<Copy> {
+        let Prepared { prefix, sender } = match self.preparation(route, hop, members).await {
+            Ok(prepared) => prepared,
             Err(until) => {
                 for index in members {
                     self.fates[*index] = Some(Fate::Postponed(until));
@@ -271,7 +311,7 @@ impl Attempt<'_> {
             }
         };
         match self.content().await {
-            Ok(content) => Some(Copy { prefix, content }),
+            Ok(content) => Some(Copy { prefix, sender, content }),
             Err(error) => {
                 self.all(members, || Outcome::Deferred(Why::Unreadable(error.clone()).bounded()));
                 None
@@ -279,8 +319,13 @@ impl Attempt<'_> {
         }
     }
 
-    /// Asks policy about this copy: fields to put in front of it, or until when to wait.
-    async fn preparation(&self, hop: &str, members: &[usize]) -> Result<Vec<u8>, Timestamp> {
+    /// Asks policy about this copy: what to put in front of it, or until when to wait.
+    async fn preparation(
+        &self,
+        route: &Route,
+        hop: &str,
+        members: &[usize],
+    ) -> Result<Prepared, Timestamp> {
         let some: Vec<RecipientEntry>;
         let recipients = if members.len() == self.ticket.recipients.len() {
             &self.ticket.recipients
@@ -288,18 +333,58 @@ impl Attempt<'_> {
             some = members.iter().map(|index| self.ticket.recipients[*index].clone()).collect();
             &some
         };
-        let copy = PreparedCopy { entry: &self.ticket.entry, recipients, hop };
+        let entry = &*self.ticket.entry;
+        let text = Stored { delivery: self.delivery, entry };
+        let copy = PreparedCopy {
+            entry,
+            recipients,
+            hop,
+            destination: &self.ticket.destination,
+            source: route.source.as_deref(),
+            text: &text,
+        };
         let message = self.ticket.id;
-        match self.delivery.parts.hooks.on_prepare(&copy).await {
-            Err(fault) => {
-                warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
-                Err(self.delivery.parts.clock.now().after(POSTPONED))
-            }
-            Ok(preparation) => match preparation.postpone_until {
-                Some(until) => Err(until),
-                None => Ok(prefix(&preparation.add_headers)),
-            },
+        let later = || self.delivery.parts.clock.now().after(POSTPONED);
+        let preparation = self.delivery.parts.hooks.on_prepare(&copy).await.map_err(|fault| {
+            warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
+            later()
+        })?;
+        if let Some(until) = preparation.postpone_until {
+            return Err(until);
         }
+        let mut prefix = prefix(&preparation.add_headers);
+        if !preparation.sign.is_empty() {
+            let signed = self.signatures(&preparation.sign, &prefix, &text).await;
+            let fields = signed.map_err(|error| {
+                warn!(%message, hop, error, "the copy cannot be signed and is not sent, trying later");
+                later()
+            })?;
+            prefix.splice(0..0, fields);
+        }
+        let sender = match preparation.sender {
+            SenderChange::Keep => entry.sender.clone(),
+            SenderChange::To(path) => path,
+        };
+        Ok(Prepared { prefix, sender })
+    }
+
+    /// Signature fields over this copy.
+    async fn signatures(
+        &self,
+        requests: &[SignRequest],
+        prefix: &[u8],
+        text: &Stored<'_>,
+    ) -> Result<Vec<u8>, String> {
+        let text = text.text().await.map_err(|error| error.to_string())?;
+        let header = text.header.with_top(prefix);
+        let (keys, requests) = (self.delivery.parts.intake.keys(), requests.to_vec());
+        let now = self.delivery.parts.clock.now();
+        let signed = tokio::task::spawn_blocking(move || {
+            let body = BodyHash::of(text.body.chunks(BODY_PIECE)).map_err(|e| e.to_string())?;
+            keys.sign(&requests, &header, &body, now).map_err(|error| error.to_string())
+        });
+        let fields = signed.await.map_err(|failed| failed.to_string())??;
+        Ok(fields.concat())
     }
 
     async fn content(&mut self) -> Result<Arc<dyn Content>, String> {
@@ -317,7 +402,7 @@ impl Attempt<'_> {
         let added = !copy.prefix.is_ascii();
         let mailbox = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.clone();
         Letter {
-            sender: entry.sender.clone(),
+            sender: copy.sender.clone(),
             recipients: members.iter().map(mailbox).collect(),
             size: copy.len(),
             body: if entry.eight_bit || added {
@@ -393,6 +478,21 @@ impl Attempt<'_> {
     }
 }
 
+/// The address that the route's pool has for this mail.
+fn source<'a>(
+    delivery: &'a Delivery,
+    ticket: &Ticket,
+    route: &Route,
+    host: &Host,
+) -> Result<Option<&'a SourceAddress>, Why> {
+    let Some(pool) = &route.source else { return Ok(None) };
+    let sender = ticket.entry.sender.to_string();
+    let sources = &delivery.config.sources;
+    let chosen = choose(sources, pool, &ticket.destination, &sender, host.address);
+    let none = |error: NoSource| Why::Unreachable { hop: label(host), error: error.to_string() };
+    chosen.map(Some).map_err(none)
+}
+
 /// Of two reasons the one that leaves hope: a recipient bounces only when every way is closed.
 fn worth_keeping(known: Option<Why>, new: Why) -> Why {
     match known {
@@ -403,7 +503,7 @@ fn worth_keeping(known: Option<Why>, new: Why) -> Why {
 
 /// What a connection for this route to this host is filed under. Who logs in does so encrypted,
 /// where the route leaves the choice.
-fn key(route: &Route, hop: &NextHop, host: &Host) -> Key {
+fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>) -> Key {
     let tls = match route.tls {
         TlsLevel::Opportunistic if route.credentials.is_some() => TlsLevel::Encrypt,
         level => level,
@@ -414,6 +514,7 @@ fn key(route: &Route, hop: &NextHop, host: &Host) -> Key {
         tls,
         implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
         credentials: route.credentials.clone(),
+        source: source.map(|source| source.address),
     }
 }
 

@@ -12,11 +12,11 @@ use waypost_smtp::client::{
     Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
     TransactionStep,
 };
-use waypost_smtp::{Extensions, Phase, Stuffer};
+use waypost_smtp::{Extensions, Phase, ReversePath, Stuffer};
 
 use crate::channel::Channel;
 use crate::tls::BrokenStartTls;
-use crate::{Config, Dialer, Metrics};
+use crate::{Config, Dialer, Metrics, SourceAddress};
 
 /// Octets of a message that are read, encoded and written at once.
 const BLOCK: usize = 64 * 1024;
@@ -110,6 +110,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) tls: TlsLevel,
     pub(crate) implicit_tls: bool,
     pub(crate) credentials: Option<&'a Credentials>,
+    /// Where it comes from, when the route says so.
+    pub(crate) source: Option<&'a SourceAddress>,
 }
 
 /// A session that takes transactions.
@@ -144,6 +146,8 @@ pub(crate) struct Transfer {
 pub(crate) struct Copy {
     /// Header fields put in front of this copy.
     pub(crate) prefix: Vec<u8>,
+    /// The envelope sender of this copy.
+    pub(crate) sender: ReversePath,
     /// The stored message.
     pub(crate) content: Arc<dyn Content>,
 }
@@ -223,7 +227,10 @@ impl Opener<'_> {
             channel = self.encrypt(channel, wish).await?;
         }
         let mut session = Session::new(SessionConfig {
-            ehlo_name: self.config.ehlo_name.clone(),
+            ehlo_name: wish
+                .source
+                .and_then(|source| source.ehlo.clone())
+                .unwrap_or_else(|| self.config.ehlo_name.clone()),
             tls: starttls,
             credentials: wish.credentials.cloned(),
             allow_plaintext_auth: false,
@@ -255,7 +262,8 @@ impl Opener<'_> {
     async fn dial(&self, wish: &Wish<'_>) -> Result<Channel, Failure> {
         let timeouts = &self.config.timeouts;
         let since = Instant::now();
-        let dialed = timeout(timeouts.connect, self.dialer.dial(wish.host.address)).await;
+        let from = wish.source.map(|source| source.address);
+        let dialed = timeout(timeouts.connect, self.dialer.dial(wish.host.address, from)).await;
         let stream = match dialed {
             Err(_) => return Err(Failure::TimedOut(Phase::Connect)),
             Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string())),

@@ -2,11 +2,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 
 /// Bytes both ways: a TCP connection, TLS over one, or a test's pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
@@ -16,11 +16,11 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Stream for T {}
 /// Opens connections. The caller bounds the time it may take.
 #[async_trait]
 pub trait Dialer: Send + Sync + fmt::Debug {
-    /// A connection to `address`.
+    /// A connection to `address`, from the local address `from` where one is given.
     ///
     /// # Errors
     /// What the system says when there is none.
-    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>>;
+    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>>;
 }
 
 /// Dials over TCP.
@@ -29,8 +29,18 @@ pub struct TcpDialer;
 
 #[async_trait]
 impl Dialer for TcpDialer {
-    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
-        let stream = TcpStream::connect(address).await?;
+    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
+        let stream = match from {
+            None => TcpStream::connect(address).await?,
+            Some(from) => {
+                let socket = match address {
+                    SocketAddr::V4(_) => TcpSocket::new_v4()?,
+                    SocketAddr::V6(_) => TcpSocket::new_v6()?,
+                };
+                socket.bind(SocketAddr::new(from, 0))?;
+                socket.connect(address).await?
+            }
+        };
         // Every group of commands leaves in one write; waiting for more would only add delay.
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))

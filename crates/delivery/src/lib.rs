@@ -17,12 +17,15 @@ mod dialer;
 mod metrics;
 mod pool;
 mod settle;
+mod source;
+mod stored;
 mod timeouts;
 mod tls;
 
 pub use dialer::{Dialer, Stream, TcpDialer};
 pub use metrics::{AttemptLabels, Metrics, PhaseLabels, RecipientLabels, TlsLabels};
 pub use pool::ConnectionLimits;
+pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
 pub use tls::{ClientTls, TlsSetupError};
 
@@ -43,6 +46,7 @@ use waypost_smtp::client::Credentials;
 use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
 use crate::pool::Pool;
+use crate::settle::Judged;
 use crate::tls::BrokenStartTls;
 
 /// How long what policy could not decide about waits before it is asked again.
@@ -73,6 +77,8 @@ pub struct Config {
     pub credentials: HashMap<String, Credentials>,
     /// Hosts tried for one route in one attempt.
     pub hosts_per_attempt: usize,
+    /// Pools of source addresses by the name that routes use.
+    pub sources: Sources,
 }
 
 impl Config {
@@ -87,6 +93,7 @@ impl Config {
             connections: ConnectionLimits::default(),
             credentials: HashMap::new(),
             hosts_per_attempt: 5,
+            sources: Sources::new(),
         }
     }
 }
@@ -176,7 +183,8 @@ impl Delivery {
             bounced += ticket.recipients.len();
             let why = Why::Operator(reason.to_owned()).bounded();
             let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
-            let settled = settle::settle(self, ticket, Tried { fates, hop: None }).await;
+            let settled =
+                settle::settle(self, ticket, Judged::unasked(Tried { fates, hop: None })).await;
             settled.map_err(AdminError::Spool)?;
         }
         Ok(bounced)
@@ -189,8 +197,9 @@ impl Delivery {
             let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
             let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
             let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket));
+            let judged = settle::judge(self, &ticket, tried).await;
             // A failure is in the log, and the queue has the recipients back.
-            let _ = settle::settle(self, ticket, tried).await;
+            let _ = settle::settle(self, ticket, judged).await;
         }
         .instrument(span)
         .await;

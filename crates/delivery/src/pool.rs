@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +38,7 @@ pub(crate) struct Key {
     pub(crate) tls: TlsLevel,
     pub(crate) implicit_tls: bool,
     pub(crate) credentials: Option<String>,
+    pub(crate) source: Option<IpAddr>,
 }
 
 /// Idle connections by what they are good for.

@@ -5,15 +5,18 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{error, info, warn};
-use waypost_hooks::{Attempt, AttemptAnswer, EventKind, RecipientResult, Remedy};
+use waypost_hooks::{
+    Attempt, AttemptAnswer, EventKind, LaneAdvice, MAX_REROUTES, RecipientResult, Remedy, Way,
+};
 use waypost_intake::Notice;
 use waypost_mail::dsn::FailureNotice;
 use waypost_mail::header::{MAX_HEADER, header_len};
-use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Route, Timestamp, Why};
 use waypost_queue::{Prepared, Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
-use crate::attempt::{Fate, Tried};
+use crate::attempt::{self, Fate, Tried};
+use crate::stored::Stored;
 
 /// Longest pause of a destination that policy can ask for at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
@@ -27,20 +30,78 @@ struct Plan {
     outcome: Option<Outcome>,
 }
 
+/// Lets policy judge an attempt, and goes the other ways it knows, before anything is settled.
+pub(crate) async fn judge(delivery: &Delivery, ticket: &Ticket, mut tried: Tried) -> Judged {
+    let mut answer = AttemptAnswer::default();
+    let mut open: Vec<usize> = (0..ticket.recipients.len()).collect();
+    for round in 0..=MAX_REROUTES {
+        let said = delivery.ask(ticket, &tried, &open).await;
+        answer.advice.extend(said.advice);
+        answer.reasons.extend(said.reasons);
+        let mut elsewhere = Vec::new();
+        for (id, remedy) in said.remedies {
+            let place = ticket.recipients.iter().position(|r| r.recipient.id == id);
+            match (remedy, place) {
+                (Remedy::Reroute(way), Some(place)) if open.contains(&place) => {
+                    elsewhere.push((place, way));
+                }
+                (remedy, _) => answer.remedies.push((id, remedy)),
+            }
+        }
+        if elsewhere.is_empty() {
+            break;
+        }
+        open = elsewhere.iter().map(|(place, _)| *place).collect();
+        if round == MAX_REROUTES {
+            let reason = format!("policy rerouted it {MAX_REROUTES} times in one attempt");
+            for place in open {
+                let id = ticket.recipients[place].recipient.id;
+                answer.remedies.push((id, Remedy::Hold(reason.clone())));
+            }
+            break;
+        }
+        let ways = delivery.ways(ticket, elsewhere);
+        open = ways.iter().flat_map(|(_, members)| members.iter().copied()).collect();
+        if open.is_empty() {
+            break;
+        }
+        let again = attempt::again(delivery, ticket, &ways).await;
+        tried.hop = again.hop.or(tried.hop);
+        for (place, fate) in again.fates.into_iter().enumerate() {
+            if open.contains(&place) {
+                tried.fates[place] = fate;
+            }
+        }
+    }
+    Judged { tried, answer }
+}
+
+/// An attempt, and what policy says to it.
+#[derive(Debug)]
+pub(crate) struct Judged {
+    tried: Tried,
+    answer: AttemptAnswer,
+}
+
+impl Judged {
+    /// An attempt that is nobody's to judge.
+    pub(crate) fn unasked(tried: Tried) -> Judged {
+        Judged { tried, answer: AttemptAnswer::default() }
+    }
+}
+
 /// Ends a ticket. When storage fails nothing is kept of what came of it, and the queue gives its
 /// recipients out again: what was delivered is then delivered twice.
 pub(crate) async fn settle(
     delivery: &Delivery,
     ticket: Ticket,
-    tried: Tried,
+    judged: Judged,
 ) -> Result<(), SpoolError> {
-    let plans = tried.fates.into_iter().zip(&ticket.recipients);
+    let Judged { tried, answer } = judged;
+    let plans = tried.fates.iter().zip(&ticket.recipients);
     let mut plans: Vec<Plan> =
         plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
-    if plans.iter().any(|plan| plan.outcome.is_some()) {
-        let answer = delivery.ask(&ticket, &plans, tried.hop.as_deref()).await;
-        delivery.apply(&ticket, &mut plans, answer);
-    }
+    delivery.apply(&ticket, &mut plans, answer);
     let notice = delivery.notice(&ticket, &plans).await;
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
@@ -62,26 +123,26 @@ pub(crate) async fn settle(
 }
 
 impl Delivery {
-    fn plan(&self, ticket: &Ticket, recipient: &RecipientEntry, fate: Fate) -> Plan {
+    fn plan(&self, ticket: &Ticket, recipient: &RecipientEntry, fate: &Fate) -> Plan {
         let again =
             |why: &Why| Settled::Again { at: self.retry_at(ticket, recipient), why: why.clone() };
         match fate {
             Fate::Postponed(at) => {
-                let at = self.legal_moment(at, ticket);
+                let at = self.legal_moment(*at, ticket);
                 Plan { settled: Settled::Later { at }, outcome: None }
             }
-            Fate::Held(reason) => Plan { settled: Settled::Held(reason), outcome: None },
+            Fate::Held(reason) => Plan { settled: Settled::Held(reason.clone()), outcome: None },
             Fate::Doomed(why) => {
-                Plan { settled: Settled::Done(Outcome::Bounced(why)), outcome: None }
+                Plan { settled: Settled::Done(Outcome::Bounced(why.clone())), outcome: None }
             }
             Fate::Tried(outcome) => {
-                let settled = match &outcome {
+                let settled = match outcome {
                     // The final dot was sent and never answered: sending again may make a second
                     // copy, not sending again may lose the mail (RFC 1047).
                     Outcome::Deferred(why) | Outcome::Unknown(why) => again(why),
                     _ => Settled::Done(outcome.clone()),
                 };
-                Plan { settled, outcome: Some(outcome) }
+                Plan { settled, outcome: Some(outcome.clone()) }
             }
         }
     }
@@ -98,32 +159,68 @@ impl Delivery {
         at.min(ticket.entry.expires)
     }
 
-    /// What policy says about the recipients that were tried; nothing when it fails.
-    async fn ask(&self, ticket: &Ticket, plans: &[Plan], hop: Option<&str>) -> AttemptAnswer {
-        let result = |(recipient, plan)| {
-            let Plan { settled, outcome }: &Plan = plan;
-            let planned_retry = match settled {
-                Settled::Again { at, .. } => Some(*at),
+    /// What policy says about recipients that were tried, by their places; nothing when it fails.
+    async fn ask(&self, ticket: &Ticket, tried: &Tried, places: &[usize]) -> AttemptAnswer {
+        let result = |place: &usize| {
+            let (recipient, fate) = (&ticket.recipients[*place], &tried.fates[*place]);
+            let Fate::Tried(outcome) = fate else { return None };
+            let planned_retry = match self.plan(ticket, recipient, fate).settled {
+                Settled::Again { at, .. } => Some(at),
                 _ => None,
             };
-            let outcome = outcome.as_ref()?;
             Some(RecipientResult { recipient, outcome, planned_retry })
         };
-        let results: Vec<_> = ticket.recipients.iter().zip(plans).filter_map(result).collect();
-        let destination = &ticket.destination;
-        let attempt = Attempt { entry: &ticket.entry, hop, destination, results: &results };
+        let results: Vec<_> = places.iter().filter_map(result).collect();
+        if results.is_empty() {
+            return AttemptAnswer::default();
+        }
+        let attempt = Attempt {
+            entry: &ticket.entry,
+            hop: tried.hop.as_deref(),
+            destination: &ticket.destination,
+            results: &results,
+            text: &Stored { delivery: self, entry: &ticket.entry },
+        };
         self.parts.hooks.on_attempt(&attempt).await.unwrap_or_else(|fault| {
             warn!(message = %ticket.id, %fault, "policy did not judge the attempt");
             AttemptAnswer::default()
         })
     }
 
+    /// The ways that policy chose, each with the recipients that take it. Who was delivered, and who is
+    /// sent where the configuration knows no way, stays as it is.
+    fn ways(&self, ticket: &Ticket, chosen: Vec<(usize, Way)>) -> Vec<(Route, Vec<usize>)> {
+        let mut ways: Vec<(Route, Vec<usize>)> = Vec::new();
+        for (place, way) in chosen {
+            let recipient = &ticket.recipients[place].recipient;
+            match self.parts.intake.lower(&way, recipient.mailbox.domain()) {
+                Ok(route) => match ways.iter_mut().find(|(known, _)| *known == route) {
+                    Some((_, members)) => members.push(place),
+                    None => ways.push((route, vec![place])),
+                },
+                Err(unknown) => {
+                    let rcpt = &recipient.mailbox;
+                    warn!(message = %ticket.id, %rcpt, %unknown, "policy's other way cannot be gone");
+                }
+            }
+        }
+        ways
+    }
+
     fn apply(&self, ticket: &Ticket, plans: &mut [Plan], answer: AttemptAnswer) {
         for advice in answer.advice {
-            let pause = advice.pause.min(LONGEST_PAUSE);
-            info!(destination = advice.destination, ?pause, "policy pauses a destination");
-            let why = "policy asked for a pause".to_owned();
-            self.parts.queue.pause(&advice.destination, pause, why);
+            let LaneAdvice { destination, pause, max_concurrent, valid } = advice;
+            if let Some(pause) = pause {
+                let pause = pause.min(LONGEST_PAUSE);
+                info!(destination, ?pause, "policy pauses a destination");
+                let why = "policy asked for a pause".to_owned();
+                self.parts.queue.pause(&destination, pause, why);
+            }
+            if let Some(most) = max_concurrent {
+                let valid = valid.min(LONGEST_PAUSE);
+                info!(destination, most, ?valid, "policy limits attempts at once");
+                self.parts.queue.limit(&destination, most, valid);
+            }
         }
         let mut remedies: HashMap<u32, Remedy> = answer.remedies.into_iter().collect();
         for (recipient, plan) in ticket.recipients.iter().zip(plans) {
@@ -140,6 +237,13 @@ impl Delivery {
                     Settled::Done(Outcome::Bounced(Why::Policy(reply.into_reply()).bounded()))
                 }
                 Remedy::Hold(reason) => Settled::Held(reason),
+                Remedy::Drop(reason) => {
+                    let rcpt = &recipient.recipient.mailbox;
+                    warn!(message = %ticket.id, %rcpt, reason, %why, "policy drops a recipient without a notice");
+                    Settled::Done(Outcome::Deleted)
+                }
+                // It was gone, or could not be: what came of the last way counts.
+                Remedy::Reroute(_) => continue,
             };
         }
     }

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use tracing::{info, warn};
-use waypost_hooks::{Fault, SenderChange, SessionAnswer, Verdict};
+use waypost_hooks::{
+    Fault, Hooks, MAX_ATTR_BYTES, MAX_ATTRS, SenderChange, SessionAnswer, Verdict, are_legal,
+};
 use waypost_intake::{Door, Gather};
 use waypost_mail::{
     Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Timestamp, TlsFacts,
@@ -23,11 +25,6 @@ use crate::metrics::ListenerMetrics;
 use crate::sasl::Exchange;
 use crate::server::{Current, House};
 
-/// The most attributes that policy may set on a session, a message or a recipient.
-const MAX_ATTRS: usize = 64;
-/// The most octets these may have together.
-const MAX_ATTR_BYTES: usize = 8 * 1024;
-
 /// Decides for one session.
 #[derive(Debug)]
 pub(crate) struct Decider {
@@ -38,12 +35,16 @@ pub(crate) struct Decider {
     facts: Facts,
     exchange: Option<Exchange>,
     transaction: Option<Transaction>,
+    /// Session metadata that was set before the peer said anything.
+    connect_meta: Vec<Attr>,
 }
 
 /// A message on its way in.
 #[derive(Debug)]
 struct Transaction {
     id: MessageId,
+    /// The policy that answers for all of it, where policy may change meanwhile.
+    pinned: Option<Arc<dyn Hooks>>,
     received: Timestamp,
     sender: ReversePath,
     declared_size: Option<u64>,
@@ -72,7 +73,16 @@ impl Decider {
         metrics: ListenerMetrics,
         facts: Facts,
     ) -> Decider {
-        Decider { house, current, door, metrics, facts, exchange: None, transaction: None }
+        Decider {
+            house,
+            current,
+            door,
+            metrics,
+            facts,
+            exchange: None,
+            transaction: None,
+            connect_meta: Vec::new(),
+        }
     }
 
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
@@ -80,6 +90,7 @@ impl Decider {
         self.facts.tls = Some(tls);
         self.facts.helo = None;
         self.facts.identity = None;
+        self.facts.meta = self.connect_meta.clone();
         self.facts.may_relay = self.current.settings.relay.lists(self.facts.client.ip());
         self.facts.protocol = Protocol::Smtp;
         self.exchange = None;
@@ -119,7 +130,9 @@ impl Decider {
     async fn connect(&mut self) -> Answer {
         let said = self.house.rooms.hooks.on_connect(&self.facts).await;
         let said = self.checked("connect", said);
-        self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await
+        let answer = self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await;
+        self.connect_meta = self.facts.meta.clone();
+        answer
     }
 
     async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
@@ -143,8 +156,10 @@ impl Decider {
         if let Err(reply) = rooms.intake.accepting() {
             return Answer::Reply(reply);
         }
+        let id = rooms.intake.ids().message();
         let mut transaction = Transaction {
-            id: rooms.intake.ids().message(),
+            id,
+            pinned: rooms.hooks.pin(id),
             received: rooms.clock.now(),
             sender: from.path,
             declared_size: from.size,
@@ -155,7 +170,8 @@ impl Decider {
             next_recipient: 0,
             body: Incoming::Nothing,
         };
-        let said = rooms.hooks.on_sender(&transaction.view(&self.facts)).await;
+        let hooks = transaction.hooks(&rooms.hooks);
+        let said = hooks.on_sender(&transaction.view(&self.facts)).await;
         let (said, change) = match said {
             Ok((answer, change)) => (self.checked("sender", Ok(answer)), change),
             Err(fault) => (self.checked("sender", Err(fault)), SenderChange::Keep),
@@ -216,7 +232,8 @@ impl Decider {
         envelope.meta = transaction.meta;
         let facts = self.facts.clone();
         let message = Message { envelope, facts, body, received: transaction.received };
-        self.house.rooms.intake.accept(message, self.door).await
+        let pinned = transaction.pinned;
+        self.house.rooms.intake.accept(message, self.door, pinned.as_deref()).await
     }
 
     /// Policy's answer, unless it failed or may not be said.
@@ -256,6 +273,11 @@ impl Decider {
 }
 
 impl Transaction {
+    /// Who answers for this transaction.
+    fn hooks(&self, current: &Arc<dyn Hooks>) -> Arc<dyn Hooks> {
+        self.pinned.as_ref().unwrap_or(current).clone()
+    }
+
     fn view<'a>(&'a self, session: &'a Facts) -> waypost_hooks::Transaction<'a> {
         waypost_hooks::Transaction {
             session,
@@ -275,10 +297,6 @@ fn ruled(verdict: Verdict, consent: Reply) -> Answer {
         Verdict::Refuse(refusal) => Answer::Reply(refusal.reply().clone()),
         Verdict::Disconnect(refusal) => Answer::Disconnect(refusal.reply().clone()),
     }
-}
-
-fn are_legal(attrs: &[Attr]) -> bool {
-    attrs.len() <= MAX_ATTRS && attrs.iter().all(Attr::is_legal)
 }
 
 /// Sets attributes as far as there is room for them.

@@ -20,16 +20,19 @@ mod trace;
 pub use events::Events;
 pub use gather::{Gather, GatherError};
 pub use notice::Notice;
-pub use routing::{RoutePlan, RouteRule, Routing, Via};
+pub use routing::{NamedHop, NoWay, RoutePlan, RouteRule, Routing, Via};
 
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use tracing::{error, info};
-use waypost_hooks::{EventKind, Hooks};
-use waypost_mail::{Clock, Entry, Envelope, Facts, IdSource, Message, Recipient, Timestamp};
+use tracing::{error, info, warn};
+use waypost_hooks::{EventKind, Hooks, Way};
+use waypost_identity::Keyring;
+use waypost_mail::{
+    Clock, Entry, Envelope, Facts, IdSource, Message, Recipient, Route, SignRequest, Timestamp,
+};
 use waypost_queue::{Prepared, Queue};
-use waypost_smtp::{Reply, ReversePath};
+use waypost_smtp::{Domain, Reply, ReversePath};
 
 use crate::content::Content;
 use crate::policy::{Ruling, Waiting};
@@ -78,6 +81,7 @@ pub struct Intake {
     ids: IdSource,
     incoming: std::path::PathBuf,
     events: Events,
+    keys: RwLock<Keyring>,
 }
 
 /// What the door stands on.
@@ -93,6 +97,8 @@ pub struct Rooms {
     pub ids: IdSource,
     /// Where what happened is told.
     pub events: Events,
+    /// Keys for signatures that policy asks for.
+    pub keys: Keyring,
     /// The directory for large bodies; see `Spool::incoming`.
     pub incoming: std::path::PathBuf,
 }
@@ -109,12 +115,31 @@ impl Intake {
             ids: rooms.ids,
             incoming: rooms.incoming,
             events: rooms.events,
+            keys: RwLock::new(rooms.keys),
         }
+    }
+
+    /// Puts other keys in place; messages from now on are signed with them.
+    pub fn set_keys(&self, keys: Keyring) {
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+    }
+
+    /// The keys that messages are signed with.
+    pub fn keys(&self) -> Keyring {
+        self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Puts other routes in place; messages from now on take them.
     pub fn set_routing(&self, routing: Routing) {
         *self.routing.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(routing);
+    }
+
+    /// A way of policy for a recipient of `domain`, with what it leaves open filled in.
+    ///
+    /// # Errors
+    /// When the configuration lacks what it names.
+    pub fn lower(&self, way: &Way, domain: &Domain) -> Result<Route, NoWay> {
+        self.routing.read().unwrap_or_else(PoisonError::into_inner).lower(way, domain)
     }
 
     /// Names for sessions and messages.
@@ -132,13 +157,19 @@ impl Intake {
         self.queue.accepting().map_err(|error| storage_reply(&error))
     }
 
-    /// Takes a message: when the answer is `Ok`, it is durable and ours.
+    /// Takes a message: when the answer is `Ok`, it is durable and ours. `hooks` is the policy of its
+    /// transaction, where that is another than the current one.
     ///
     /// # Errors
     /// The 4xx or 5xx for the end of data. Nothing of the message is kept then.
-    pub async fn accept(&self, message: Message, door: Door) -> Result<Reply, Reply> {
+    pub async fn accept(
+        &self,
+        message: Message,
+        door: Door,
+        hooks: Option<&dyn Hooks>,
+    ) -> Result<Reply, Reply> {
         let id = message.envelope.id;
-        let outcome = self.prepare(message, door).await;
+        let outcome = self.prepare(message, door, hooks.unwrap_or(&*self.hooks)).await;
         match outcome {
             Ok(Some(prepared)) => self.commit(prepared).await,
             Ok(None) => Ok(queued_as(id)),
@@ -151,39 +182,64 @@ impl Intake {
     }
 
     /// Everything between the final dot and durability. `None` when policy discards the message.
-    async fn prepare(&self, message: Message, door: Door) -> Result<Option<Prepared>, Reply> {
+    async fn prepare(
+        &self,
+        message: Message,
+        door: Door,
+        hooks: &dyn Hooks,
+    ) -> Result<Option<Prepared>, Reply> {
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
-        if content.header.count_named("Received") > self.config.max_hops {
+        if content.text.header.count_named("Received") > self.config.max_hops {
             return Err(Reply::ROUTING_LOOP);
         }
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
-        let ruling = self.ask_message(&facts, &mut envelope, &mut content).await?;
-        let held = match ruling {
-            Ruling::Proceed(waiting) => waiting,
+        let ruling = self.ask_message(hooks, &facts, &mut envelope, &mut content).await?;
+        let (waiting, sign) = match ruling {
+            Ruling::Proceed(waiting, sign) => (waiting, sign),
             Ruling::Discard(reason) => {
                 info!(message = %envelope.id, reason, "message discarded by policy");
                 return Ok(None);
             }
         };
+        self.sign(&sign, &mut content, received).await.map_err(|error| {
+            warn!(message = %envelope.id, %error, "cannot sign a message, refused for now");
+            Reply::LOCAL_ERROR
+        })?;
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
-        self.finish(envelope, facts, content, held, received).await.map(Some)
+        let stage = Finish { envelope, facts, content, waiting, sign, received };
+        self.finish(hooks, stage).await.map(Some)
+    }
+
+    /// Puts the signatures that are asked for on top, the first one topmost.
+    async fn sign(
+        &self,
+        requests: &[SignRequest],
+        content: &mut Content,
+        now: Timestamp,
+    ) -> Result<(), Unsigned> {
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let body = content.body_hash().await.map_err(|_| Unsigned::Body)?;
+        let keys = self.keys();
+        let (requests, header) = (requests.to_vec(), content.text.header.clone());
+        // An RSA signature takes a millisecond and more: others go on meanwhile.
+        let signed =
+            tokio::task::spawn_blocking(move || keys.sign(&requests, &header, &body, now)).await;
+        let fields = signed.map_err(|_| Unsigned::Bug)??;
+        content.put_on_top(&fields.concat());
+        Ok(())
     }
 
     /// Routes the recipients and seals the message.
-    async fn finish(
-        &self,
-        envelope: Envelope,
-        facts: Facts,
-        content: Content,
-        waiting: Waiting,
-        received: Timestamp,
-    ) -> Result<Prepared, Reply> {
+    async fn finish(&self, hooks: &dyn Hooks, stage: Finish) -> Result<Prepared, Reply> {
+        let Finish { envelope, facts, content, waiting, sign, received } = stage;
         let size = content.len();
         let eight_bit = content.is_eight_bit().await?;
-        let plan = self.route(&envelope, &facts, size, received, &waiting).await?;
+        let plan = self.route(hooks, &envelope, &facts, &content.text, received, &waiting).await?;
         let entry = Entry {
             id: envelope.id,
             received,
@@ -194,10 +250,12 @@ impl Intake {
             sender: envelope.sender,
             meta: envelope.meta,
             facts,
+            sign,
             routes: plan.routes,
             recipients: plan.recipients,
         };
-        let (header, body) = content.into_parts();
+        let parts = content.into_parts(self.config.memory_limit, &self.incoming);
+        let (header, body) = parts.await?;
         Ok(Prepared::new(entry, header, body))
     }
 
@@ -218,6 +276,27 @@ impl Intake {
             }
         }
     }
+}
+
+/// A message that policy has judged.
+struct Finish {
+    envelope: Envelope,
+    facts: Facts,
+    content: Content,
+    waiting: Waiting,
+    sign: Vec<SignRequest>,
+    received: Timestamp,
+}
+
+/// Why a message is not signed.
+#[derive(Debug, thiserror::Error)]
+enum Unsigned {
+    #[error(transparent)]
+    Sign(#[from] waypost_identity::SignError),
+    #[error("its body cannot be read")]
+    Body,
+    #[error("signing failed by a bug")]
+    Bug,
 }
 
 fn queued_as(id: waypost_mail::MessageId) -> Reply {
@@ -241,5 +320,5 @@ fn needs_smtputf8(envelope: &Envelope, content: &Content) -> bool {
     let recipient_is_ascii = |r: &Recipient| r.mailbox.is_ascii();
     let addresses_are_ascii =
         sender_is_ascii && envelope.recipients().iter().all(recipient_is_ascii);
-    !addresses_are_ascii || (envelope.smtputf8 && content.header.is_eight_bit())
+    !addresses_are_ascii || (envelope.smtputf8 && content.text.header.is_eight_bit())
 }

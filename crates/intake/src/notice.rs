@@ -2,14 +2,14 @@
 
 use bytes::Bytes;
 use tracing::{error, warn};
-use waypost_mail::{Body, Envelope, Facts, HeaderBlock, MessageId, Recipient};
+use waypost_mail::{Envelope, Facts, HeaderBlock, MessageId, Recipient};
 use waypost_queue::Prepared;
 use waypost_smtp::{Mailbox, ReversePath};
 
-use crate::Intake;
 use crate::content::Content;
 use crate::policy::{Ruling, Waiting};
 use crate::trace;
+use crate::{Finish, Intake};
 
 /// A message this relay makes itself, such as a bounce. Its sender is always `<>`.
 #[derive(Debug, Clone)]
@@ -34,20 +34,26 @@ impl Intake {
         let recipient = Recipient { id: 0, mailbox: notice.to, meta: Vec::new() };
         let mut envelope = Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
         let header = HeaderBlock::parse(notice.header);
-        let mut content = Content { header, rest: Body::Memory(notice.body) };
-        let waiting = match self.ask_message(&facts, &mut envelope, &mut content).await {
-            Ok(Ruling::Proceed(waiting)) => waiting,
+        let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);
+        let mut content = Content::new(header, notice.body.slice(body..));
+        let asked = self.ask_message(&*self.hooks, &facts, &mut envelope, &mut content).await;
+        let (waiting, sign) = match asked {
+            Ok(Ruling::Proceed(waiting, sign)) => (waiting, sign),
             Ok(Ruling::Discard(reason)) => {
                 warn!(message = %notice.about, reason, "policy discards the notice");
                 return None;
             }
             Err(reply) => {
                 warn!(message = %notice.about, %reply, "policy refuses a notice, sent unchanged");
-                Waiting::default()
+                (Waiting::default(), Vec::new())
             }
         };
+        if let Err(error) = self.sign(&sign, &mut content, now).await {
+            warn!(message = %notice.about, %error, "a notice goes out unsigned");
+        }
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, now));
-        match self.finish(envelope, facts, content, waiting, now).await {
+        let stage = Finish { envelope, facts, content, waiting, sign, received: now };
+        match self.finish(&*self.hooks, stage).await {
             Ok(prepared) => Some(prepared),
             Err(reply) => {
                 error!(message = %notice.about, %reply, "a notice has no way to go, dropped");

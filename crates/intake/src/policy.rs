@@ -4,24 +4,21 @@ use std::collections::HashMap;
 
 use tracing::warn;
 use waypost_hooks::{
-    HeaderPlace, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict,
+    Draft, Hooks, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict,
     Refusal, Transaction,
 };
-use waypost_mail::{Envelope, Facts, Recipient, RecipientState, Timestamp, Why, header};
+use waypost_mail::{Envelope, Facts, RecipientState, SignRequest, Timestamp, Why};
 use waypost_smtp::Reply;
 
 use crate::Intake;
 use crate::content::Content;
 use crate::routing::doomed;
 
-/// Most recipients that policy may give a message.
-const MAX_RECIPIENTS: usize = 1000;
-
 /// The message hooks' decision, once their edits are applied.
 #[derive(Debug)]
 pub(crate) enum Ruling {
-    /// Keep it, with these recipients in a state of their own.
-    Proceed(Waiting),
+    /// Keep it, with these recipients in a state of their own, and signed like this.
+    Proceed(Waiting, Vec<SignRequest>),
     /// Say yes and drop it.
     Discard(String),
 }
@@ -52,6 +49,7 @@ impl Intake {
     /// The reply, when the message is refused or policy failed.
     pub(crate) async fn ask_message(
         &self,
+        hooks: &dyn Hooks,
         facts: &Facts,
         envelope: &mut Envelope,
         content: &mut Content,
@@ -59,121 +57,93 @@ impl Intake {
         let view = MessageView {
             transaction: Transaction::of(facts, envelope),
             id: envelope.id,
-            header: &content.header,
-            body: &content.rest,
+            text: &content.text,
         };
-        let answer = self.hooks.on_message(&view).await.map_err(|fault| {
+        let answer = hooks.on_message(&view).await.map_err(|fault| {
             warn!(message = %envelope.id, %fault, "policy failed on a message, refused for now");
             Reply::LOCAL_ERROR
         })?;
-        let ruling = rule(&answer, envelope)?;
-        apply(answer.edits, facts, envelope, content).map_err(|problem| {
+        let mut draft = Draft::of(&view);
+        apply(&answer.edits, facts, envelope, &mut draft).map_err(|problem| {
             warn!(message = %envelope.id, problem, "policy's edits are illegal, refused for now");
             Reply::LOCAL_ERROR
         })?;
+        let sign = std::mem::take(&mut draft.sign);
+        let ruling = rule(&answer, &draft, sign)?;
+        if !answer.edits.is_empty() {
+            draft.put_into(envelope);
+            let is_splice = |edit: &MessageEdit| matches!(edit, MessageEdit::Splice { .. });
+            content.replace(draft.text, answer.edits.iter().any(is_splice));
+        }
         Ok(ruling)
     }
 }
 
-fn rule(answer: &MessageAnswer, envelope: &Envelope) -> Result<Ruling, Reply> {
+/// Carries out the edits, all or none. What policy adds must be such as the peer could have named.
+fn apply(
+    edits: &[MessageEdit],
+    facts: &Facts,
+    envelope: &Envelope,
+    draft: &mut Draft,
+) -> Result<(), String> {
+    draft.edit(edits).map_err(|error| error.to_string())?;
+    if facts.may_relay {
+        return Ok(());
+    }
+    // No verdict widens relaying: the relay check let the domains of the envelope pass.
+    let known = |domain| envelope.recipients().iter().any(|r| r.mailbox.domain() == domain);
+    let named = |id| envelope.recipients().iter().any(|r| r.id == id);
+    let stranger = draft.recipients.iter().find(|recipient| {
+        let id = recipient.id;
+        !named(id) && !draft.granted.contains(&id) && !known(recipient.mailbox.domain())
+    });
+    match stranger {
+        None => Ok(()),
+        Some(stranger) => Err(format!(
+            "<{}> is added, to whom this peer may not send and policy is not granted to",
+            stranger.mailbox
+        )),
+    }
+}
+
+fn rule(answer: &MessageAnswer, draft: &Draft, sign: Vec<SignRequest>) -> Result<Ruling, Reply> {
     let held = match &answer.verdict {
         MessageVerdict::Refuse(refusal) => return Err(refusal.reply().clone()),
         MessageVerdict::Discard(reason) => return Ok(Ruling::Discard(reason.clone())),
         MessageVerdict::Quarantine(reason) => Some(reason.clone()),
         MessageVerdict::Proceed => None,
     };
-    let refused = refused_recipients(&answer.recipients, envelope)?;
-    Ok(Ruling::Proceed(Waiting { held, refused }))
+    let refused = refused_recipients(&answer.recipients, draft)?;
+    Ok(Ruling::Proceed(Waiting { held, refused }, sign))
 }
 
 /// One reply answers for all recipients over SMTP; see `MessageAnswer::recipients`.
 fn refused_recipients(
     verdicts: &[RecipientVerdict],
-    envelope: &Envelope,
+    draft: &Draft,
 ) -> Result<HashMap<u32, Why>, Reply> {
     let mut refused = HashMap::new();
-    for RecipientVerdict { id, verdict } in verdicts {
+    for RecipientVerdict { id, verdict, .. } in verdicts {
         if let Refusal::Tempfail(reply) = verdict {
             return Err(reply.reply().clone());
         }
         refused.insert(*id, Why::Policy(verdict.reply().clone()));
     }
-    let all_are = envelope.recipients().iter().all(|r| refused.contains_key(&r.id));
+    let all_are = draft.recipients.iter().all(|r| refused.contains_key(&r.id));
     match verdicts.first() {
         Some(first) if all_are => Err(first.verdict.reply().clone()),
         _ => Ok(refused),
     }
 }
 
-/// Carries out the edits on copies and puts those in place when all were legal.
-fn apply(
-    edits: Vec<MessageEdit>,
-    facts: &Facts,
-    envelope: &mut Envelope,
-    content: &mut Content,
-) -> Result<(), &'static str> {
-    if edits.is_empty() {
-        return Ok(());
-    }
-    let mut new_envelope = envelope.clone();
-    let mut recipients = envelope.recipients().to_vec();
-    // An id is never used again: verdicts refer to it.
-    let mut next_id = recipients.iter().map(|r| r.id + 1).max().unwrap_or(0);
-    let mut block = content.header.clone();
-    for edit in edits {
-        match edit {
-            MessageEdit::AddHeader { name, value, place } => {
-                if !legal_name(&name) || value.contains(['\r', '\n', '\0']) {
-                    return Err("a header field has an illegal name or a line end in its value");
-                }
-                let field = header::field(&name, &value);
-                block = match place {
-                    HeaderPlace::Top => block.with_top(&field),
-                    HeaderPlace::Bottom => block.with_bottom(&field),
-                };
-            }
-            MessageEdit::RemoveHeaders(name) => block = block.without(&name),
-            MessageEdit::SetSender(path) => new_envelope.sender = path,
-            MessageEdit::AddRecipient(mailbox) => {
-                // No verdict widens relaying: the relay check let these domains pass.
-                let known = |r: &Recipient| r.mailbox.domain() == mailbox.domain();
-                if !facts.may_relay && !envelope.recipients().iter().any(known) {
-                    return Err("a recipient is added that this peer may not send to");
-                }
-                recipients.push(Recipient { id: next_id, mailbox, meta: Vec::new() });
-                next_id += 1;
-            }
-            MessageEdit::RemoveRecipient(id) => recipients.retain(|r| r.id != id),
-            MessageEdit::SetMeta(attr) if attr.is_legal() => attr.set(&mut new_envelope.meta),
-            MessageEdit::SetMeta(_) => return Err("an attribute has an illegal name or length"),
-        }
-    }
-    if recipients.len() > MAX_RECIPIENTS.max(envelope.recipients().len()) {
-        return Err("more than 1000 recipients");
-    }
-    if !new_envelope.replace_recipients(recipients) {
-        return Err("no recipient is left; to drop a message, discard it");
-    }
-    *envelope = new_envelope;
-    content.edit(|_| block);
-    Ok(())
-}
-
-fn legal_name(name: &str) -> bool {
-    (1..=76).contains(&name.len()) && name.bytes().all(|b| (33..=126).contains(&b) && b != b':')
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
-    use waypost_mail::{Body, MessageId, SessionId};
+    use waypost_hooks::Replacement;
+    use waypost_mail::{HeaderBlock, MessageId, Recipient, Rope, SessionId, Text};
     use waypost_smtp::ReversePath;
 
     use super::*;
-
-    async fn content() -> Content {
-        Content::read(Body::Memory(Bytes::from_static(b"A: b\r\n\r\nx\r\n"))).await.unwrap()
-    }
 
     fn envelope() -> Envelope {
         let mailbox = "here@ours.example".parse().unwrap();
@@ -181,37 +151,25 @@ mod tests {
         Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
     }
 
-    async fn add(address: &str, may_relay: bool) -> Result<usize, &'static str> {
+    fn add(address: &str, may_relay: bool, granted: bool) -> Result<usize, String> {
         let facts = Facts { may_relay, ..Facts::internal(SessionId(1)) };
-        let (mut envelope, mut content) = (envelope(), content().await);
-        let edits = vec![MessageEdit::AddRecipient(address.parse().unwrap())];
-        apply(edits, &facts, &mut envelope, &mut content)?;
-        Ok(envelope.recipients().len())
+        let envelope = envelope();
+        let header = HeaderBlock::parse(Bytes::from_static(b"A: b\r\n"));
+        let text = Text { header, body: Rope::default() };
+        let (id, text) = (envelope.id, &text);
+        let view = MessageView { transaction: Transaction::of(&facts, &envelope), id, text };
+        let mut draft = Draft::of(&view);
+        let added = Replacement { mailbox: address.parse().unwrap(), granted };
+        let edits = [MessageEdit::AddRecipient(added)];
+        apply(&edits, &facts, &envelope, &mut draft)?;
+        Ok(draft.recipients.len())
     }
 
-    #[tokio::test]
-    async fn an_added_recipient_widens_relaying_for_nobody() {
-        assert_eq!(add("other@ours.example", false).await, Ok(2));
-        assert!(add("victim@elsewhere.example", false).await.is_err());
-        assert_eq!(add("victim@elsewhere.example", true).await, Ok(2));
-    }
-
-    #[tokio::test]
-    async fn edits_apply_together_or_not_at_all() {
-        let facts = Facts::internal(SessionId(1));
-        let (mut envelope, mut content) = (envelope(), content().await);
-        let add = |value: &str| MessageEdit::AddHeader {
-            name: "X".to_owned(),
-            value: value.to_owned(),
-            place: HeaderPlace::Top,
-        };
-        let edits = vec![add("fine"), MessageEdit::RemoveHeaders("A".to_owned()), add("a\nb")];
-        assert!(apply(edits, &facts, &mut envelope, &mut content).is_err());
-        assert_eq!(content.header.as_bytes(), "A: b\r\n");
-        let edits = vec![add("fine"), MessageEdit::RemoveHeaders("A".to_owned())];
-        apply(edits, &facts, &mut envelope, &mut content).unwrap();
-        assert_eq!(content.header.as_bytes(), "X: fine\r\n");
-        let none = vec![MessageEdit::RemoveRecipient(0)];
-        assert!(apply(none, &facts, &mut envelope, &mut content).is_err());
+    #[test]
+    fn an_added_recipient_widens_relaying_for_nobody() {
+        assert_eq!(add("other@ours.example", false, false), Ok(2));
+        assert!(add("victim@elsewhere.example", false, false).is_err());
+        assert_eq!(add("victim@elsewhere.example", false, true), Ok(2));
+        assert_eq!(add("victim@elsewhere.example", true, false), Ok(2));
     }
 }

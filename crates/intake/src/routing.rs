@@ -1,10 +1,12 @@
 //! Which way recipients go: what policy says first, then the configured rules in order.
 
+use std::collections::HashMap;
+
 use tracing::warn;
-use waypost_hooks::{RouteDecision, RouteGroup, RouteView};
+use waypost_hooks::{Hooks, Hop, RouteDecision, RouteGroup, RouteView, Way};
 use waypost_mail::{
     DomainPattern, Envelope, Facts, NextHop, Protocol, Recipient, RecipientEntry, RecipientState,
-    Route, Timestamp, TlsLevel, Why,
+    Route, Text, Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::{Domain, Reply};
 
@@ -16,6 +18,8 @@ use crate::policy::Waiting;
 pub struct Routing {
     /// In order. A recipient that none covers goes by MX with opportunistic TLS.
     pub rules: Vec<RouteRule>,
+    /// Next hops by the names that policy uses.
+    pub named: HashMap<String, NamedHop>,
 }
 
 /// One configured route.
@@ -53,10 +57,75 @@ impl Routing {
                     Via::Hosts(hops) => hops.clone(),
                 },
                 lane: None,
+                source: None,
                 tls: rule.tls,
                 credentials: rule.credentials.clone(),
             },
         }
+    }
+}
+
+/// A next hop that policy names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedHop {
+    /// Its hosts, in order.
+    pub hosts: Vec<NextHop>,
+    /// The least the connection must offer.
+    pub tls: TlsLevel,
+    /// Name of the credentials to log in with.
+    pub credentials: Option<String>,
+}
+
+/// Why a way that policy chose cannot be gone.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NoWay {
+    /// The configuration has no such hop.
+    #[error("the configuration has no next hop named {0:?} in [policy.hops]")]
+    UnknownHop(String),
+    /// A route has one login for all its hops.
+    #[error("the hops {0:?} have different logins, so they cannot be one route")]
+    TwoLogins(String),
+}
+
+impl Routing {
+    /// A way of policy for a recipient of `domain`, with what it leaves open filled in.
+    ///
+    /// # Errors
+    /// When the configuration lacks what it names.
+    pub fn lower(&self, way: &Way, domain: &Domain) -> Result<Route, NoWay> {
+        let configured = self.route(domain);
+        let mut hops = Vec::new();
+        let (mut tls, mut credentials) = (configured.tls, None);
+        for (index, hop) in way.hops.iter().enumerate() {
+            match hop {
+                Hop::Mx(domain) => hops.push(NextHop::Mx(domain.clone())),
+                Hop::Host { host, port, implicit_tls } => hops.push(NextHop::Host {
+                    host: host.clone(),
+                    port: *port,
+                    implicit_tls: *implicit_tls,
+                }),
+                Hop::Named(name) => {
+                    let unknown = || NoWay::UnknownHop(name.clone());
+                    let named = self.named.get(name).ok_or_else(unknown)?;
+                    if index > 0 && credentials != named.credentials {
+                        return Err(NoWay::TwoLogins(name.clone()));
+                    }
+                    credentials = named.credentials.clone();
+                    tls = if index == 0 { named.tls } else { tls.max(named.tls) };
+                    hops.extend(named.hosts.iter().cloned());
+                }
+            }
+        }
+        if hops.is_empty() {
+            hops.push(NextHop::Mx(domain.clone()));
+        }
+        Ok(Route {
+            hops,
+            lane: way.lane.clone(),
+            source: way.source.clone(),
+            tls: way.tls.unwrap_or(tls),
+            credentials,
+        })
     }
 }
 
@@ -87,6 +156,7 @@ pub fn undecided() -> Route {
     Route {
         hops: Vec::new(),
         lane: Some("undecided".to_owned()),
+        source: None,
         tls: TlsLevel::default(),
         credentials: None,
     }
@@ -99,22 +169,25 @@ impl Intake {
     /// The reply of policy when it fails every recipient: better refused than bounced.
     pub(crate) async fn route(
         &self,
+        hooks: &dyn Hooks,
         envelope: &Envelope,
         facts: &Facts,
-        size: u64,
+        text: &Text,
         received: Timestamp,
         waiting: &Waiting,
     ) -> Result<RoutePlan, Reply> {
         let view = RouteView {
             id: envelope.id,
             received,
+            expires: None,
             session: facts,
             sender: &envelope.sender,
             recipients: envelope.recipients(),
-            size,
+            size: text.len(),
             meta: &envelope.meta,
+            text,
         };
-        let mut plan = self.plan(&view, waiting).await;
+        let mut plan = self.plan(hooks, &view, waiting).await;
         match refused_by_all(&plan) {
             None => Ok(plan),
             // Nobody is there to be refused, and a notice must not be lost to policy.
@@ -130,11 +203,11 @@ impl Intake {
     /// Asks policy for the way of recipients, as [`Intake::accept`] does; for those it could not
     /// decide about before.
     pub async fn plan_again(&self, view: &RouteView<'_>) -> RoutePlan {
-        self.plan(view, &Waiting::default()).await
+        self.plan(&*self.hooks, view, &Waiting::default()).await
     }
 
-    async fn plan(&self, view: &RouteView<'_>, waiting: &Waiting) -> RoutePlan {
-        let groups = match self.hooks.on_route(view).await {
+    async fn plan(&self, hooks: &dyn Hooks, view: &RouteView<'_>, waiting: &Waiting) -> RoutePlan {
+        let groups = match hooks.on_route(view).await {
             Ok(groups) => Some(groups),
             Err(fault) => {
                 warn!(message = %view.id, %fault, "policy gave no route, asking again later");
@@ -148,10 +221,7 @@ impl Intake {
             let fresh = waiting.state_of(recipient.id, now);
             let (route, state) = match &groups {
                 None => (undecided(), fresh),
-                Some(groups) => {
-                    let configured = routing.route(recipient.mailbox.domain());
-                    decided(groups, recipient.id, configured, fresh)
-                }
+                Some(groups) => decided(groups, recipient, &routing, fresh),
             };
             plan.add(recipient.clone(), route, state);
         }
@@ -162,21 +232,30 @@ impl Intake {
 /// Way and state of one recipient, by the group that names it.
 fn decided(
     groups: &[RouteGroup],
-    recipient: u32,
-    configured: Route,
+    recipient: &Recipient,
+    routing: &Routing,
     fresh: RecipientState,
 ) -> (Route, RecipientState) {
-    let group = groups.iter().find(|group| group.recipients.contains(&recipient));
+    let domain = recipient.mailbox.domain();
+    let configured = routing.route(domain);
+    let group = groups.iter().find(|group| group.recipients.contains(&recipient.id));
     match group.map(|group| &group.decision) {
         None => (configured, fresh),
-        Some(RouteDecision::Route { route, not_before }) => {
-            let state = match (fresh, not_before) {
+        Some(RouteDecision::Route(way)) => {
+            let route = match routing.lower(way, domain) {
+                Ok(route) => route,
+                Err(unknown) => {
+                    warn!(rcpt = %recipient.mailbox, %unknown, "policy's way cannot be gone, it is asked again later");
+                    return (undecided(), fresh);
+                }
+            };
+            let state = match (fresh, way.not_before) {
                 (RecipientState::Waiting { due, tries, last }, Some(moment)) => {
-                    RecipientState::Waiting { due: due.max(*moment), tries, last }
+                    RecipientState::Waiting { due: due.max(moment), tries, last }
                 }
                 (fresh, _) => fresh,
             };
-            (route.clone(), state)
+            (route, state)
         }
         Some(RouteDecision::Fail(reply)) => {
             let why = Why::Policy(reply.reply().clone());
@@ -231,6 +310,7 @@ mod tests {
                 rule(&["direct.example"], Via::Mx),
                 rule(&["*"], Via::Hosts(vec![smart_host.clone()])),
             ],
+            ..Routing::default()
         };
         let direct = Domain::parse("direct.example").unwrap();
         assert_eq!(routing.route(&direct).hops, [NextHop::Mx(direct)]);
@@ -253,13 +333,36 @@ mod tests {
 
     #[test]
     fn who_was_refused_is_not_held_for_a_release() {
-        let route = || Routing::default().route(&Domain::parse("a.example").unwrap());
+        let routing = Routing::default();
+        let recipient =
+            |id| Recipient { id, mailbox: "r@a.example".parse().unwrap(), meta: Vec::new() };
         let fresh = RecipientState::fresh(Timestamp(1));
         let refused = doomed(&fresh, Why::Policy(Reply::REFUSED_BY_POLICY));
-        let (_, state) = decided(&held(0), 0, route(), refused.clone());
+        let (_, state) = decided(&held(0), &recipient(0), &routing, refused.clone());
         assert_eq!(state, refused);
-        let (_, state) = decided(&held(0), 0, route(), fresh.clone());
+        let (_, state) = decided(&held(0), &recipient(0), &routing, fresh.clone());
         assert!(matches!(state, RecipientState::Held { .. }));
-        assert_eq!(decided(&held(0), 1, route(), fresh.clone()).1, fresh);
+        assert_eq!(decided(&held(0), &recipient(1), &routing, fresh.clone()).1, fresh);
+    }
+
+    #[test]
+    fn a_way_of_policy_is_filled_in_by_the_configuration() {
+        let smart_host = NextHop::Host { host: "s".into(), port: 587, implicit_tls: false };
+        let named = NamedHop {
+            hosts: vec![smart_host.clone()],
+            tls: TlsLevel::Verify,
+            credentials: Some("me".into()),
+        };
+        let mut routing = Routing { rules: vec![rule(&["*"], Via::Mx)], ..Routing::default() };
+        routing.named.insert("out".into(), named);
+        let domain = Domain::parse("a.example").unwrap();
+        let way = |hops| Way { hops, ..Way::default() };
+        let by_name = routing.lower(&way(vec![Hop::Named("out".into())]), &domain).unwrap();
+        assert_eq!(by_name.hops, [smart_host]);
+        assert_eq!((by_name.tls, by_name.credentials.as_deref()), (TlsLevel::Verify, Some("me")));
+        let open = routing.lower(&way(Vec::new()), &domain).unwrap();
+        assert_eq!((open.hops, open.tls), (vec![NextHop::Mx(domain.clone())], TlsLevel::Verify));
+        let unknown = routing.lower(&way(vec![Hop::Named("no".into())]), &domain);
+        assert_eq!(unknown, Err(NoWay::UnknownHop("no".into())));
     }
 }

@@ -11,10 +11,10 @@ pub(crate) fn complete(content: &mut Content, hostname: &str, now: Timestamp, id
         content.edit(|block| block.without(secret));
     }
     let mut missing = Vec::new();
-    if content.header.count_named("Date") == 0 {
+    if content.text.header.count_named("Date") == 0 {
         missing.extend(header::field("Date", &now.rfc5322()));
     }
-    if content.header.count_named("Message-ID") == 0 {
+    if content.text.header.count_named("Message-ID") == 0 {
         missing.extend(header::field("Message-ID", &format!("<{}@{hostname}>", ids.message())));
     }
     if !missing.is_empty() {
@@ -36,7 +36,7 @@ mod tests {
             Content::read(Body::Memory(Bytes::from_static(text.as_bytes()))).await.unwrap();
         let ids = IdSource::above(0, Arc::new(ManualClock::at(Timestamp(0))));
         complete(&mut content, "relay.example", Timestamp(0), &ids);
-        String::from_utf8(content.header.as_bytes().to_vec()).unwrap()
+        String::from_utf8(content.text.header.as_bytes().to_vec()).unwrap()
     }
 
     #[tokio::test]

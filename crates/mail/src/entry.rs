@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use waypost_smtp::ReversePath;
 
-use crate::{Attr, Facts, MessageId, Outcome, Recipient, Route, Timestamp, Why};
+use crate::{Attr, Facts, MessageId, Outcome, Recipient, Route, SignRequest, Timestamp, Why};
 
 /// One accepted message. Kept in the log record of the message and, in parts, in sled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +26,8 @@ pub struct Entry {
     pub facts: Facts,
     /// Metadata that policy set.
     pub meta: Vec<Attr>,
+    /// Signatures that the message got, so that a converted copy can be signed again.
+    pub sign: Vec<SignRequest>,
     /// The ways recipients refer to by index.
     pub routes: Vec<Route>,
     /// The recipients and what became of each so far.

@@ -12,6 +12,8 @@ pub struct Route {
     pub hops: Vec<NextHop>,
     /// Queue lane for scheduling and limits; absent means the lane of the first hop.
     pub lane: Option<String>,
+    /// Name of the pool of source addresses in the configuration.
+    pub source: Option<String>,
     /// The least the connection must offer.
     pub tls: TlsLevel,
     /// Name of the credentials in the configuration to log in with.
@@ -21,7 +23,7 @@ pub struct Route {
 impl Route {
     /// A route by one hop.
     pub fn new(hop: NextHop, tls: TlsLevel) -> Route {
-        Route { hops: vec![hop], lane: None, tls, credentials: None }
+        Route { hops: vec![hop], lane: None, source: None, tls, credentials: None }
     }
 
     /// What the schedule groups by: the lane if one was chosen, else the first hop.

@@ -159,6 +159,16 @@ impl Queue {
         self.shared.due.notify_one();
     }
 
+    /// Policy asks for at most so many attempts at once, for so long. Of no effect when nothing waits for
+    /// the destination and nothing is in flight.
+    pub fn limit(&self, destination: &str, most: usize, valid: Duration) {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.limit(destination, most, valid, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
+    }
+
     /// The destination answered: it is well. Settling a recipient as delivered says the same.
     pub fn answered(&self, destination: &str) {
         let now = self.shared.clock.now();

@@ -16,7 +16,7 @@ use waypost_mail::{MessageId, Timestamp};
 use crate::RestCurve;
 
 pub(crate) use place::View;
-use place::{Missing, Place, Rest};
+use place::{Limit, Missing, Place, Rest};
 
 /// Timers handled before somebody gets a turn.
 const TIMERS_AT_ONCE: usize = 256;
@@ -226,6 +226,20 @@ impl Schedule {
         }
         let rested = place.rest.replace(Rest { since: now, until, why, advised: true }).is_some();
         self.resting += usize::from(!rested);
+        self.review(at);
+    }
+
+    /// At most so many jobs of the destination at once, for so long.
+    pub(crate) fn limit(
+        &mut self,
+        destination: &str,
+        most: usize,
+        valid: Duration,
+        now: Timestamp,
+    ) {
+        self.advance(now);
+        let Some((at, place)) = self.known(destination) else { return };
+        place.limit = Some(Limit { most: most.max(1), since: now, until: now.after(valid) });
         self.review(at);
     }
 

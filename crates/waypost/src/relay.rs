@@ -124,6 +124,7 @@ impl Relay {
             clock: clock.clone(),
             ids,
             events: events.clone(),
+            keys: reload.keys,
             incoming: spool.incoming(),
         };
         let intake = Arc::new(Intake::new(startup.intake, reload.routing, rooms));

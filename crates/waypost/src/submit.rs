@@ -157,7 +157,7 @@ async fn connect(target: &Target) -> Result<(Box<dyn Stream>, Host, IpAddr)> {
         tokio::net::lookup_host(place).await.with_context(|| format!("cannot find {target}"))?;
     let mut failure = anyhow!("{target} has no address");
     for address in addresses {
-        match timeout(CONNECT, TcpDialer.dial(address)).await {
+        match timeout(CONNECT, TcpDialer.dial(address, None)).await {
             Ok(Ok(stream)) => {
                 let name = match target.name_matters() {
                     true => target.host.clone(),

@@ -1,12 +1,12 @@
 //! RCPT: who may relay first, then policy about those that passed.
 
 use tracing::{info, warn};
-use waypost_hooks::{RecipientAnswer, Verdict};
+use waypost_hooks::{RecipientAnswer, Replacement, Verdict, are_legal};
 use waypost_mail::{Facts, Recipient};
 use waypost_smtp::Reply;
 use waypost_smtp::server::{Answer, RcptTo};
 
-use super::{Decider, Transaction, are_legal, ruled, set_all};
+use super::{Decider, Transaction, ruled, set_all};
 use crate::Settings;
 
 impl Decider {
@@ -20,7 +20,8 @@ impl Decider {
             return Answer::Recipients(replies);
         }
         let view = transaction.view(&self.facts);
-        let said = self.house.rooms.hooks.on_recipients(&view, &candidates).await;
+        let hooks = transaction.hooks(&self.house.rooms.hooks);
+        let said = hooks.on_recipients(&view, &candidates).await;
         let problem = match said {
             Ok(all) if all.len() == candidates.len() && all.iter().all(is_legal) => {
                 return self.carry_out(places, candidates, all, replies);
@@ -109,10 +110,12 @@ impl Transaction {
             self.push(Recipient { meta, ..recipient });
             return Reply::RECIPIENT_OK;
         }
-        let may = |other: &&waypost_smtp::Mailbox| settings.relay.allows(facts, other.domain());
+        let may = |other: &&Replacement| {
+            other.granted || settings.relay.allows(facts, other.mailbox.domain())
+        };
         if let Some(other) = replace_with.iter().find(|other| !may(other)) {
             warn!(
-                message = %self.id, rcpt = %recipient.mailbox, %other,
+                message = %self.id, rcpt = %recipient.mailbox, other = %other.mailbox,
                 "policy's replacement is refused: the peer may not relay there"
             );
             return Reply::RELAY_DENIED;
@@ -120,7 +123,7 @@ impl Transaction {
         if self.recipients.len() + replace_with.len() > settings.limits.max_recipients {
             return Reply::TOO_MANY_RECIPIENTS;
         }
-        for mailbox in replace_with {
+        for Replacement { mailbox, .. } in replace_with {
             let id = self.next_recipient;
             self.next_recipient += 1;
             self.push(Recipient { id, mailbox, meta: meta.clone() });

@@ -18,6 +18,7 @@ pub(super) struct Place {
     pub(super) in_flight: usize,
     pub(super) failures: u32,
     pub(super) rest: Option<Rest>,
+    pub(super) limit: Option<Limit>,
     pub(super) timer: Option<Timestamp>,
     pub(super) enrolled: bool,
     pub(super) missing: Option<Missing>,
@@ -30,6 +31,14 @@ pub(super) struct Rest {
     pub(super) why: String,
     /// Policy asked for it: an answer of the destination does not end it.
     pub(super) advised: bool,
+}
+
+/// Policy asked for fewer attempts at once.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limit {
+    pub(super) most: usize,
+    pub(super) since: Timestamp,
+    pub(super) until: Timestamp,
 }
 
 /// The earliest moments among the jobs that are only in the spool.
@@ -60,6 +69,7 @@ impl Place {
             in_flight: 0,
             failures: 0,
             rest: None,
+            limit: None,
             timer: None,
             enrolled: false,
             missing: None,
@@ -72,13 +82,15 @@ impl Place {
     }
 
     /// After a failure one job at a time finds out whether the destination is well again.
-    pub(super) fn has_slot(&self, per_destination: usize) -> bool {
-        self.in_flight < if self.failures > 0 { 1 } else { per_destination }
+    pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
+        let limit = self.limit.filter(|limit| limit.since <= now && now < limit.until);
+        let most = per_destination.min(limit.map_or(usize::MAX, |limit| limit.most));
+        self.in_flight < if self.failures > 0 { 1 } else { most }
     }
 
     /// What to hand out now. While the destination rests, only what is over.
     pub(super) fn pick(&self, now: Timestamp, per_destination: usize) -> Option<Job> {
-        if !self.has_slot(per_destination) {
+        if !self.has_slot(now, per_destination) {
             return None;
         }
         let order = if self.is_resting(now) { &self.expiry } else { &self.due };
@@ -87,7 +99,7 @@ impl Place {
 
     /// When there may be something to hand out from memory.
     pub(super) fn next(&self, now: Timestamp, per_destination: usize) -> Option<Timestamp> {
-        if !self.has_slot(per_destination) {
+        if !self.has_slot(now, per_destination) {
             return None;
         }
         let first = |order: &BTreeSet<(Timestamp, Job)>| order.first().map(|(time, _)| *time);
