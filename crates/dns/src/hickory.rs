@@ -12,7 +12,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
-use hickory_resolver::proto::rr::{Name, RData, RecordType};
+use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::txt::ParseError;
 use hickory_resolver::{ResolverBuilder, TokioResolver};
 use prometheus_client::registry::Registry;
@@ -134,6 +134,40 @@ impl Hickory {
         result
     }
 
+    /// What DNS says about `name`, whatever type is asked for: for policy, which knows more kinds of
+    /// questions than mail does. `kind` is a record type in lower case, such as `txt`.
+    ///
+    /// # Errors
+    /// When the question makes no sense, or there is no answer to believe.
+    pub async fn lookup(&self, name: &str, kind: &str) -> Result<Answer, DnsError> {
+        let bad = || DnsError::BadName(name.to_owned());
+        let (label, record_type) =
+            kind_of(kind).ok_or_else(|| DnsError::BadName(kind.to_owned()))?;
+        let name = match name.parse::<IpAddr>() {
+            Ok(ip) if record_type == RecordType::PTR => ip.to_canonical().into(),
+            // Policy asks for names that are no host names: _dmarc.example.org.
+            _ => complete(Name::from_ascii(name).map_err(|_| bad())?),
+        };
+        let began = Instant::now();
+        let question = Question { name, kind: label, record_type };
+        let lookup = self.resolver.lookup(question.name.clone(), record_type);
+        let found = match timeout(self.timeout, lookup).await {
+            Err(_) => Err(question.timed_out(self.timeout)),
+            Ok(Err(error)) => question.read_error(&error, self.timeout).map(|found| Answer {
+                nxdomain: matches!(found, Found::NoSuchName),
+                ..Answer::default()
+            }),
+            Ok(Ok(lookup)) => Ok(answer(lookup.answers(), record_type)),
+        };
+        let result = match &found {
+            Ok(answer) if !answer.records.is_empty() => "found",
+            Ok(_) => "none",
+            Err(_) => "failed",
+        };
+        self.metrics.asked(label, result, began.elapsed());
+        found
+    }
+
     async fn addresses_of(
         &self,
         name: &Name,
@@ -211,6 +245,57 @@ impl Resolver for Hickory {
         }
         Ok(None)
     }
+}
+
+/// What DNS says about a name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Answer {
+    /// The records in presentation form; the strings of a TXT record joined.
+    pub records: Vec<String>,
+    /// The name does not exist.
+    pub nxdomain: bool,
+    /// Every record of the answer was validated by DNSSEC.
+    pub secure: bool,
+    /// For how long it holds.
+    pub ttl: Duration,
+}
+
+fn answer(records: &[Record], wanted: RecordType) -> Answer {
+    let of_type = || records.iter().filter(|record| record.record_type() == wanted);
+    let ttl = records.iter().map(|record| record.ttl).min().unwrap_or_default();
+    Answer {
+        records: of_type().map(|record| presentation(&record.data)).collect(),
+        nxdomain: false,
+        secure: !records.is_empty() && records.iter().all(|r| r.proof == Proof::Secure),
+        ttl: Duration::from_secs(ttl.into()),
+    }
+}
+
+fn presentation(data: &RData) -> String {
+    match data {
+        RData::TXT(text) => {
+            text.txt_data.iter().map(|part| String::from_utf8_lossy(part)).collect::<String>()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The types that policy may ask for.
+fn kind_of(kind: &str) -> Option<(&'static str, RecordType)> {
+    Some(match kind {
+        "a" => ("a", RecordType::A),
+        "aaaa" => ("aaaa", RecordType::AAAA),
+        "txt" => ("txt", RecordType::TXT),
+        "ptr" => ("ptr", RecordType::PTR),
+        "mx" => ("mx", RecordType::MX),
+        "ns" => ("ns", RecordType::NS),
+        "cname" => ("cname", RecordType::CNAME),
+        "srv" => ("srv", RecordType::SRV),
+        "tlsa" => ("tlsa", RecordType::TLSA),
+        "caa" => ("caa", RecordType::CAA),
+        "soa" => ("soa", RecordType::SOA),
+        _ => return None,
+    })
 }
 
 /// One question to DNS.

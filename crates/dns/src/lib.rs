@@ -13,7 +13,7 @@ mod mx;
 mod own;
 mod resolver;
 
-pub use hickory::{Config, Hickory, SetupError};
+pub use hickory::{Answer, Config, Hickory, SetupError};
 pub use hosts::{Host, Search, hosts};
 pub use metrics::Metrics;
 pub use mx::{Mx, MxAnswer};

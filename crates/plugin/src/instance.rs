@@ -228,9 +228,10 @@ impl Pool {
         drop(free);
     }
 
-    /// How many instances are free.
-    pub(crate) fn free(&self) -> usize {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).len()
+    /// Octets of the free instance that was used last.
+    pub(crate) fn memory_of_one(&self) -> Option<usize> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.last().map(Instance::memory)
     }
 }
 
