@@ -105,3 +105,133 @@ pub struct Words {
     /// What happened.
     pub message: String,
 }
+
+/// The policy: `GET /v1/policy`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PolicyView {
+    /// The generations that are kept, the one on trial and the current one first.
+    pub generations: Vec<Generation>,
+    /// The plugins in force, in the order in which they are asked.
+    pub plugins: Vec<Plugin>,
+}
+
+/// One generation of policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Generation {
+    /// Its number.
+    pub id: u64,
+    /// `current`, `canary at N %…` or `kept`.
+    pub state: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Who asked for it.
+    pub who: String,
+    /// Name and digest of its plugins.
+    pub plugins: Vec<(String, String)>,
+}
+
+/// One plugin in force.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plugin {
+    /// Its name in the configuration.
+    pub name: String,
+    /// The component.
+    pub file: String,
+    /// Its SHA-256.
+    pub digest: String,
+    /// What it calls itself, and its version.
+    pub says: Option<(String, String)>,
+    /// `enforce`, `dry-run` or `shadow`.
+    pub mode: String,
+    /// Number of its generation.
+    pub generation: u64,
+    /// Octets that an instance takes.
+    pub memory: Option<usize>,
+    /// Where it is asked.
+    pub stages: Vec<PluginStage>,
+    /// Its last fault: when, at which stage, what.
+    pub last_fault: Option<(Timestamp, String, String)>,
+}
+
+/// One plugin at one stage, since its generation came into force.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginStage {
+    /// The stage.
+    pub stage: String,
+    /// Calls.
+    pub calls: u64,
+    /// Calls that failed.
+    pub failed: u64,
+    /// Answers that refused for good or bounced.
+    pub refused: u64,
+    /// Answers that refused for now or postponed.
+    pub later: u64,
+    /// Answers that dropped or held.
+    pub taken: u64,
+    /// Half of the calls took at most so many microseconds.
+    pub median_us: u64,
+    /// 99 of 100 did.
+    pub p99_us: u64,
+    /// It kept failing and is not asked since then.
+    pub open_since: Option<Timestamp>,
+}
+
+/// Another policy wanted: `POST /v1/policy/reload`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyReload {
+    /// On trial first, for this percentage of the transactions.
+    pub canary_percent: Option<u8>,
+    /// How long the trial lasts; 600 unless told.
+    pub canary_seconds: Option<u64>,
+}
+
+/// An earlier policy wanted: `POST /v1/policy/rollback`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyRollback {
+    /// Number of a generation that is kept; the one before the current one unless told.
+    pub id: Option<u64>,
+}
+
+/// A message that somebody wonders about: `POST /v1/policy/explain`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ExplainRequest {
+    /// Address of the peer.
+    pub client: String,
+    /// Name of the listener.
+    pub listener: String,
+    /// Argument of EHLO.
+    pub helo: Option<String>,
+    /// Who is logged in.
+    pub identity: Option<String>,
+    /// The connection is encrypted.
+    pub tls: bool,
+    /// The reverse path; empty for the null sender.
+    pub from: String,
+    /// The recipients.
+    pub to: Vec<String>,
+    /// Octets of the message.
+    pub size: Option<u64>,
+    /// Its header fields, whole.
+    pub header: Option<String>,
+}
+
+/// One stage: every plugin in force, in order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StageExplained {
+    /// The stage.
+    pub stage: String,
+    /// The plugins.
+    pub plugins: Vec<PluginExplained>,
+}
+
+/// One plugin at a stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginExplained {
+    /// Its name, with its mode when its answers do not count.
+    pub name: String,
+    /// Why it would not be asked; nothing when it would.
+    pub why_not: Option<String>,
+}

@@ -16,7 +16,9 @@ pub use server::{Bound, Server};
 use async_trait::async_trait;
 use waypost_mail::MessageId;
 
-use crate::api::{Overview, Verdict};
+use crate::api::{
+    ExplainRequest, Generation, Overview, PolicyReload, PolicyView, StageExplained, Verdict,
+};
 
 /// What operators ask of the program beyond the queue.
 #[async_trait]
@@ -35,6 +37,23 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// Why not, in words.
     async fn bounce(&self, id: MessageId, reason: String) -> Result<Verdict, String>;
+    /// The plugins and the generations they belong to.
+    fn policy(&self) -> PolicyView;
+    /// Reads the plugins again and puts them in force, or on trial.
+    ///
+    /// # Errors
+    /// Everything that is wrong with them; the running ones stay.
+    async fn reload_policy(&self, request: PolicyReload) -> Result<Generation, String>;
+    /// Puts an earlier generation in force again, or ends a trial.
+    ///
+    /// # Errors
+    /// When there is none.
+    async fn rollback_policy(&self, id: Option<u64>) -> Result<Generation, String>;
+    /// Which plugins would be asked about a message, and why the others would not.
+    ///
+    /// # Errors
+    /// When the request makes no sense.
+    fn explain(&self, request: ExplainRequest) -> Result<Vec<StageExplained>, String>;
     /// All counters, in the text format of Prometheus.
     fn metrics(&self) -> String;
 }

@@ -20,7 +20,10 @@ use waypost_mail::MessageId;
 use waypost_queue::{AdminError, Filter, Queue};
 
 use crate::Control;
-use crate::api::{Applied, ChangeRequest, List, ListRequest, Verdict, Words};
+use crate::api::{
+    Applied, ChangeRequest, ExplainRequest, List, ListRequest, PolicyReload, PolicyRollback,
+    Verdict, Words,
+};
 
 /// Messages listed unless told otherwise.
 const LIST: usize = 1000;
@@ -146,6 +149,10 @@ impl Server {
             .route("/v1/queue/list", post(list))
             .route("/v1/queue/message/{id}", get(show))
             .route("/v1/queue/{verb}", post(change))
+            .route("/v1/policy", get(policy))
+            .route("/v1/policy/reload", post(reload_policy))
+            .route("/v1/policy/rollback", post(rollback_policy))
+            .route("/v1/policy/explain", post(explain))
             .route("/v1/reload", post(reload))
             .route("/v1/drain", post(drain))
             .route("/metrics", get(metrics))
@@ -293,6 +300,35 @@ async fn reload(State(server): State<Server>, Json(()): Json<()>) -> Response {
     match server.control.reload().await {
         Ok(message) => Json(Words { message }).into_response(),
         Err(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &mistakes),
+    }
+}
+
+async fn policy(State(server): State<Server>) -> Response {
+    Json(server.control.policy()).into_response()
+}
+
+async fn reload_policy(
+    State(server): State<Server>,
+    Json(request): Json<PolicyReload>,
+) -> Response {
+    told(server.control.reload_policy(request).await)
+}
+
+async fn rollback_policy(
+    State(server): State<Server>,
+    Json(request): Json<PolicyRollback>,
+) -> Response {
+    told(server.control.rollback_policy(request.id).await)
+}
+
+async fn explain(State(server): State<Server>, Json(request): Json<ExplainRequest>) -> Response {
+    told(server.control.explain(request))
+}
+
+fn told<T: serde::Serialize>(answer: Result<T, String>) -> Response {
+    match answer {
+        Ok(answer) => Json(answer).into_response(),
+        Err(problem) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &problem),
     }
 }
 

@@ -32,6 +32,7 @@ pub struct TlsSetupError(#[from] rustls::Error);
 pub struct ClientTls {
     checked: Arc<ClientConfig>,
     unchecked: Arc<ClientConfig>,
+    roots: Arc<RootCertStore>,
 }
 
 impl ClientTls {
@@ -45,12 +46,18 @@ impl ClientTls {
             ClientConfig::builder_with_provider(provider.clone())
                 .with_safe_default_protocol_versions()
         };
-        let checked = builder()?.with_root_certificates(roots).with_no_client_auth();
+        let checked = builder()?.with_root_certificates(roots.clone()).with_no_client_auth();
         let unchecked = builder()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider.clone())))
             .with_no_client_auth();
-        Ok(ClientTls { checked: Arc::new(checked), unchecked: Arc::new(unchecked) })
+        let (checked, unchecked) = (Arc::new(checked), Arc::new(unchecked));
+        Ok(ClientTls { checked, unchecked, roots: Arc::new(roots) })
+    }
+
+    /// The authorities that may vouch for a host's name.
+    pub fn roots(&self) -> &RootCertStore {
+        &self.roots
     }
 
     /// Does the handshake; with `check` the certificate must carry the host's name. The error is

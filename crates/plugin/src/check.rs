@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_mail::{
-    Allow, Clock, Fetch, FetchError, FetchRequest, FetchResponse, Ledger, LedgerError, Timestamp,
+    Allow, Fetch, FetchError, FetchRequest, FetchResponse, Ledger, LedgerError, Timestamp,
 };
 
 use crate::compile::{Binary, component};

@@ -1,7 +1,8 @@
 //! What operators ask of the program as a whole.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use prometheus_client::encoding::text::encode;
@@ -9,12 +10,16 @@ use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tracing::{info, warn};
 use waypost_admin::Control;
-use waypost_admin::api::{Listener, Overview, Verdict};
-use waypost_config::Settings;
+use waypost_admin::api::{
+    ExplainRequest, Generation, Listener, Overview, Plugin, PluginExplained, PluginStage,
+    PolicyReload, PolicyView, StageExplained, Verdict,
+};
+use waypost_config::{Reload, Settings};
 use waypost_delivery::Delivery;
 use waypost_inbound::Server;
 use waypost_intake::Intake;
 use waypost_mail::{MessageId, Timestamp};
+use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
 use waypost_queue::Queue;
 
 /// Handles on the rooms of a running relay.
@@ -29,6 +34,9 @@ pub struct Controls {
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) registry: Registry,
     pub(crate) stop: watch::Sender<bool>,
+    pub(crate) policy: Arc<Policy>,
+    /// What the policy in force was made from.
+    pub(crate) policy_config: Mutex<PolicyConfig>,
 }
 
 impl Controls {
@@ -43,20 +51,84 @@ impl Controls {
     ///
     /// # Errors
     /// Every mistake; the running settings stay.
-    pub async fn reload_file(&self) -> Result<String, String> {
+    pub async fn reload_file(&self, who: &str) -> Result<String, String> {
         let Some(file) = self.file.clone() else {
             return Err("this relay was started without a configuration file".to_owned());
         };
-        let loaded = tokio::task::spawn_blocking(move || Settings::load(&file)).await;
-        let settings = loaded.map_err(|failure| failure.to_string())?;
-        let reload = settings.map_err(|mistakes| mistakes.to_string())?.reload;
+        let reload = load(file).await?;
+        // The policy first: it is what can still turn out not to work.
+        self.intake.set_keys(reload.keys);
+        self.put_policy(reload.policy, Change::by(who)).await?;
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
         self.intake.set_routing(reload.routing);
-        Ok("reloaded: who may relay, users, certificates, limits and routes are in force; \
+        Ok("reloaded: who may relay, users, certificates, limits, routes, keys and plugins are in force; \
             everything else takes a restart"
             .to_owned())
     }
+}
+
+impl Controls {
+    /// As [`Controls::reload_file`], and says in the log what came of it.
+    ///
+    /// # Errors
+    /// Every mistake; the running settings stay.
+    pub async fn reload_told(&self, who: &str) -> Result<String, String> {
+        let reloaded = self.reload_file(who).await;
+        match &reloaded {
+            Ok(message) => info!("{message}"),
+            Err(mistakes) => warn!("not reloaded, the running settings stay: {mistakes}"),
+        }
+        reloaded
+    }
+
+    /// Reads the plugins' part of the configuration again and puts it in force.
+    ///
+    /// # Errors
+    /// Every mistake; the running policy stays.
+    pub async fn reload_policy(&self, change: Change) -> Result<GenerationInfo, String> {
+        let (config, keys) = match self.file.clone() {
+            Some(file) => {
+                let reload = load(file).await?;
+                (reload.policy, Some(reload.keys))
+            }
+            None => (self.policy_config().clone(), None),
+        };
+        if let Some(keys) = keys {
+            self.intake.set_keys(keys);
+        }
+        self.put_policy(config, change).await
+    }
+
+    async fn put_policy(
+        &self,
+        config: PolicyConfig,
+        change: Change,
+    ) -> Result<GenerationInfo, String> {
+        let info = self.policy.reload(&config, change).await.map_err(|errors| lines(&errors))?;
+        *self.policy_config() = config;
+        Ok(info)
+    }
+
+    /// The plugins.
+    pub fn policy(&self) -> &Arc<Policy> {
+        &self.policy
+    }
+
+    /// The components of the plugins in force.
+    pub(crate) fn plugin_files(&self) -> Vec<PathBuf> {
+        self.policy_config().plugins.iter().map(|plugin| plugin.file.clone()).collect()
+    }
+
+    fn policy_config(&self) -> MutexGuard<'_, PolicyConfig> {
+        self.policy_config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn load(file: PathBuf) -> Result<Reload, String> {
+    let loaded = tokio::task::spawn_blocking(move || Settings::load(&file)).await;
+    let settings = loaded.map_err(|failure| failure.to_string())?;
+    Ok(settings.map_err(|mistakes| mistakes.to_string())?.reload)
 }
 
 #[async_trait]
@@ -82,12 +154,7 @@ impl Control for Controls {
     }
 
     async fn reload(&self) -> Result<String, String> {
-        let reloaded = self.reload_file().await;
-        match &reloaded {
-            Ok(message) => info!("{message}"),
-            Err(mistakes) => warn!("not reloaded, the running settings stay: {mistakes}"),
-        }
-        reloaded
+        self.reload_told("operator").await
     }
 
     async fn drain(&self) {
@@ -100,11 +167,75 @@ impl Control for Controls {
         Ok(Verdict { changed: bounced, in_flight: 0 })
     }
 
+    fn policy(&self) -> PolicyView {
+        PolicyView {
+            generations: self.policy.generations().into_iter().map(generation).collect(),
+            plugins: self.policy.plugins().into_iter().map(plugin).collect(),
+        }
+    }
+
+    async fn reload_policy(&self, request: PolicyReload) -> Result<Generation, String> {
+        let how_long = Duration::from_secs(request.canary_seconds.unwrap_or(600));
+        let change = Change {
+            who: "operator".to_owned(),
+            canary: request.canary_percent.map(|percent| (percent, how_long)),
+            insist: true,
+        };
+        Controls::reload_policy(self, change).await.map(generation)
+    }
+
+    async fn rollback_policy(&self, id: Option<u64>) -> Result<Generation, String> {
+        self.policy.rollback(id, "operator").await.map(generation)
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Result<Vec<StageExplained>, String> {
+        let case = crate::explain::case(request)?;
+        let stage = |explained: waypost_plugin::explain::Explained| StageExplained {
+            stage: explained.stage.to_string(),
+            plugins: explained
+                .plugins
+                .into_iter()
+                .map(|(name, why_not)| PluginExplained { name, why_not })
+                .collect(),
+        };
+        Ok(self.policy.explain(&case).into_iter().map(stage).collect())
+    }
+
     fn metrics(&self) -> String {
         let mut text = String::new();
         match encode(&mut text, &self.registry) {
             Ok(()) => text,
             Err(error) => format!("# the counters cannot be shown: {error}\n"),
         }
+    }
+}
+
+fn generation(info: GenerationInfo) -> Generation {
+    let GenerationInfo { id, state, since, who, plugins } = info;
+    Generation { id, state, since, who, plugins }
+}
+
+fn plugin(shown: Shown) -> Plugin {
+    let stage = |stage: ShownStage| PluginStage {
+        stage: stage.stage,
+        calls: stage.calls,
+        failed: stage.failed,
+        refused: stage.refused,
+        later: stage.later,
+        taken: stage.taken,
+        median_us: stage.median_us,
+        p99_us: stage.p99_us,
+        open_since: stage.open_since,
+    };
+    Plugin {
+        name: shown.name,
+        file: shown.file,
+        digest: shown.digest,
+        says: shown.says,
+        mode: shown.mode,
+        generation: shown.generation,
+        memory: shown.memory,
+        stages: shown.stages.into_iter().map(stage).collect(),
+        last_fault: shown.last_fault,
     }
 }

@@ -9,8 +9,12 @@ pub mod args;
 pub mod check;
 pub mod control;
 pub mod demo;
+pub mod dkim;
+pub mod explain;
 pub mod offline;
 pub mod operate;
+pub mod plugin;
+mod policy;
 pub mod privileges;
 pub mod relay;
 pub mod run;
@@ -23,7 +27,7 @@ pub mod user;
 
 use anyhow::Result;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, PluginCommand};
 
 /// Carries out what the command line says.
 ///
@@ -34,6 +38,10 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::User(command) => user::user(command),
+        Command::Plugin(PluginCommand::Compile { from, to }) => plugin::compile(&from, &to),
+        Command::Plugin(command) => block_on(plugin::plugin(command)),
+        Command::Explain(args) => block_on(explain::explain(&args)),
+        Command::Dkim(command) => dkim::dkim(command),
         Command::Demo(args) => block_on(demo::demo(&args)),
         Command::Send(args) => block_on(send::send(&args)),
         Command::Status(args) => block_on(operate::status(&args)),

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -15,14 +15,16 @@ use waypost_admin::Bound;
 use waypost_config::{Settings, Startup};
 use waypost_delivery::{Delivery, TcpDialer};
 use waypost_dns::{Hickory, OwnAddresses};
-use waypost_hooks::{Hooks, Pass};
+use waypost_hooks::Hooks;
 use waypost_inbound::{ListenerConfig, Secret, Server, listen};
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, IdSource, SystemClock};
+use waypost_plugin::{Answers, Policy};
 use waypost_queue::Queue;
 use waypost_spool::{LogSpool, Spool, SpoolError};
 
 use crate::control::Controls;
+use crate::policy;
 
 /// How long transactions and attempts may go on once the program is told to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -67,13 +69,14 @@ pub struct Relay {
     inbound: JoinHandle<usize>,
     delivery: JoinHandle<()>,
     admin: JoinHandle<()>,
+    watch: Option<JoinHandle<()>>,
 }
 
 /// Ways to run a relay that tests choose; the program takes the default.
 #[derive(Debug, Clone)]
 pub struct Choices {
-    /// Policy.
-    pub hooks: Arc<dyn Hooks>,
+    /// Who is asked instead of the configured plugins.
+    pub hooks: Option<Arc<dyn Hooks>>,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
     /// What a reload reads.
@@ -82,7 +85,7 @@ pub struct Choices {
 
 impl Default for Choices {
     fn default() -> Choices {
-        Choices { hooks: Arc::new(Pass), clock: Arc::new(SystemClock), file: None }
+        Choices { hooks: None, clock: Arc::new(SystemClock), file: None }
     }
 }
 
@@ -112,6 +115,18 @@ impl Relay {
 
         let spool = open_spool(startup.spool.clone(), clock.clone()).await?;
         spool.metrics().register(registry.sub_registry_with_prefix("waypost"));
+        let resolver = Arc::new(Hickory::new(startup.dns)?);
+        resolver.register(registry.sub_registry_with_prefix("waypost"));
+        let roots = startup.delivery.tls.roots().clone();
+        let services = policy::services(clock.clone(), &resolver, roots, spool.clone())?;
+        let plugins = Policy::open(&startup.policy, &reload.policy, services)
+            .await
+            .context("the plugins cannot be put in force")?;
+        registry
+            .sub_registry_with_prefix("waypost")
+            .register_collector(Box::new(plugins.metrics()));
+        let hooks = hooks.unwrap_or_else(|| Arc::new(Answers::new(plugins.clone())));
+        let plugin_config = reload.policy;
         let ids = IdSource::above(spool.highest_id(), clock.clone());
         let queue =
             Queue::open(spool.clone(), startup.queue, clock.clone(), rand::random()).await?;
@@ -142,15 +157,13 @@ impl Relay {
         let server = Server::new(sockets.doors, reload.inbound, rooms, secret, hashers)?;
         server.metrics().register(&mut registry);
 
-        let resolver = Hickory::new(startup.dns)?;
-        resolver.register(registry.sub_registry_with_prefix("waypost"));
         let own = server.addresses().into_iter().map(|(_, address)| address);
         let mut config = startup.delivery;
         config.own_addresses = OwnAddresses::new(own, interfaces());
         let parts = waypost_delivery::Parts {
             queue: queue.clone(),
             intake: intake.clone(),
-            resolver: Arc::new(resolver),
+            resolver,
             hooks,
             dialer: Arc::new(TcpDialer),
             clock: clock.clone(),
@@ -170,8 +183,13 @@ impl Relay {
             delivery: delivery.clone(),
             registry,
             stop,
+            policy: plugins,
+            policy_config: Mutex::new(plugin_config),
         });
+        let watch =
+            startup.watch_plugins.then(|| tokio::spawn(policy::watch(Arc::downgrade(&controls))));
         Ok(Relay {
+            watch,
             inbound: tokio::spawn(server.run(stopped(stopping), PATIENCE)),
             delivery: tokio::spawn(async move { delivery.run().await }),
             admin: tokio::spawn(answer_operators(controls.clone(), sockets.admin)),
@@ -227,6 +245,12 @@ impl Relay {
         if timeout(PATIENCE, self.delivery).await.is_err() {
             warn!("deliveries are cut off at the end; they are tried again after the next start");
             abort.abort();
+        }
+        if let Some(watch) = self.watch {
+            watch.abort();
+        }
+        if let Err(error) = self.controls.policy.flush().await {
+            warn!(%error, "the last of what plugins keep (kv) is not on disk");
         }
         self.admin.abort();
         // Its socket is closed when it is gone, and not before.

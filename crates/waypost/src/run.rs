@@ -3,7 +3,6 @@
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
-use waypost_admin::Control;
 use waypost_config::Settings;
 
 use crate::args::ConfigArgs;
@@ -52,7 +51,7 @@ async fn serve(settings: Settings, sockets: Sockets, choices: Choices) -> Result
             _ = interrupt.recv() => break None,
             _ = hang_up.recv() => {
                 // What came of it is in the log.
-                let _ = relay.controls().reload().await;
+                let _ = relay.controls().reload_told("signal").await;
             }
         }
     };

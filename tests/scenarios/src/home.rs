@@ -266,7 +266,7 @@ impl Home {
         let settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
         let sockets = Sockets::bind(&settings.startup, Vec::new()).map_err(|e| format!("{e:#}"))?;
         let choices = Choices {
-            hooks: self.hooks.clone(),
+            hooks: Some(self.hooks.clone()),
             clock: self.clock.clone(),
             file: Some(self.file()),
         };
