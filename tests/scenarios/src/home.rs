@@ -14,7 +14,7 @@ use waypost_admin::Client;
 use waypost_admin::api::Words;
 use waypost_config::Settings;
 use waypost_harness::authority::Authority;
-use waypost_hooks::{Hooks, Pass};
+use waypost_hooks::Hooks;
 use waypost_inbound::UsersFile;
 use waypost_mail::{Clock, SystemClock};
 
@@ -64,7 +64,8 @@ pub struct Home {
     certificates: Vec<String>,
     routes: Vec<String>,
     doors: Vec<Door>,
-    hooks: Arc<dyn Hooks>,
+    plugins: Vec<String>,
+    hooks: Option<Arc<dyn Hooks>>,
     clock: Arc<dyn Clock>,
 }
 
@@ -91,7 +92,8 @@ impl Home {
             certificates: Vec::new(),
             routes: Vec::new(),
             doors: vec![Door::Relay],
-            hooks: Arc::new(Pass),
+            plugins: Vec::new(),
+            hooks: None,
             clock: Arc::new(SystemClock),
         };
         let spool = home.spool().display().to_string();
@@ -184,9 +186,43 @@ impl Home {
         )
     }
 
-    /// The policy of relays started from now on in this process.
+    /// A plugin of this name, whose component is the guest `guest` and lies in a file of this home that
+    /// [`Home::put_guest`] can change, with these further lines of TOML.
+    pub fn plugin(mut self, name: &str, guest: &str, lines: &str) -> Home {
+        self.put_guest(name, guest);
+        let file = self.plugin_file(name);
+        self.plugins.push(format!("name = {name:?}\nfile = {file:?}\n{lines}\n"));
+        self
+    }
+
+    /// Forgets all plugins.
+    pub fn without_plugins(mut self) -> Home {
+        self.plugins.clear();
+        self
+    }
+
+    /// Puts another component in the place of a plugin's.
+    pub fn put_guest(&self, name: &str, guest: &str) {
+        let octets = fs::read(guest_file(guest)).unwrap();
+        self.put_component(name, &octets);
+    }
+
+    /// The same with any octets; at once, as an operator's `mv` does it.
+    pub fn put_component(&self, name: &str, octets: &[u8]) {
+        let file = self.plugin_file(name);
+        let new = file.with_extension("new");
+        fs::write(&new, octets).unwrap();
+        fs::rename(new, file).unwrap();
+    }
+
+    /// The component of a plugin.
+    pub fn plugin_file(&self, name: &str) -> PathBuf {
+        self.path(&format!("{name}.wasm"))
+    }
+
+    /// Who is asked instead of plugins by relays started from now on in this process.
     pub fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Home {
-        self.hooks = hooks;
+        self.hooks = Some(hooks);
         self
     }
 
@@ -266,7 +302,7 @@ impl Home {
         let settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
         let sockets = Sockets::bind(&settings.startup, Vec::new()).map_err(|e| format!("{e:#}"))?;
         let choices = Choices {
-            hooks: Some(self.hooks.clone()),
+            hooks: self.hooks.clone(),
             clock: self.clock.clone(),
             file: Some(self.file()),
         };
@@ -314,9 +350,26 @@ impl Home {
         for route in &self.routes {
             let _ = write!(text, "\n[[route]]\n{route}");
         }
+        for plugin in &self.plugins {
+            let _ = write!(text, "\n[[plugin]]\n{plugin}");
+        }
         fs::write(self.file(), &text).unwrap();
         text
     }
+}
+
+/// A guest that `cargo xtask guests` built.
+///
+/// # Panics
+/// When it is not there.
+pub fn guest_file(name: &str) -> PathBuf {
+    let directory = std::env::var_os("WAYPOST_GUESTS").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/guests"),
+        PathBuf::from,
+    );
+    let file = directory.join(format!("{name}.wasm"));
+    assert!(file.exists(), "{} is missing: cargo xtask guests", file.display());
+    file
 }
 
 /// `target/tmp`, found from the place of the running test: `/tmp` may be memory.

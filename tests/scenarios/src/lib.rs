@@ -34,7 +34,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-pub use home::{Door, Home, PASSWORD, USER};
+pub use home::{Door, Home, PASSWORD, USER, guest_file};
 pub use peer::{Peer, b64, unb64};
 pub use process::Process;
 pub use running::Running;
