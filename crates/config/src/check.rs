@@ -18,6 +18,8 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     routes(file, notes);
     admin(file, notes);
     process(file, notes);
+    let names: Vec<&str> = file.listeners.iter().map(|l| l.name.value.as_str()).collect();
+    file.policy.check(&names, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {

@@ -9,13 +9,15 @@ use waypost_mail::{DomainPattern, Network, TlsLevel};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mistake::Notes;
+use crate::policy::{self, Policy};
 use crate::section::{At, Section};
 use crate::units::{HostName, Octets, Span, Word};
 
-const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
-const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
-const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
-const NETWORK: &str = "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
+pub(crate) const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
+pub(crate) const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
+pub(crate) const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
+pub(crate) const NETWORK: &str =
+    "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
 const ADDRESS: &str = "write an address and a port: \"0.0.0.0:25\" or \"[::]:25\"";
 
 /// The whole file.
@@ -38,6 +40,7 @@ pub(crate) struct File {
     pub(crate) delivery: Delivery,
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
+    pub(crate) policy: Policy,
 }
 
 #[derive(Debug)]
@@ -179,6 +182,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let delivery = delivery(top.section("delivery", notes), notes);
     let queue = queue(top.section("queue", notes), notes);
     let limits = limits(top.section("limits", notes), notes);
+    let policy = policy::read(&mut top, notes);
     top.end(notes);
     Some(File {
         hostname: hostname?,
@@ -198,6 +202,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         delivery,
         queue,
         limits,
+        policy,
     })
 }
 
@@ -332,16 +337,48 @@ fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Route> {
         }
         None => Some(Via::Mx),
     };
+    let tls = tls_level(&mut section, notes);
+    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
+    section.end(notes);
+    Some(Route { domains: domains?.value, via: via?, tls, auth })
+}
+
+/// Where a named next hop leads.
+#[derive(Debug)]
+pub(crate) struct Hops {
+    pub(crate) hosts: Vec<Hop>,
+    pub(crate) tls: TlsLevel,
+    pub(crate) auth: Option<Auth>,
+}
+
+/// Hosts, TLS and login of a next hop that plugins name.
+pub(crate) fn hops(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hops> {
+    let hint = "via = [{ host = \"smtp.example.net\", port = 587 }]";
+    let hosts: Vec<Hop> =
+        section.sections("via", notes).into_iter().filter_map(|s| hop(s, notes)).collect();
+    if hosts.is_empty() {
+        section.required::<()>("via", None, hint, notes);
+    }
+    let tls = tls_level(&mut section, notes);
+    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
+    if let Some(auth) = &auth
+        && matches!(tls, TlsLevel::Never | TlsLevel::Opportunistic)
+    {
+        let hint = "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
+        notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
+    }
+    section.end(notes);
+    (!hosts.is_empty()).then_some(Hops { hosts, tls, auth })
+}
+
+fn tls_level(section: &mut Section<'_>, notes: &mut Notes<'_>) -> TlsLevel {
     let levels = ["never", "opportunistic", "encrypt", "verify"];
-    let tls = match one_of(&mut section, "tls", &levels, notes).as_deref() {
+    match one_of(section, "tls", &levels, notes).as_deref() {
         Some("never") => TlsLevel::Never,
         Some("encrypt") => TlsLevel::Encrypt,
         Some("verify") => TlsLevel::Verify,
         _ => TlsLevel::Opportunistic,
-    };
-    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
-    section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, tls, auth })
+    }
 }
 
 fn hop(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hop> {
@@ -447,7 +484,7 @@ fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
     limits
 }
 
-fn path(
+pub(crate) fn path(
     section: &mut Section<'_>,
     key: &'static str,
     notes: &mut Notes<'_>,
@@ -500,7 +537,7 @@ fn count<T: TryFrom<u64>>(
     section.integer(key, 1..1_000_001, notes).and_then(|count| T::try_from(count.value).ok())
 }
 
-fn one_of(
+pub(crate) fn one_of(
     section: &mut Section<'_>,
     key: &'static str,
     words: &[&str],

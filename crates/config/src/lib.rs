@@ -12,6 +12,7 @@ mod file;
 mod lower;
 mod mistake;
 mod open_relay;
+mod policy;
 mod roots;
 mod secret;
 mod section;

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
-use waypost_identity::Keyring;
 use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
-use waypost_intake::{RouteRule, Routing};
+use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
-use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -27,6 +25,9 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let places = places(file);
     let intake = intake(file);
     let queue = queue(file, intake.lifetime);
+    let policy = file.policy.lower(&places.spool, notes);
+    let delivery =
+        delivery.map(|delivery| waypost_delivery::Config { sources: policy.sources, ..delivery });
     let startup = Startup {
         doors: file.listeners.iter().map(door).collect(),
         admin_tcp: file.admin.listen.as_ref().map(|listen| listen.value),
@@ -36,12 +37,8 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             group: file.process.group.as_ref().map(|group| group.value.clone()),
         },
         spool: spool(file),
-        policy: HostConfig {
-            directory: places.spool.join("policy"),
-            compiler: Compiler::Here,
-            keep: 5,
-        },
-        watch_plugins: false,
+        policy: policy.host,
+        watch_plugins: file.policy.watch,
         login_secret: places.spool.join("login.secret"),
         places,
         queue,
@@ -55,8 +52,8 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             inbound: inbound?,
             routing,
             credentials,
-            keys: Keyring::default(),
-            policy: PolicyConfig::default(),
+            keys: policy.keys,
+            policy: policy.config,
         },
     })
 }
@@ -189,24 +186,51 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
     let mut rules = Vec::new();
     let mut credentials = HashMap::new();
     for route in &file.routes {
-        let name = route.auth.as_ref().and_then(|auth| {
-            let name = login_name(auth, &via(route));
-            let login = login(auth, notes)?;
-            let other = credentials.insert(name.clone(), login.clone());
-            if other.is_some_and(|other| other != login) {
-                let message = format!("{name} has another password in an earlier route");
-                notes.add(&auth.at, message, "use the same password, or another user");
-            }
-            Some(name)
-        });
+        let via = via(route);
+        let name = route.auth.as_ref().and_then(|auth| keep(auth, &via, &mut credentials, notes));
         rules.push(RouteRule {
             domains: route.domains.iter().map(|domain| domain.value.clone()).collect(),
-            via: via(route),
+            via,
             tls: route.tls,
             credentials: name,
         });
     }
-    (Routing { rules, ..Routing::default() }, credentials)
+    let named = named_hops(file, &mut credentials, notes);
+    (Routing { rules, named }, credentials)
+}
+
+/// Next hops by the names that plugins use.
+fn named_hops(
+    file: &File,
+    credentials: &mut HashMap<String, Credentials>,
+    notes: &mut Notes<'_>,
+) -> HashMap<String, NamedHop> {
+    let mut named = HashMap::new();
+    for (name, hops) in &file.policy.hops {
+        let hosts = next_hops(&hops.hosts, hops.auth.is_some());
+        let via = waypost_intake::Via::Hosts(hosts.clone());
+        let login = hops.auth.as_ref().and_then(|auth| keep(auth, &via, credentials, notes));
+        let hop = NamedHop { hosts, tls: hops.tls, credentials: login };
+        named.insert(name.value.clone(), hop);
+    }
+    named
+}
+
+/// Puts a login among the others and answers its name.
+fn keep(
+    auth: &file::Auth,
+    via: &waypost_intake::Via,
+    credentials: &mut HashMap<String, Credentials>,
+    notes: &mut Notes<'_>,
+) -> Option<String> {
+    let name = login_name(auth, via);
+    let login = login(auth, notes)?;
+    let other = credentials.insert(name.clone(), login.clone());
+    if other.is_some_and(|other| other != login) {
+        let message = format!("{name} has another password in an earlier route");
+        notes.add(&auth.at, message, "use the same password, or another user");
+    }
+    Some(name)
 }
 
 /// A login is called by whom it is for and where: waiting mail keeps the name, and must never log
@@ -233,16 +257,18 @@ fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {
 fn via(route: &file::Route) -> waypost_intake::Via {
     match &route.via {
         file::Via::Mx => waypost_intake::Via::Mx,
-        file::Via::Hosts(hops) => {
-            let usual = if route.auth.is_some() { 587 } else { 25 };
-            let hop = |hop: &file::Hop| NextHop::Host {
-                host: hop.host.clone(),
-                port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
-                implicit_tls: hop.implicit_tls,
-            };
-            waypost_intake::Via::Hosts(hops.iter().map(hop).collect())
-        }
+        file::Via::Hosts(hops) => waypost_intake::Via::Hosts(next_hops(hops, route.auth.is_some())),
     }
+}
+
+fn next_hops(hops: &[file::Hop], with_login: bool) -> Vec<NextHop> {
+    let usual = if with_login { 587 } else { 25 };
+    let hop = |hop: &file::Hop| NextHop::Host {
+        host: hop.host.clone(),
+        port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
+        implicit_tls: hop.implicit_tls,
+    };
+    hops.iter().map(hop).collect()
 }
 
 fn delivery(

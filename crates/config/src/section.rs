@@ -1,5 +1,6 @@
 //! One table of the file, taken apart key by key; what is left over is unknown.
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::str::FromStr;
 
@@ -195,6 +196,124 @@ impl<'s> Section<'s> {
         sections
     }
 
+    /// Tables within one table, by names that the operator chose: `[key.NAME]`.
+    pub(crate) fn named_sections(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Vec<(At<String>, Section<'s>)> {
+        let path = self.path(key);
+        let mut sections = Vec::new();
+        for (name, found) in self.entries(key, notes) {
+            let inner = format!("{path}.{}", name.value);
+            match found.value {
+                DeValue::Table(table) => {
+                    sections.push((name, Section::new(inner, found.at, table)));
+                }
+                other => {
+                    let expected = format!("a table, [{inner}]");
+                    self.wrong_type::<()>(key, &expected, &other, &found.at, notes);
+                }
+            }
+        }
+        sections
+    }
+
+    /// Strings within one table, by names that the operator chose.
+    pub(crate) fn named_strings(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Vec<(At<String>, At<String>)> {
+        let mut strings = Vec::new();
+        for (name, found) in self.entries(key, notes) {
+            match found.value {
+                DeValue::String(text) => {
+                    strings.push((name, At { value: text.into_owned(), at: found.at }));
+                }
+                other => {
+                    self.wrong_type::<()>(key, "strings in quotes", &other, &found.at, notes);
+                }
+            }
+        }
+        strings
+    }
+
+    fn entries(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Vec<(At<String>, At<DeValue<'s>>)> {
+        let Some(found) = self.take(key) else { return Vec::new() };
+        let DeValue::Table(table) = found.value else {
+            let expected = format!("a table, [{}]", self.path(key));
+            self.wrong_type::<()>(key, &expected, &found.value, &found.at, notes);
+            return Vec::new();
+        };
+        let entry = |(name, value): (Spanned<Cow<'s, str>>, Spanned<DeValue<'s>>)| {
+            let name = At { at: name.span(), value: name.into_inner().into_owned() };
+            (name, At { at: value.span(), value: value.into_inner() })
+        };
+        table.into_iter().map(entry).collect()
+    }
+
+    /// A string, or else a table.
+    pub(crate) fn strings_or_sections(
+        &mut self,
+        key: &'static str,
+        notes: &mut Notes<'_>,
+    ) -> Vec<Result<At<String>, Section<'s>>> {
+        let Some(found) = self.take(key) else { return Vec::new() };
+        let path = self.path(key);
+        let DeValue::Array(items) = found.value else {
+            let expected = "a list in brackets";
+            self.wrong_type::<()>(key, expected, &found.value, &found.at, notes);
+            return Vec::new();
+        };
+        let mut list = Vec::new();
+        for item in items {
+            let at = item.span();
+            match item.into_inner() {
+                DeValue::String(text) => list.push(Ok(At { value: text.into_owned(), at })),
+                DeValue::Table(table) => list.push(Err(Section::new(path.clone(), at, table))),
+                other => {
+                    self.wrong_type::<()>(key, "a list of strings or tables", &other, &at, notes);
+                }
+            }
+        }
+        list
+    }
+
+    /// Whatever stands there, as JSON: a section that is somebody else's to read.
+    pub(crate) fn json(&mut self, key: &'static str) -> Option<At<serde_json::Value>> {
+        let found = self.take(key)?;
+        Some(At { value: json(found.value), at: found.at })
+    }
+
+    /// A number with a fraction or without.
+    pub(crate) fn number(
+        &mut self,
+        key: &'static str,
+        legal: std::ops::RangeInclusive<f64>,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<f64>> {
+        let found = self.take(key)?;
+        let text = match &found.value {
+            DeValue::Float(float) => float.as_str().replace('_', ""),
+            DeValue::Integer(integer) => integer.as_str().replace('_', ""),
+            other => return self.wrong_type(key, "a number", other, &found.at, notes),
+        };
+        match text.parse() {
+            Ok(number) if legal.contains(&number) => Some(At { value: number, at: found.at }),
+            _ => {
+                let (low, high) = (legal.start(), legal.end());
+                let message = format!("'{}' must be from {low} to {high}", self.path(key));
+                notes.add(&found.at, message, "");
+                None
+            }
+        }
+    }
+
     /// A string, or else a list of tables.
     pub(crate) fn string_or_sections(
         &mut self,
@@ -239,6 +358,35 @@ impl<'s> Section<'s> {
         let article = if found.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
         notes.add(at, format!("'{path}' must be {expected}, not {article} {found}"), "");
         None
+    }
+}
+
+/// A moment becomes its text: JSON has no other way to say it.
+fn json(value: DeValue<'_>) -> serde_json::Value {
+    use serde_json::Value;
+    match value {
+        DeValue::String(text) => Value::String(text.into_owned()),
+        DeValue::Integer(integer) => {
+            let digits = integer.as_str().replace('_', "");
+            let number = i64::from_str_radix(&digits, integer.radix());
+            number.map_or(Value::String(digits), Value::from)
+        }
+        DeValue::Float(float) => {
+            let digits = float.as_str().replace('_', "");
+            let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
+            number.map_or(Value::String(digits), Value::Number)
+        }
+        DeValue::Boolean(value) => Value::Bool(value),
+        DeValue::Datetime(moment) => Value::String(moment.to_string()),
+        DeValue::Array(items) => {
+            Value::Array(items.into_iter().map(|item| json(item.into_inner())).collect())
+        }
+        DeValue::Table(table) => Value::Object(
+            table
+                .into_iter()
+                .map(|(key, value)| (key.into_inner().into_owned(), json(value.into_inner())))
+                .collect(),
+        ),
     }
 }
 

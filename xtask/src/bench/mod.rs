@@ -28,7 +28,7 @@ use postfix::Postfix;
 use relay::{Relay, Running, free_ports};
 use report::{Latency, Machine, Report, Sample, Settings, Spread, Straight, Syncs};
 use sink::{Body, Sink};
-use waypost::Waypost;
+use waypost::{Policy, Waypost};
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -58,6 +58,10 @@ pub(crate) struct Options {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Which {
     Waypost,
+    /// Waypost with a plugin whose five hooks are asked about every message.
+    FiveHooks,
+    /// Waypost with the same small plugin in each of four languages.
+    Languages,
     Postfix,
     PostfixTuned,
 }
@@ -100,7 +104,23 @@ fn relays(options: &Options, home: &Path, sink: u16) -> anyhow::Result<Vec<Box<d
     let mut port = || ports.next().context("no free port between 20000 and 30000");
     if wanted(Which::Waypost) {
         let program = options.waypost.as_deref();
-        relays.push(Box::new(Waypost::prepare(home, port()?, sink, program)?));
+        relays.push(Box::new(Waypost::prepare(home, port()?, sink, program, None)?));
+    }
+    let mut policies = Vec::new();
+    if wanted(Which::FiveHooks) {
+        policies.push(&Policy::FIVE_HOOKS);
+    }
+    // Only when asked for: four relays more would double the run.
+    if options.only.contains(&Which::Languages) {
+        policies.extend(&Policy::LANGUAGES);
+    }
+    if !policies.is_empty() {
+        crate::guests::all()?;
+    }
+    for policy in policies {
+        let program = options.waypost.as_deref();
+        let relay = Waypost::prepare(home, port()?, sink, program, Some(policy))?;
+        relays.push(Box::new(relay));
     }
     for (which, tuned) in [(Which::Postfix, false), (Which::PostfixTuned, true)] {
         if wanted(which) {

@@ -16,9 +16,40 @@ const GROUPS: &str = "waypost_spool_groups_total ";
 
 /// One instance, ready to start.
 pub(crate) struct Waypost {
+    name: String,
     program: PathBuf,
     home: PathBuf,
     port: u16,
+}
+
+/// A plugin that is asked about every message.
+pub(crate) struct Policy {
+    /// What the relay is called in the report.
+    pub(crate) name: &'static str,
+    /// The component, among the guests that `cargo xtask guests` builds.
+    pub(crate) guest: &'static str,
+}
+
+impl Policy {
+    /// Five hooks, answered by a Rust guest that has no objection: what asking costs.
+    pub(crate) const FIVE_HOOKS: Policy = Policy { name: "waypost, 5 hooks", guest: "five-hooks" };
+    /// The starters: two hooks that decide and one field that is added, in each language.
+    pub(crate) const LANGUAGES: [Policy; 4] = [
+        Policy { name: "guard in Rust", guest: "guard-rust" },
+        Policy { name: "guard in C", guest: "guard-c" },
+        Policy { name: "guard in JS", guest: "guard-javascript" },
+        Policy { name: "guard in Python", guest: "guard-python" },
+    ];
+
+    fn section(&self) -> anyhow::Result<String> {
+        let guests = crate::guests::directory()?;
+        let file = guests.join(format!("{}.wasm", self.guest));
+        ensure!(file.exists(), "{} is missing: cargo xtask guests", file.display());
+        Ok(format!(
+            "\n[[plugin]]\nname = \"bench\"\nfile = {file:?}\n\
+             [plugin.grants]\nedit = {{ add = [\"*\"], recipients = true }}\n"
+        ))
+    }
 }
 
 impl Waypost {
@@ -28,12 +59,15 @@ impl Waypost {
         port: u16,
         sink: u16,
         program: Option<&Path>,
+        policy: Option<&Policy>,
     ) -> anyhow::Result<Self> {
+        let name = policy.map_or("waypost", |policy| policy.name).to_owned();
+        let plugins = policy.map(Policy::section).transpose()?.unwrap_or_default();
         let program = match program {
             Some(program) => program.canonicalize()?,
             None => build()?,
         };
-        let home = directory.join("waypost");
+        let home = directory.join(name.replace([' ', ','], "-"));
         fs::create_dir_all(&home)?;
         let spool = home.join("spool");
         let socket = home.join("admin.sock");
@@ -61,12 +95,12 @@ networks = ["127.0.0.0/8"]
 domains = ["*"]
 via = [{{ host = "127.0.0.1", port = {sink} }}]
 tls = "never"
-"#,
+{plugins}"#,
             spool = spool.display(),
             socket = socket.display(),
         );
         fs::write(home.join("waypost.toml"), configuration)?;
-        Ok(Self { program, home, port })
+        Ok(Self { name, program, home, port })
     }
 
     fn metrics(&self) -> anyhow::Result<String> {
@@ -81,7 +115,7 @@ tls = "never"
 
 impl Relay for Waypost {
     fn name(&self) -> &str {
-        "waypost"
+        &self.name
     }
 
     fn settings(&self) -> Vec<String> {

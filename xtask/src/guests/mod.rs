@@ -135,7 +135,7 @@ impl Selection {
 }
 
 /// Where the components are.
-fn directory() -> anyhow::Result<PathBuf> {
+pub(crate) fn directory() -> anyhow::Result<PathBuf> {
     Ok(std::path::absolute(crate::target())?.join("guests"))
 }
 
