@@ -20,6 +20,14 @@ macro_rules! reasoned {
                 self.reason(replies::because(code, text))
             }
 
+            /// Names the rule of the configuration in the last reason.
+            pub fn by_rule(mut self, name: impl Into<String>) -> Self {
+                if let Some(reason) = self.reasons.last_mut() {
+                    reason.rule = Some(name.into());
+                }
+                self
+            }
+
             /// Adds a reason.
             pub fn reason(mut self, reason: Reason) -> Self {
                 self.reasons.push(reason);

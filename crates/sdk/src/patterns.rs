@@ -133,7 +133,6 @@ impl DomainPattern {
             Some(suffix) => (suffix.strip_prefix('.').unwrap_or(""), true),
             None => (text.as_str(), false),
         };
-        // The host knows best what a domain is; what it would never send matches nothing.
         Mailbox::parse(&format!("x@{domain}")).map_err(|_| {
             format!("`{text}` is no domain; write `a.example`, `*.a.example` or `*`")
         })?;
