@@ -3,12 +3,14 @@
 
 use serde_json::Value;
 
-/// The configurations in a README's blocks of TOML, `[plugin.NAME.config]`, as the host hands them over.
+/// The configurations in a README's blocks of TOML, `[plugin.config]`, as the host hands them over.
 pub(crate) fn configs(readme: &str, plugin: &str) -> Vec<Value> {
     let blocks = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next());
     let config = |block: &str| {
         let document: Value = toml::from_str(block).expect("a block of the README is not TOML");
-        document.get("plugin")?.get(plugin)?.get("config").cloned()
+        let plugins = document.get("plugin")?.as_array()?.iter();
+        let named = |entry: &&Value| entry.get("name").is_some_and(|name| name == plugin);
+        plugins.filter(named).find_map(|entry| entry.get("config").cloned())
     };
     blocks.filter_map(config).collect()
 }

@@ -92,7 +92,7 @@ impl SessionOutcome {
         SessionOutcome::with(Verdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> SessionOutcome {
         SessionOutcome::with(Verdict::Accept)
     }
@@ -149,7 +149,7 @@ impl RecipientAnswer {
         RecipientAnswer::with(Verdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> RecipientAnswer {
         RecipientAnswer::with(Verdict::Accept)
     }
@@ -198,7 +198,7 @@ impl MessageOutcome {
         MessageOutcome::with(MessageVerdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> MessageOutcome {
         MessageOutcome::with(MessageVerdict::Accept)
     }

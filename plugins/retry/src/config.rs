@@ -9,7 +9,7 @@ use crate::action::{Action, Curves};
 use crate::kind::Kind;
 use crate::rule::Rule;
 
-/// `[plugin.retry.config]`.
+/// `[plugin.config]` of the plugin.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {

@@ -8,7 +8,7 @@ use waypost_sdk::Span;
 use waypost_sdk::patterns::{AddressPattern, DomainPattern, Glob};
 use waypost_sdk::types::Mailbox;
 
-/// `[plugin.rewrite.config]`. What is absent is not done.
+/// `[plugin.config]` of the plugin. What is absent is not done.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {

@@ -9,6 +9,9 @@ use crate::config::{self, When};
 /// Names that are not ours to touch: signatures, and the trace of the relay.
 const FORBIDDEN: &[&str] = &["dkim-signature", "received", "return-path", "arc-*"];
 
+/// What the relay and others vouch by: removed when named, never by a wildcard.
+const VOUCHING: &str = "authentication-results";
+
 /// A field to add, set or remove.
 #[derive(Debug)]
 pub(crate) struct Field {
@@ -117,8 +120,10 @@ fn first<'a>(headers: &'a [Header], name: &str) -> Option<&'a Header> {
 
 fn remove(glob: &Glob, headers: &[Header], mut outcome: MessageOutcome) -> MessageOutcome {
     for header in headers.iter().filter(|header| glob.matches(&header.name)) {
-        // `*` matches them, and they stay.
-        if must_be_free(&header.name).is_ok() {
+        let by_wildcard = !glob.to_string().eq_ignore_ascii_case(&header.name);
+        let vouches = by_wildcard && header.name.eq_ignore_ascii_case(VOUCHING);
+        // A wildcard matches them, and they stay: the relay would refuse the whole answer.
+        if must_be_free(&header.name).is_ok() && !vouches {
             let why = header.name.clone();
             outcome = outcome.remove_header(header.id).because("field-removed", why);
         }

@@ -220,14 +220,15 @@ fn fields_are_added_set_and_removed() {
         {"set": "X-New", "value": "1"},
         {"remove": "X-Internal-*"},
         {"remove": "*-signature"},
+        {"remove": "auth*"},
     ]});
     let text = "Subject: s\nX-Internal-A: 1\nORGANIZATION: other\nOrganization: third\nx-internal-b: 2\n\
-        DKIM-Signature: d=x\nOther-Signature: y\nFrom: a@b\n\nbody\n";
+        DKIM-Signature: d=x\nOther-Signature: y\nAuthentication-Results: z\nFrom: a@b\n\nbody\n";
     let (_, after) = rewritten(config, &submitter(), text);
     assert_eq!(
         after,
         "X-New: 1\r\nX-Client: 192.0.2.1 as eve by mx\r\nSubject: s\r\nORGANIZATION: Acme\r\n\
-        DKIM-Signature: d=x\r\nFrom: a@b\r\nX-Id: m1 eve@h1.a.example x@y.example\r\n\r\nbody\r\n"
+        DKIM-Signature: d=x\r\nAuthentication-Results: z\r\nFrom: a@b\r\nX-Id: m1 eve@h1.a.example x@y.example\r\n\r\nbody\r\n"
     );
 }
 

@@ -11,7 +11,7 @@ use waypost_sdk::patterns::{AddressPattern, Glob, Network};
 use waypost_sdk::types::TlsPolicy;
 use waypost_sdk::{Octets, Span};
 
-/// `[plugin.route.config]`.
+/// `[plugin.config]` of the plugin.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {

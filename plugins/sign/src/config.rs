@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use waypost_sdk::Span;
 use waypost_sdk::patterns::{DomainPattern, Glob, Network};
 
-/// `[plugin.sign.config]`.
+/// `[plugin.config]` of the plugin.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
