@@ -1,16 +1,16 @@
 //! From the model to each room's own settings. Here the world is read: secrets, certificates,
-//! users, trusted authorities.
+//! users, trusted authorities, signing keys.
+
+mod policy;
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
-use waypost_identity::Keyring;
 use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
-use waypost_intake::{RouteRule, Routing};
+use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
-use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -24,6 +24,9 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let inbound = inbound(file, notes);
     let delivery = delivery(file, &credentials, notes);
     check_dns(file, notes);
+    let keys = policy::keys(file, notes);
+    let plugins = policy::policy(file, notes);
+    let host = policy::host(file, notes);
     let places = places(file);
     let intake = intake(file);
     let queue = queue(file, intake.lifetime);
@@ -36,12 +39,8 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             group: file.process.group.as_ref().map(|group| group.value.clone()),
         },
         spool: spool(file),
-        policy: HostConfig {
-            directory: places.spool.join("policy"),
-            compiler: Compiler::Here,
-            keep: 5,
-        },
-        watch_plugins: false,
+        policy: host,
+        watch_plugins: file.policy.watch,
         login_secret: places.spool.join("login.secret"),
         places,
         queue,
@@ -51,13 +50,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     };
     Some(Settings {
         startup,
-        reload: Reload {
-            inbound: inbound?,
-            routing,
-            credentials,
-            keys: Keyring::default(),
-            policy: PolicyConfig::default(),
-        },
+        reload: Reload { inbound: inbound?, routing, credentials, keys, policy: plugins },
     })
 }
 
@@ -186,36 +179,62 @@ fn certificates(
 }
 
 fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Credentials>) {
-    let mut rules = Vec::new();
+    let mut routing = Routing::default();
     let mut credentials = HashMap::new();
     for route in &file.routes {
-        let name = route.auth.as_ref().and_then(|auth| {
-            let name = login_name(auth, &via(route));
-            let login = login(auth, notes)?;
-            let other = credentials.insert(name.clone(), login.clone());
-            if other.is_some_and(|other| other != login) {
-                let message = format!("{name} has another password in an earlier route");
-                notes.add(&auth.at, message, "use the same password, or another user");
-            }
-            Some(name)
-        });
-        rules.push(RouteRule {
-            domains: route.domains.iter().map(|domain| domain.value.clone()).collect(),
-            via: via(route),
-            tls: route.tls,
-            credentials: name,
-        });
+        let via = match &route.via {
+            file::Via::Mx => waypost_intake::Via::Mx,
+            file::Via::Hosts(hops) => waypost_intake::Via::Hosts(hosts(hops, &route.auth)),
+        };
+        let at: &[NextHop] = match &via {
+            waypost_intake::Via::Mx => &[],
+            waypost_intake::Via::Hosts(hosts) => hosts,
+        };
+        let credentials = log_in(&route.auth, at, &mut credentials, notes);
+        let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
+        routing.rules.push(RouteRule { domains, via, tls: route.tls, credentials });
     }
-    (Routing { rules, ..Routing::default() }, credentials)
+    for (name, hop) in &file.policy.hops {
+        let hosts = hosts(&hop.via, &hop.auth);
+        let credentials = log_in(&hop.auth, &hosts, &mut credentials, notes);
+        let hop = NamedHop { hosts, tls: hop.tls, credentials };
+        routing.named.insert(name.value.0.clone(), hop);
+    }
+    (routing, credentials)
+}
+
+fn hosts(hops: &[file::Hop], auth: &Option<file::Auth>) -> Vec<NextHop> {
+    let usual = if auth.is_some() { 587 } else { 25 };
+    let host = |hop: &file::Hop| NextHop::Host {
+        host: hop.host.clone(),
+        port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
+        implicit_tls: hop.implicit_tls,
+    };
+    hops.iter().map(host).collect()
+}
+
+/// Adds the login at `hosts` to all others, and gives its name.
+fn log_in(
+    auth: &Option<file::Auth>,
+    hosts: &[NextHop],
+    credentials: &mut HashMap<String, Credentials>,
+    notes: &mut Notes<'_>,
+) -> Option<String> {
+    let auth = auth.as_ref()?;
+    let name = login_name(auth, hosts);
+    let login = login(auth, notes)?;
+    let other = credentials.insert(name.clone(), login.clone());
+    if other.is_some_and(|other| other != login) {
+        let message = format!("{name} has another password in an earlier route");
+        notes.add(&auth.at, message, "use the same password, or another user");
+    }
+    Some(name)
 }
 
 /// A login is called by whom it is for and where: waiting mail keeps the name, and must never log
 /// in with another host's password once routes have changed.
-fn login_name(auth: &file::Auth, via: &waypost_intake::Via) -> String {
-    let hosts = match via {
-        waypost_intake::Via::Mx => Vec::new(),
-        waypost_intake::Via::Hosts(hops) => hops.iter().map(ToString::to_string).collect(),
-    };
+fn login_name(auth: &file::Auth, hosts: &[NextHop]) -> String {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     format!("{} at {}", auth.user, hosts.join(", "))
 }
 
@@ -226,21 +245,6 @@ fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {
         Err(error) => {
             notes.add(&auth.at, error.to_string(), "");
             None
-        }
-    }
-}
-
-fn via(route: &file::Route) -> waypost_intake::Via {
-    match &route.via {
-        file::Via::Mx => waypost_intake::Via::Mx,
-        file::Via::Hosts(hops) => {
-            let usual = if route.auth.is_some() { 587 } else { 25 };
-            let hop = |hop: &file::Hop| NextHop::Host {
-                host: hop.host.clone(),
-                port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
-                implicit_tls: hop.implicit_tls,
-            };
-            waypost_intake::Via::Hosts(hops.iter().map(hop).collect())
         }
     }
 }
@@ -262,6 +266,7 @@ fn delivery(
     let mut delivery = waypost_delivery::Config::new(file.hostname.value.clone(), tls);
     delivery.mx_port = given.mx_port.unwrap_or(delivery.mx_port);
     delivery.credentials = credentials.clone();
+    delivery.sources = policy::sources(file);
     delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
     delivery.connections.idle = given.idle.unwrap_or(delivery.connections.idle);
     delivery.connections.messages =

@@ -3,9 +3,11 @@
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde_json::Value;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
+use crate::json;
 use crate::mistake::Notes;
 
 /// A value and where it stands.
@@ -16,7 +18,7 @@ pub(crate) struct At<T> {
 }
 
 impl<T> At<T> {
-    fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
         At { value: change(self.value), at: self.at }
     }
 }
@@ -27,7 +29,7 @@ pub(crate) struct Section<'s> {
     name: String,
     at: Range<usize>,
     table: DeTable<'s>,
-    asked: Vec<&'static str>,
+    asked: Vec<String>,
 }
 
 impl<'s> Section<'s> {
@@ -35,13 +37,18 @@ impl<'s> Section<'s> {
         Section { name: name.into(), at, table, asked: Vec::new() }
     }
 
+    /// The table as it is written in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where the table begins.
     pub(crate) fn at(&self) -> &Range<usize> {
         &self.at
     }
 
-    fn take(&mut self, key: &'static str) -> Option<At<DeValue<'s>>> {
-        self.asked.push(key);
+    fn take(&mut self, key: &str) -> Option<At<DeValue<'s>>> {
+        self.asked.push(key.to_owned());
         let value: Spanned<DeValue<'s>> = self.table.remove(key)?;
         Some(At { at: value.span(), value: value.into_inner() })
     }
@@ -51,11 +58,7 @@ impl<'s> Section<'s> {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    pub(crate) fn string(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Option<At<String>> {
+    pub(crate) fn string(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<At<String>> {
         let found = self.take(key)?;
         match found.value {
             DeValue::String(text) => Some(At { value: text.into_owned(), at: found.at }),
@@ -66,7 +69,7 @@ impl<'s> Section<'s> {
     /// A string that is read by `T`'s own rules; `hint` says what those are.
     pub(crate) fn parsed<T: FromStr>(
         &mut self,
-        key: &'static str,
+        key: &str,
         hint: &str,
         notes: &mut Notes<'_>,
     ) -> Option<At<T>>
@@ -79,7 +82,7 @@ impl<'s> Section<'s> {
 
     pub(crate) fn required<T>(
         &self,
-        key: &'static str,
+        key: &str,
         found: Option<At<T>>,
         hint: &str,
         notes: &mut Notes<'_>,
@@ -97,7 +100,7 @@ impl<'s> Section<'s> {
 
     pub(crate) fn integer(
         &mut self,
-        key: &'static str,
+        key: &str,
         legal: Range<u64>,
         notes: &mut Notes<'_>,
     ) -> Option<At<u64>> {
@@ -117,7 +120,27 @@ impl<'s> Section<'s> {
         }
     }
 
-    pub(crate) fn boolean(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<At<bool>> {
+    /// A number with or without a fraction, more than zero and at most `most`.
+    pub(crate) fn share(&mut self, key: &str, most: f64, notes: &mut Notes<'_>) -> Option<At<f64>> {
+        let found = self.take(key)?;
+        let number = match &found.value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            other => return self.wrong_type(key, "a number", other, &found.at, notes),
+        };
+        match number {
+            Some(number) if number > 0.0 && number <= most => {
+                Some(At { value: number, at: found.at })
+            }
+            _ => {
+                let message = format!("'{}' must be more than 0, at most {most}", self.path(key));
+                notes.add(&found.at, message, "");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<At<bool>> {
         let found = self.take(key)?;
         match found.value {
             DeValue::Boolean(value) => Some(At { value, at: found.at }),
@@ -128,7 +151,7 @@ impl<'s> Section<'s> {
     /// A list of strings, each read by `T`'s own rules.
     pub(crate) fn list<T: FromStr>(
         &mut self,
-        key: &'static str,
+        key: &str,
         hint: &str,
         notes: &mut Notes<'_>,
     ) -> Option<At<Vec<At<T>>>>
@@ -156,11 +179,7 @@ impl<'s> Section<'s> {
     }
 
     /// A table within this one.
-    pub(crate) fn section(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Option<Section<'s>> {
+    pub(crate) fn section(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<Section<'s>> {
         let found = self.take(key)?;
         let path = self.path(key);
         match found.value {
@@ -170,11 +189,7 @@ impl<'s> Section<'s> {
     }
 
     /// A list of tables, `[[name]]`.
-    pub(crate) fn sections(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Vec<Section<'s>> {
+    pub(crate) fn sections(&mut self, key: &str, notes: &mut Notes<'_>) -> Vec<Section<'s>> {
         let Some(found) = self.take(key) else { return Vec::new() };
         let path = self.path(key);
         let expected = format!("a list of tables, [[{path}]]");
@@ -198,13 +213,71 @@ impl<'s> Section<'s> {
     /// A string, or else a list of tables.
     pub(crate) fn string_or_sections(
         &mut self,
-        key: &'static str,
+        key: &str,
         notes: &mut Notes<'_>,
     ) -> Option<Result<At<String>, Vec<Section<'s>>>> {
         if self.table.get(key)?.get_ref().is_str() {
             return self.string(key, notes).map(Ok);
         }
         Some(Err(self.sections(key, notes)))
+    }
+
+    /// A list of strings and tables.
+    pub(crate) fn strings_and_sections(
+        &mut self,
+        key: &str,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<Vec<Result<At<String>, Section<'s>>>>> {
+        let found = self.take(key)?;
+        let path = self.path(key);
+        let DeValue::Array(items) = found.value else {
+            return self.wrong_type(key, "a list in brackets", &found.value, &found.at, notes);
+        };
+        let mut list = Vec::new();
+        for item in items {
+            let at = item.span();
+            match item.into_inner() {
+                DeValue::String(text) => list.push(Ok(At { value: text.into_owned(), at })),
+                DeValue::Table(table) => list.push(Err(Section::new(path.clone(), at, table))),
+                other => {
+                    self.wrong_type::<()>(key, "a list of strings and tables", &other, &at, notes);
+                }
+            }
+        }
+        Some(At { value: list, at: found.at })
+    }
+
+    /// A table of anything, as a JSON object; what it means is for others to say.
+    pub(crate) fn json(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<Value> {
+        let found = self.take(key)?;
+        let path = self.path(key);
+        match found.value {
+            DeValue::Table(table) => Some(json::object(&path, table, notes)),
+            other => self.wrong_type(key, &format!("a table, [{path}]"), &other, &found.at, notes),
+        }
+    }
+
+    /// A table whose keys the operator chooses: each key is read by `K`'s own rules, which `hint` says,
+    /// and each value by `read`.
+    pub(crate) fn each<K: FromStr, T>(
+        mut self,
+        hint: &str,
+        notes: &mut Notes<'_>,
+        mut read: impl FnMut(&mut Section<'s>, &str, &mut Notes<'_>) -> Option<T>,
+    ) -> Vec<(At<K>, T)>
+    where
+        K::Err: std::fmt::Display,
+    {
+        let written =
+            |key: &Spanned<DeString<'s>>| At { value: key.get_ref().to_string(), at: key.span() };
+        let keys: Vec<At<String>> = self.table.keys().map(written).collect();
+        let mut all = Vec::new();
+        for key in keys {
+            let value = read(&mut self, &key.value, notes);
+            let key = parse(&self.path(&key.value), key, hint, notes);
+            all.extend(key.zip(value));
+        }
+        all
     }
 
     /// Every key that nobody asked for is a mistake.
@@ -215,13 +288,8 @@ impl<'s> Section<'s> {
                 "" => "at the top level".to_owned(),
                 section => format!("in [{section}]"),
             };
-            let nearest = self.asked.iter().min_by_key(|known| distance(known, name));
-            let hint = match nearest {
-                Some(known) if distance(known, name) <= 1 + name.len() / 4 => {
-                    format!("did you mean '{known}'?")
-                }
-                _ => format!("known keys here: {}", self.asked.join(", ")),
-            };
+            let hint = nearest(&self.asked, name)
+                .unwrap_or_else(|| format!("known keys here: {}", self.asked.join(", ")));
             notes.add(&key.span(), format!("unknown key '{name}' {place}"), &hint);
         }
     }
@@ -242,7 +310,8 @@ impl<'s> Section<'s> {
     }
 }
 
-fn parse<T: FromStr>(
+/// Reads `text`, the value of `path`, by `T`'s own rules.
+pub(crate) fn parse<T: FromStr>(
     path: &str,
     text: At<String>,
     hint: &str,
@@ -258,6 +327,12 @@ where
             None
         }
     }
+}
+
+/// Asks whether one of `known` was meant that is almost the same.
+pub(crate) fn nearest<T: AsRef<str>>(known: &[T], name: &str) -> Option<String> {
+    let known = known.iter().map(AsRef::as_ref).min_by_key(|known| distance(known, name))?;
+    (distance(known, name) <= 1 + name.len() / 4).then(|| format!("did you mean '{known}'?"))
 }
 
 /// How many single-character edits lie between two words.
