@@ -53,6 +53,7 @@ impl Controls {
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
         self.intake.set_routing(reload.routing);
+        self.intake.set_keys(reload.keys);
         Ok("reloaded: who may relay, users, certificates, limits and routes are in force; \
             everything else takes a restart"
             .to_owned())
