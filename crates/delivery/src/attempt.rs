@@ -13,7 +13,7 @@ use waypost_mail::{
     TlsLevel, Why,
 };
 use waypost_queue::{Content, Ticket, expired};
-use waypost_smtp::client::{Letter, Obstacle, RecipientResult};
+use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase, ReversePath};
 
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
@@ -72,6 +72,9 @@ struct Prepared {
     sender: ReversePath,
 }
 
+/// A source address and a login, where a route has them.
+type Means<'a> = (Option<&'a SourceAddress>, Option<Credentials>);
+
 /// An attempt under way.
 struct Attempt<'a> {
     delivery: &'a Delivery,
@@ -80,6 +83,8 @@ struct Attempt<'a> {
     hop: Option<String>,
     /// Some host spoke SMTP with us.
     answered: bool,
+    /// The configuration lacks what the route names: the destination is not to blame.
+    unprepared: bool,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
 }
@@ -115,7 +120,15 @@ pub(crate) async fn again(
 impl<'a> Attempt<'a> {
     fn new(delivery: &'a Delivery, ticket: &'a Ticket) -> Attempt<'a> {
         let fates = ticket.recipients.iter().map(|_| None).collect();
-        Attempt { delivery, ticket, fates, hop: None, answered: false, content: None }
+        Attempt {
+            delivery,
+            ticket,
+            fates,
+            hop: None,
+            answered: false,
+            unprepared: false,
+            content: None,
+        }
     }
 
     /// Recipients whose time is over, or for whom policy left nothing to try.
@@ -253,9 +266,10 @@ impl<'a> Attempt<'a> {
     ) -> Result<(), Why> {
         let label = label(host);
         self.hop = Some(label.clone());
-        let source = source(self.delivery, self.ticket, route, host)?;
+        let (source, login) = self.means(route, host, &label).inspect_err(|_| {
+            self.unprepared = true;
+        })?;
         let key = key(route, hop, host, source);
-        let login = self.delivery.login(route, &label)?;
         let credentials = login.as_ref();
         let wish = Wish {
             host,
@@ -306,6 +320,12 @@ impl<'a> Attempt<'a> {
                 }
             }
         }
+    }
+
+    /// What the configuration has for this route: where to come from, and what to log in with.
+    fn means(&self, route: &Route, host: &Host, hop: &str) -> Result<Means<'a>, Why> {
+        let source = source(self.delivery, self.ticket, route, host)?;
+        Ok((source, self.delivery.login(route, hop)?))
     }
 
     async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
@@ -488,7 +508,7 @@ impl<'a> Attempt<'a> {
         match unreached {
             _ if self.answered => queue.answered(&self.ticket.destination),
             // A lane has mail for many: that one next hop is away says nothing about the others.
-            _ if self.ticket.route.lane.is_some() => {}
+            _ if self.ticket.route.lane.is_some() || self.unprepared => {}
             Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
             None => {}
         }

@@ -84,8 +84,7 @@ impl Intake {
             if spliced {
                 self.accepting()?;
             }
-            let place =
-                Place { memory_limit: self.config.memory_limit, directory: &self.incoming };
+            let place = Place { memory_limit: self.config.memory_limit, directory: &self.incoming };
             content.replace(draft.text.clone(), spliced, &place).await?;
             draft.put_into(envelope);
         }
@@ -173,8 +172,9 @@ mod tests {
         let mut draft = Draft::of(&view);
         let added = Replacement { mailbox: address.parse().unwrap(), granted };
         let edits = [MessageEdit::AddRecipient(added)];
-        let may_send_to =
-            |domain: &Domain| ["ours.example", "also.example"].contains(&domain.name().unwrap_or_default());
+        let may_send_to = |domain: &Domain| {
+            ["ours.example", "also.example"].contains(&domain.name().unwrap_or_default())
+        };
         apply(&edits, &may_send_to, &envelope, &mut draft)?;
         Ok(draft.recipients.len())
     }

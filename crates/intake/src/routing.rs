@@ -87,7 +87,9 @@ pub enum NoWay {
     #[error("the configuration has no next hop named {0:?} in [policy.hops]")]
     UnknownHop(String),
     /// A route has one login for all its hops, or none.
-    #[error("the next hop {0:?} has another login than the one before it, so they are no one route")]
+    #[error(
+        "the next hop {0:?} has another login than the one before it, so they are no one route"
+    )]
     TwoLogins(String),
 }
 

@@ -244,7 +244,8 @@ impl Schedule {
             return;
         }
         let Some((at, place)) = self.known(destination) else { return };
-        let limit = place.limit.replace(Limit { most: most.max(1), since: now, until: now.after(valid) });
+        let limit =
+            place.limit.replace(Limit { most: most.max(1), since: now, until: now.after(valid) });
         self.limited += usize::from(limit.is_none());
         self.review(at);
     }
