@@ -20,7 +20,6 @@ pub(super) struct Contract {
     pub(super) package: String,
     hooks: Vec<String>,
     host: Vec<String>,
-    worlds: Vec<String>,
 }
 
 impl Contract {
@@ -32,17 +31,11 @@ impl Contract {
         let mut resolve = Resolve::default();
         let (id, _) =
             resolve.push_dir(folder).with_context(|| format!("{} is no WIT", folder.display()))?;
-        let package = &resolve.packages[id];
-        let world = |name: &str| {
-            let id = package.worlds.get(name).with_context(|| format!("no world {name}"))?;
-            anyhow::Ok(&resolve.worlds[*id])
-        };
-        let hooks = interfaces(&resolve, &world(HOOKS)?.exports);
-        let mut host = interfaces(&resolve, &world(HOST)?.imports);
-        host.retain(|name| name != TYPES);
-        let worlds = package.worlds.keys().cloned().collect();
-        let package = package.name.to_string();
-        let contract = Contract { resolve, package, hooks, host, worlds };
+        let package = resolve.packages[id].name.to_string();
+        let mut contract = Contract { resolve, package, hooks: Vec::new(), host: Vec::new() };
+        contract.hooks = interfaces(&contract.resolve, &contract.every_hook()?.exports);
+        contract.host = interfaces(&contract.resolve, &contract.whole_host()?.imports);
+        contract.host.retain(|name| name != TYPES);
         let missing = contract.undocumented();
         ensure!(missing.is_empty(), "no doc comment in wit/ for: {}", missing.join(", "));
         Ok(contract)
@@ -63,14 +56,25 @@ impl Contract {
         self.interface(TYPES).context("no interface types")
     }
 
-    /// Ready-made worlds.
+    /// The world that exports every hook.
+    pub(super) fn every_hook(&self) -> anyhow::Result<&World> {
+        self.world(HOOKS)
+    }
+
+    /// The world that imports all there is.
+    pub(super) fn whole_host(&self) -> anyhow::Result<&World> {
+        self.world(HOST)
+    }
+
+    /// The other ones, for plugins of usual kinds.
     pub(super) fn worlds(&self) -> impl Iterator<Item = &World> {
-        let package = self.resolve.packages.iter().map(|(_, package)| package);
-        let named = |package: &wit_parser::Package, name: &str| package.worlds.get(name).copied();
-        let ids: Vec<_> = package
-            .flat_map(|package| self.worlds.iter().filter_map(move |name| named(package, name)))
-            .collect();
-        ids.into_iter().map(|id| &self.resolve.worlds[id])
+        let worlds = self.resolve.worlds.iter().map(|(_, world)| world);
+        worlds.filter(|world| ![HOOKS, HOST].contains(&world.name.as_str()))
+    }
+
+    fn world(&self, name: &str) -> anyhow::Result<&World> {
+        let mut worlds = self.resolve.worlds.iter().map(|(_, world)| world);
+        worlds.find(|world| world.name == name).with_context(|| format!("no world {name}"))
     }
 
     /// Names of the interfaces that a world exports.

@@ -21,7 +21,7 @@ pub(super) fn all(
 ) -> anyhow::Result<Pages> {
     let mut pages = Pages::new();
     let name = |interface: &Interface| interface.name.clone().unwrap_or_default();
-    pages.insert(INDEX.to_owned(), index(contract));
+    pages.insert(INDEX.to_owned(), index(contract)?);
     pages.insert("types.md".to_owned(), types(contract)?);
     for interface in contract.host() {
         pages.insert(format!("{}.md", name(interface)), host(contract, interface));
@@ -35,35 +35,35 @@ pub(super) fn all(
     Ok(pages)
 }
 
-fn index(contract: &Contract) -> String {
+fn index(contract: &Contract) -> anyhow::Result<String> {
     let mut page = format!(
         "{MADE}\n# The contract `{}`\n\n\
          What the relay and a plugin say to each other. A plugin is a WebAssembly component; its world \
          exports\nthe hooks it answers and imports what it asks of the host. The files themselves: \
-         [`wit/`](../../../wit).\nFor operators: [plugins](../../plugins.md).\n\n\
-         ## Hooks\n\nA plugin exports those it wants to answer, and at least one of them besides \
-         `lifecycle` and `self-test`.\n\n| interface | |\n|---|---|\n",
+         [`wit/`](../../../wit).\nFor operators: [plugins](../../plugins.md).\n",
         contract.package
     );
+    let heads = "| interface | |\n|---|---|\n";
+    page += &format!("\n## Hooks\n\n{}\n\n{heads}", text(&contract.every_hook()?.docs));
     contract.hooks().for_each(|interface| page += &line(interface));
-    page += "\n## The host\n\nAll of it can be imported; what is not granted answers `denied`.\n\n\
-             | interface | |\n|---|---|\n";
+    page += &format!("\n## The host\n\n{}\n\n{heads}", text(&contract.whole_host()?.docs));
     contract.host().for_each(|interface| page += &line(interface));
-    page += "\n## Types\n\n[All of them](types.md).\n\n## Worlds\n\n| world | | exports |\n|---|---|---|\n";
+    page += "\n## Types\n\n[All of them](types.md).\n\n## Ready-made worlds\n\n\
+             | world | | exports |\n|---|---|---|\n";
     for world in contract.worlds() {
         let exports: Vec<String> =
             contract.exports(world).iter().map(|name| page_of(name)).collect();
         page += &format!("| `{}` | {} | {} |\n", world.name, cell(&world.docs), exports.join(", "));
     }
-    page
+    Ok(page)
 }
 
-/// An interface in the index: the first sentence about it.
+/// An interface in the index: the first two sentences about it.
 fn line(interface: &Interface) -> String {
     let name = interface.name.as_deref().unwrap_or_default();
     let text = cell(&interface.docs);
-    let first = text.split_once(". ").map_or(text.as_str(), |(first, _)| first);
-    format!("| {} | {} |\n", page_of(name), first.trim_end_matches('.'))
+    let sentences: Vec<&str> = text.split(". ").take(2).collect();
+    format!("| {} | {} |\n", page_of(name), sentences.join(". ").trim_end_matches('.'))
 }
 
 fn page_of(interface: &str) -> String {
