@@ -20,6 +20,14 @@ macro_rules! reasoned {
                 self.reason(replies::because(code, text))
             }
 
+            /// Names the rule of the configuration in the last reason.
+            pub fn by_rule(mut self, name: impl Into<String>) -> Self {
+                if let Some(reason) = self.reasons.last_mut() {
+                    reason.rule = Some(name.into());
+                }
+                self
+            }
+
             /// Adds a reason.
             pub fn reason(mut self, reason: Reason) -> Self {
                 self.reasons.push(reason);
@@ -84,7 +92,7 @@ impl SessionOutcome {
         SessionOutcome::with(Verdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> SessionOutcome {
         SessionOutcome::with(Verdict::Accept)
     }
@@ -141,7 +149,7 @@ impl RecipientAnswer {
         RecipientAnswer::with(Verdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> RecipientAnswer {
         RecipientAnswer::with(Verdict::Accept)
     }
@@ -190,7 +198,7 @@ impl MessageOutcome {
         MessageOutcome::with(MessageVerdict::Proceed)
     }
 
-    /// No objection, and no later plugin is asked; needs the grant `final`.
+    /// No objection, and no later plugin is asked; needs the grant `accept`.
     pub fn accept() -> MessageOutcome {
         MessageOutcome::with(MessageVerdict::Accept)
     }

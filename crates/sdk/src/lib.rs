@@ -75,6 +75,7 @@ mod replies;
 mod signature;
 #[cfg(not(target_arch = "wasm32"))]
 pub mod testing;
+mod units;
 
 pub use address::BadAddress;
 pub use answers::{RecipientAnswer, group_attempts, group_routes};
@@ -89,6 +90,7 @@ pub use hooks::{
 pub use host::{clock, dns, http, kv, limits, log, message, metrics, random, secrets, tables};
 pub use plugin::{Decision, Interest, Plugin, Undecided};
 pub use replies::{because, reject, tempfail};
+pub use units::{Octets, Span};
 
 /// All that a plugin usually needs, to be imported with a star.
 pub mod prelude {

@@ -56,6 +56,11 @@ impl Glob {
         self.search(other.text.as_bytes(), |p, c| (p == b'?' && c != b'*') || p == c)
     }
 
+    /// A text that matches.
+    pub fn example(&self) -> String {
+        self.text.chars().filter(|c| *c != '*').map(|c| if c == '?' { 'x' } else { c }).collect()
+    }
+
     /// True when it matches everything.
     pub fn is_any(&self) -> bool {
         self.kind == Kind::Any
@@ -133,7 +138,6 @@ impl DomainPattern {
             Some(suffix) => (suffix.strip_prefix('.').unwrap_or(""), true),
             None => (text.as_str(), false),
         };
-        // The host knows best what a domain is; what it would never send matches nothing.
         Mailbox::parse(&format!("x@{domain}")).map_err(|_| {
             format!("`{text}` is no domain; write `a.example`, `*.a.example` or `*`")
         })?;
@@ -153,6 +157,15 @@ impl DomainPattern {
                     && domain.as_bytes()[domain.len() - suffix.len()..]
                         .eq_ignore_ascii_case(suffix.as_bytes())
             }
+        }
+    }
+
+    /// A domain that matches.
+    pub fn example(&self) -> String {
+        match self {
+            DomainPattern::Any => "a.example".to_owned(),
+            DomainPattern::Exact(domain) => domain.to_string(),
+            DomainPattern::Below(suffix) => format!("x{suffix}"),
         }
     }
 
@@ -319,6 +332,7 @@ mod tests {
             ("a**", "a"),
         ] {
             assert!(Glob::new(glob).matches(text), "{glob} {text}");
+            assert!(Glob::new(glob).matches(&Glob::new(glob).example()), "{glob}");
         }
         for (glob, text) in [
             ("a*c", "abd"),
@@ -352,6 +366,9 @@ mod tests {
     #[test]
     fn domains_and_what_is_below() {
         let pattern = |text| DomainPattern::parse(text).unwrap();
+        for text in ["*", "a.example", "*.a.example"] {
+            assert!(pattern(text).matches(&pattern(text).example()), "{text}");
+        }
         assert!(pattern("*.a.example").matches("X.A.example"));
         assert!(!pattern("*.a.example").matches("a.example"));
         assert!(!pattern("*.a.example").matches("ba.example"));

@@ -8,7 +8,7 @@ use crate::types::HostError;
 
 /// A plugin: made once from its configuration, then asked many times.
 pub trait Plugin: Sized + 'static {
-    /// Its section of the configuration, `[plugin.NAME.config]`. Say `#[serde(default,
+    /// Its section of the configuration, `config`. Say `#[serde(default,
     /// deny_unknown_fields)]`, so that a misspelt key is refused instead of being overlooked.
     type Config: DeserializeOwned;
 

@@ -275,6 +275,11 @@ pub struct UserNameArgs {
 pub enum PluginCommand {
     /// Look at a component: exports, imports, wanted grants, size, and what keeps it from running here
     Check(CheckPluginArgs),
+    /// Write the four plugins that come with this program (rewrite, route, sign, retry) into a directory
+    Unpack {
+        /// The directory; it is made
+        directory: PathBuf,
+    },
     /// The plugins in force and the generations that are kept
     List(OutputArgs),
     /// How one plugin fares, stage by stage

@@ -83,10 +83,10 @@ struct Scene {
 
 const SCENES: [Scene; 3] = [
     Scene {
-        title: "a user submits by STARTTLS and a login",
+        title: "a user submits by STARTTLS and a login, to an alias of two",
         door: ListenerKind::Submission,
-        recipients: &["anna@customer.example"],
-        taken: 1,
+        recipients: &["team@customer.example"],
+        taken: 2,
         notice: false,
     },
     Scene {

@@ -11,6 +11,7 @@ pub mod control;
 pub mod demo;
 pub mod dkim;
 pub mod explain;
+pub mod guests;
 pub mod offline;
 pub mod operate;
 pub mod plugin;

@@ -19,6 +19,12 @@ use crate::table::{Table, octets, span};
 pub async fn plugin(command: PluginCommand) -> Result<()> {
     match command {
         PluginCommand::Check(args) => check(&args).await,
+        PluginCommand::Unpack { directory } => {
+            for path in crate::guests::unpack(&directory)? {
+                println!("{}", path.display());
+            }
+            Ok(())
+        }
         PluginCommand::List(output) => list(&output).await,
         PluginCommand::Show { name, output } => show(&name, &output).await,
         PluginCommand::Reload(args) => reload(&args).await,

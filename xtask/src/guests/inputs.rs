@@ -24,13 +24,20 @@ impl Inputs {
             files.sort();
             for file in files {
                 let content = fs::read(&file)?;
-                hash.update(file.to_string_lossy().as_bytes());
+                // The same wherever the tree lies.
+                let name = file.strip_prefix(crate::workspace()).unwrap_or(&file);
+                hash.update(name.to_string_lossy().as_bytes());
                 hash.update((content.len() as u64).to_le_bytes());
                 hash.update(content);
             }
         }
         let digest = hash.finalize().iter().map(|octet| format!("{octet:02x}")).collect();
         Ok(Self { digest, record: component.with_extension("inputs") })
+    }
+
+    /// The number.
+    pub(super) fn digest(&self) -> &str {
+        &self.digest
     }
 
     pub(super) fn are_unchanged(&self) -> bool {

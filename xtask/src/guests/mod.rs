@@ -4,6 +4,7 @@
 //! Guests in Rust are cargo's business, in workspaces of their own; those in other languages are
 //! built when what they are made of has changed.
 
+mod embedded;
 mod inputs;
 mod packages;
 mod rust;
@@ -31,6 +32,9 @@ pub(crate) struct Options {
     /// Build only guests in these languages.
     #[arg(long, value_enum, value_delimiter = ',')]
     languages: Vec<Language>,
+    /// Build the plugins that the program carries and put them where it takes them from.
+    #[arg(long)]
+    embed: bool,
     /// Build nothing: make the compiler ready, and print what a shell must know to use it by hand.
     #[arg(long)]
     toolchain: bool,
@@ -49,6 +53,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.toolchain {
         print!("{}", Toolchain::find()?.exports());
         return Ok(());
+    }
+    if options.embed {
+        return embedded::refresh();
     }
     let selection = Selection::of(&options.only, &options.languages)?;
     selection.build()?;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -14,6 +14,7 @@ use rcgen::{
 use tempfile::TempDir;
 use waypost_config::Settings;
 use waypost_delivery::ClientTls;
+use waypost_identity::keygen::{self, Algorithm};
 use waypost_inbound::{ListenerKind, UsersFile, tls};
 use waypost_smtp::client::Credentials;
 use waypost_smtp::{Mailbox, Reply};
@@ -62,6 +63,8 @@ impl Stage {
 
         let password = format!("{:020x}", rand::random::<u128>() >> 48);
         UsersFile::load_or_empty(&path("users"))?.add(USER, &password)?;
+        write_keys(dir.path())?;
+        crate::guests::unpack(&path("plugins"))?;
         fs::write(&config, configuration(dir.path(), &relay_pair, sink.address))?;
         let settings = Settings::load(&config)?;
         let socket = settings.startup.places.socket.clone();
@@ -165,6 +168,21 @@ impl Authority {
     }
 }
 
+/// Keys to sign with, and a secret.
+fn write_keys(dir: &Path) -> Result<()> {
+    for (name, algorithm) in [("rsa", Algorithm::Rsa2048), ("ed25519", Algorithm::Ed25519)] {
+        let key = keygen::generate(algorithm)?;
+        private(&dir.join(format!("{name}.pem")), key.private_pem())?;
+    }
+    Ok(())
+}
+
+fn private(path: &Path, text: &str) -> Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+    Ok(std::io::Write::write_all(&mut file, text.as_bytes())?)
+}
+
 fn configuration(dir: &Path, pair: &waypost_inbound::KeyPair, sink: SocketAddr) -> String {
     // As TOML wants strings; a path that is no UTF-8 would show itself at the next step.
     let quoted = |path: &Path| format!("{:?}", path.display().to_string());
@@ -211,6 +229,60 @@ tls = "verify"
 [queue]
 first-retry = "1s"
 max-retry = "2s"
+
+[keys.rsa]
+file = {rsa}
+[keys.ed25519]
+file = {ed25519}
+
+# The four plugins that come with Waypost; see plugins/ for all they can do.
+[[plugin]]
+name = "rewrite"
+file = {rewrite}
+[plugin.grants.edit]
+add = ["X-*"]
+body = true
+recipients = true
+[plugin.config.aliases]
+map = {{ "team@customer.example" = ["anna@customer.example", "ben@customer.example"] }}
+[[plugin.config.fields]]
+add = "X-Submitted"
+value = "{{identity}} by {{listener}}"
+[[plugin.config.footers]]
+name = "demonstration"
+text = "-- \\nSent through the demonstration of Waypost"
+
+[[plugin]]
+name = "sign"
+file = {sign}
+[plugin.grants]
+sign = ["rsa", "ed25519"]
+[[plugin.config.rules]]
+name = "our mail, twice"
+from = ["demo.example"]
+signatures = [{{ selector = "rsa", key = "rsa" }}, {{ selector = "ed", key = "ed25519" }}]
+
+[[plugin]]
+name = "route"
+file = {route}
+[[plugin.config.rules]]
+name = "partners have a lane of their own"
+recipient = ["partner.example"]
+to = {{ host = "{host}", port = {port} }}
+lane = "partners"
+tls = "verify"
+
+[[plugin]]
+name = "retry"
+file = {retry}
+[plugin.config]
+jitter = 0
+[[plugin.config.rules]]
+id = "the partner is busy"
+kind = "system"
+when = {{ domain = ["partner.example"], class = 4, text = ["busy"] }}
+then = {{ wait = "1s" }}
+samples = ["450 4.2.1 Mailbox busy, try again later"]
 "#,
         spool = inside("spool"),
         socket = inside("admin.sock"),
@@ -218,6 +290,12 @@ max-retry = "2s"
         chain = quoted(&pair.certificate),
         key = quoted(&pair.key),
         users = inside("users"),
+        rsa = inside("rsa.pem"),
+        ed25519 = inside("ed25519.pem"),
+        rewrite = inside("plugins/rewrite.wasm"),
+        sign = inside("plugins/sign.wasm"),
+        route = inside("plugins/route.wasm"),
+        retry = inside("plugins/retry.wasm"),
         host = sink.ip(),
         port = sink.port(),
     )

@@ -96,6 +96,7 @@ pub(super) fn of_record(record: &Record) -> Option<String> {
         "message accepted" => {
             format!("relay: {id}, {} bytes, is safe in the spool and accepted", field("size"))
         }
+        "policy" => policy(record),
         "delivered" => format!("relay: {id} delivered to <{rcpt}> by {hop}: {}", field("reply")),
         "deferred" => {
             format!("relay: {id} waits for <{rcpt}>: {}; again at {}", field("why"), field("retry"))
@@ -110,6 +111,20 @@ pub(super) fn of_record(record: &Record) -> Option<String> {
         _ if record.level <= tracing::Level::WARN => format!("relay: {record}"),
         _ => return None,
     })
+}
+
+/// What a plugin did, and why.
+fn policy(record: &Record) -> String {
+    let field = |name: &str| record.field(name).unwrap_or_default();
+    let mut text = format!("plugin: {} at {}", field("plugin"), field("stage"));
+    let parts = [("verdict", ": "), ("edits", "; "), ("reasons", "; because ")];
+    for (name, lead) in parts {
+        let value = field(name);
+        if !value.is_empty() && !(name == "verdict" && value == "proceed") {
+            text += &format!("{lead}{value}");
+        }
+    }
+    text
 }
 
 /// That a message has arrived.
@@ -128,13 +143,27 @@ pub(super) fn of_arrival(arrival: &Arrival) -> String {
 pub(super) fn trace(arrival: &Arrival) -> Vec<String> {
     let end = header_len(&arrival.message).unwrap_or(arrival.message.len());
     let header = HeaderBlock::parse(Bytes::copy_from_slice(&arrival.message[..end]));
-    let shown = ["Received", "Subject"];
+    let shown = ["Received", "X-Submitted", "Subject"];
     let field = |(name, value): (&str, &[u8])| {
         let value = String::from_utf8_lossy(value);
         plain(&format!("{name}:{}", value.trim_end()))
     };
     let is_shown = |name: &str| shown.iter().any(|shown| name.eq_ignore_ascii_case(shown));
-    header.iter().filter(|(name, _)| is_shown(name)).map(field).collect()
+    let line = |(name, value): (&str, &[u8])| {
+        let signature = name.eq_ignore_ascii_case("DKIM-Signature");
+        if signature {
+            return Some(format!("DKIM-Signature: {}", signed(&String::from_utf8_lossy(value))));
+        }
+        is_shown(name).then(|| field((name, value)))
+    };
+    header.iter().filter_map(line).collect()
+}
+
+/// Who signed, and how: the rest of a signature says nothing to people.
+fn signed(value: &str) -> String {
+    let tags = value.split(';').map(str::trim);
+    let shown = tags.filter(|tag| ["a=", "d=", "s="].iter().any(|name| tag.starts_with(name)));
+    format!("{} …", shown.collect::<Vec<_>>().join("; "))
 }
 
 /// Breaks a text at spaces; lines after the first are indented.
