@@ -1,5 +1,7 @@
 //! What single keys cannot show: keys that do not fit together.
 
+mod policy;
+
 use std::collections::HashMap;
 use std::net::SocketAddr;
 
@@ -7,7 +9,7 @@ use nix::unistd::{Group, User};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{DomainPattern, TlsLevel};
 
-use crate::file::{File, Via};
+use crate::file::{Auth, File, Via};
 use crate::mistake::Notes;
 
 /// Notes what does not fit together.
@@ -18,8 +20,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     routes(file, notes);
     admin(file, notes);
     process(file, notes);
-    let names: Vec<&str> = file.listeners.iter().map(|l| l.name.value.as_str()).collect();
-    file.policy.check(&names, notes);
+    policy::check(file, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {
@@ -98,12 +99,16 @@ fn routes(file: &File, notes: &mut Notes<'_>) {
                     hint,
                 );
             }
-            if matches!(route.tls, TlsLevel::Never | TlsLevel::Opportunistic) {
-                let hint =
-                    "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
-                notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
-            }
+            login(auth, route.tls, notes);
         }
+    }
+}
+
+/// A password never goes out in clear text.
+fn login(auth: &Auth, tls: TlsLevel, notes: &mut Notes<'_>) {
+    if matches!(tls, TlsLevel::Never | TlsLevel::Opportunistic) {
+        let hint = "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
+        notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
     }
 }
 

@@ -1,23 +1,30 @@
 //! The configuration file as a model: every key that exists is read here, once.
 
+mod plugin;
+mod policy;
+mod route;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use waypost_inbound::ListenerKind;
-use waypost_mail::{DomainPattern, Network, TlsLevel};
+use waypost_mail::{DomainPattern, Network};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mistake::Notes;
-use crate::policy::{self, Policy};
+use crate::names::Name;
 use crate::section::{At, Section};
-use crate::units::{HostName, Octets, Span, Word};
+use crate::units::{Octets, Span, Word};
 
-pub(crate) const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
-pub(crate) const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
-pub(crate) const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
-pub(crate) const NETWORK: &str =
-    "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
+pub(crate) use plugin::{Granted, Plugin, Resource};
+pub(crate) use policy::{Policy, Source};
+pub(crate) use route::{Auth, Hop, Route, Secret, Via};
+
+const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
+const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
+const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
+const NETWORK: &str = "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
 const ADDRESS: &str = "write an address and a port: \"0.0.0.0:25\" or \"[::]:25\"";
 
 /// The whole file.
@@ -36,12 +43,18 @@ pub(crate) struct File {
     pub(crate) networks: Vec<At<Network>>,
     pub(crate) domains: Vec<At<DomainPattern>>,
     pub(crate) routes: Vec<Route>,
+    /// Signing keys by name.
+    pub(crate) keys: Named<At<PathBuf>>,
+    pub(crate) policy: Policy,
+    pub(crate) plugins: Vec<Plugin>,
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
-    pub(crate) policy: Policy,
 }
+
+/// What the operator gave names to, in the order of the names.
+pub(crate) type Named<T> = Vec<(At<Name>, T)>;
 
 #[derive(Debug)]
 pub(crate) struct Spool {
@@ -80,42 +93,6 @@ pub(crate) struct Listener {
 pub(crate) struct Certificate {
     pub(crate) certificate: At<PathBuf>,
     pub(crate) key: At<PathBuf>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Route {
-    pub(crate) domains: Vec<At<DomainPattern>>,
-    pub(crate) via: Via,
-    pub(crate) tls: TlsLevel,
-    pub(crate) auth: Option<Auth>,
-}
-
-#[derive(Debug)]
-pub(crate) enum Via {
-    Mx,
-    Hosts(Vec<Hop>),
-}
-
-#[derive(Debug)]
-pub(crate) struct Hop {
-    pub(crate) host: String,
-    pub(crate) port: Option<u16>,
-    pub(crate) implicit_tls: bool,
-}
-
-/// Login at a smart host. The password itself is never in the file.
-#[derive(Debug)]
-pub(crate) struct Auth {
-    pub(crate) at: std::ops::Range<usize>,
-    pub(crate) user: String,
-    pub(crate) password: Secret,
-}
-
-/// Where a secret comes from.
-#[derive(Debug)]
-pub(crate) enum Secret {
-    File(At<PathBuf>),
-    Environment(At<String>),
 }
 
 #[derive(Debug, Default)]
@@ -177,12 +154,15 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     });
     let (networks, domains) = relay(top.section("relay", notes), notes);
     let routes = top.sections("route", notes).into_iter();
-    let routes = routes.filter_map(|section| route(section, notes)).collect();
+    let routes = routes.filter_map(|section| route::route(section, notes)).collect();
+    let keys = policy::keys(top.section("keys", notes), notes);
+    let policy = policy::policy(top.section("policy", notes), notes);
+    let plugins = top.sections("plugin", notes).into_iter();
+    let plugins = plugins.filter_map(|section| plugin::plugin(section, notes)).collect();
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
     let queue = queue(top.section("queue", notes), notes);
     let limits = limits(top.section("limits", notes), notes);
-    let policy = policy::read(&mut top, notes);
     top.end(notes);
     Some(File {
         hostname: hostname?,
@@ -198,11 +178,13 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         networks,
         domains,
         routes,
+        keys,
+        policy,
+        plugins,
         dns,
         delivery,
         queue,
         limits,
-        policy,
     })
 }
 
@@ -321,99 +303,6 @@ fn relay(
     (networks, domains)
 }
 
-fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Route> {
-    let domains = section.list("domains", PATTERN, notes);
-    let domains = section.required("domains", domains, "domains = [\"*\"]", notes);
-    let via = match section.string_or_sections("via", notes) {
-        Some(Ok(text)) if text.value == "mx" => Some(Via::Mx),
-        Some(Ok(text)) => {
-            let hint = "via = \"mx\" or via = [{ host = \"smtp.example.net\", port = 587 }]";
-            notes.add(&text.at, format!("'route.via': '{}' is no way to go", text.value), hint);
-            None
-        }
-        Some(Err(hops)) => {
-            let hops: Vec<Hop> = hops.into_iter().filter_map(|s| hop(s, notes)).collect();
-            (!hops.is_empty()).then_some(Via::Hosts(hops))
-        }
-        None => Some(Via::Mx),
-    };
-    let tls = tls_level(&mut section, notes);
-    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
-    section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, tls, auth })
-}
-
-/// Where a named next hop leads.
-#[derive(Debug)]
-pub(crate) struct Hops {
-    pub(crate) hosts: Vec<Hop>,
-    pub(crate) tls: TlsLevel,
-    pub(crate) auth: Option<Auth>,
-}
-
-/// Hosts, TLS and login of a next hop that plugins name.
-pub(crate) fn hops(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hops> {
-    let hint = "via = [{ host = \"smtp.example.net\", port = 587 }]";
-    let hosts: Vec<Hop> =
-        section.sections("via", notes).into_iter().filter_map(|s| hop(s, notes)).collect();
-    if hosts.is_empty() {
-        section.required::<()>("via", None, hint, notes);
-    }
-    let tls = tls_level(&mut section, notes);
-    let auth = section.section("auth", notes).and_then(|section| auth(section, notes));
-    if let Some(auth) = &auth
-        && matches!(tls, TlsLevel::Never | TlsLevel::Opportunistic)
-    {
-        let hint = "tls = \"verify\" (or \"encrypt\", when its certificate cannot be verified)";
-        notes.add(&auth.at, "a password would be sent to a host that may lack TLS", hint);
-    }
-    section.end(notes);
-    (!hosts.is_empty()).then_some(Hops { hosts, tls, auth })
-}
-
-fn tls_level(section: &mut Section<'_>, notes: &mut Notes<'_>) -> TlsLevel {
-    let levels = ["never", "opportunistic", "encrypt", "verify"];
-    match one_of(section, "tls", &levels, notes).as_deref() {
-        Some("never") => TlsLevel::Never,
-        Some("encrypt") => TlsLevel::Encrypt,
-        Some("verify") => TlsLevel::Verify,
-        _ => TlsLevel::Opportunistic,
-    }
-}
-
-fn hop(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hop> {
-    let host = section.parsed::<HostName>("host", "a host name or an address", notes);
-    let host = section.required("host", host, "host = \"smtp.example.net\"", notes);
-    let port = port(&mut section, "port", notes);
-    let implicit_tls = section.boolean("implicit-tls", notes).is_some_and(|b| b.value);
-    section.end(notes);
-    Some(Hop { host: host?.value.0, port, implicit_tls })
-}
-
-fn auth(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Auth> {
-    let user = section.string("user", notes);
-    let user = section.required("user", user, "the name to log in with", notes);
-    let file = path(&mut section, "password-file", notes);
-    let variable = section.string("password-env", notes);
-    let at = section.at().clone();
-    section.end(notes);
-    let password = match (file, variable) {
-        (Some(file), None) => Secret::File(file),
-        (None, Some(variable)) => Secret::Environment(variable),
-        (Some(_), Some(_)) => {
-            notes.add(&at, "both password-file and password-env are given", "keep one of them");
-            return None;
-        }
-        (None, None) => {
-            let hint =
-                "password-file = \"/etc/waypost/smarthost.password\" or password-env = \"NAME\"";
-            notes.add(&at, "no password is given for 'route.auth'", hint);
-            return None;
-        }
-    };
-    Some(Auth { at, user: user?.value, password })
-}
-
 fn dns(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Dns {
     let Some(mut section) = section else { return Dns::default() };
     let servers =
@@ -484,11 +373,7 @@ fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
     limits
 }
 
-pub(crate) fn path(
-    section: &mut Section<'_>,
-    key: &'static str,
-    notes: &mut Notes<'_>,
-) -> Option<At<PathBuf>> {
+fn path(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {
     let text = section.string(key, notes)?;
     if text.value.is_empty() {
         notes.add(
@@ -501,7 +386,7 @@ pub(crate) fn path(
     Some(At { value: PathBuf::from(text.value), at: text.at })
 }
 
-fn span(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<Duration> {
+fn span(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<Duration> {
     let span = section.parsed::<Span>(key, SPAN, notes)?;
     if span.value.0.is_zero() {
         notes.add(&span.at, format!("'{}' cannot be zero", section.path(key)), SPAN);
@@ -510,7 +395,7 @@ fn span(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> 
     Some(span.value.0)
 }
 
-fn octets(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u64> {
+fn octets(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<u64> {
     section.parsed::<Octets>(key, OCTETS, notes).map(|octets| octets.value.0)
 }
 
@@ -525,21 +410,21 @@ fn message_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64>
     Some(size.value.0)
 }
 
-fn port(section: &mut Section<'_>, key: &'static str, notes: &mut Notes<'_>) -> Option<u16> {
+fn port(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<u16> {
     section.integer(key, 1..65_536, notes).and_then(|port| u16::try_from(port.value).ok())
 }
 
 fn count<T: TryFrom<u64>>(
     section: &mut Section<'_>,
-    key: &'static str,
+    key: &str,
     notes: &mut Notes<'_>,
 ) -> Option<T> {
     section.integer(key, 1..1_000_001, notes).and_then(|count| T::try_from(count.value).ok())
 }
 
-pub(crate) fn one_of(
+fn one_of(
     section: &mut Section<'_>,
-    key: &'static str,
+    key: &str,
     words: &[&str],
     notes: &mut Notes<'_>,
 ) -> Option<String> {

@@ -1,6 +1,6 @@
 //! The file operators write: parsed, checked as a whole, lowered into each room's own settings.
 //!
-//! [`Settings::load`] reads the world at the top (file, secrets, certificates, users) and reports
+//! [`Settings::load`] reads the world at the top (file, secrets, certificates, users, keys) and reports
 //! every mistake at once with line, column and hint. What needs a restart ([`Startup`]) and what a
 //! reload may change ([`Reload`]) are two types. [`words`] says in plain language what a
 //! configuration does.
@@ -9,10 +9,11 @@
 
 mod check;
 mod file;
+mod json;
 mod lower;
 mod mistake;
+mod names;
 mod open_relay;
-mod policy;
 mod roots;
 mod secret;
 mod section;

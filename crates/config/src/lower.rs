@@ -1,5 +1,7 @@
 //! From the model to each room's own settings. Here the world is read: secrets, certificates,
-//! users, trusted authorities.
+//! users, trusted authorities, signing keys.
+
+mod policy;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -22,12 +24,12 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let inbound = inbound(file, notes);
     let delivery = delivery(file, &credentials, notes);
     check_dns(file, notes);
+    let keys = policy::keys(file, notes);
+    let plugins = policy::policy(file, notes);
+    let host = policy::host(file, notes);
     let places = places(file);
     let intake = intake(file);
     let queue = queue(file, intake.lifetime);
-    let policy = file.policy.lower(&places.spool, notes);
-    let delivery =
-        delivery.map(|delivery| waypost_delivery::Config { sources: policy.sources, ..delivery });
     let startup = Startup {
         doors: file.listeners.iter().map(door).collect(),
         admin_tcp: file.admin.listen.as_ref().map(|listen| listen.value),
@@ -37,7 +39,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             group: file.process.group.as_ref().map(|group| group.value.clone()),
         },
         spool: spool(file),
-        policy: policy.host,
+        policy: host,
         watch_plugins: file.policy.watch,
         login_secret: places.spool.join("login.secret"),
         places,
@@ -48,13 +50,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     };
     Some(Settings {
         startup,
-        reload: Reload {
-            inbound: inbound?,
-            routing,
-            credentials,
-            keys: policy.keys,
-            policy: policy.config,
-        },
+        reload: Reload { inbound: inbound?, routing, credentials, keys, policy: plugins },
     })
 }
 
@@ -183,47 +179,49 @@ fn certificates(
 }
 
 fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Credentials>) {
-    let mut rules = Vec::new();
+    let mut routing = Routing::default();
     let mut credentials = HashMap::new();
     for route in &file.routes {
-        let via = via(route);
-        let name = route.auth.as_ref().and_then(|auth| keep(auth, &via, &mut credentials, notes));
-        rules.push(RouteRule {
-            domains: route.domains.iter().map(|domain| domain.value.clone()).collect(),
-            via,
-            tls: route.tls,
-            credentials: name,
-        });
+        let via = match &route.via {
+            file::Via::Mx => waypost_intake::Via::Mx,
+            file::Via::Hosts(hops) => waypost_intake::Via::Hosts(hosts(hops, &route.auth)),
+        };
+        let at: &[NextHop] = match &via {
+            waypost_intake::Via::Mx => &[],
+            waypost_intake::Via::Hosts(hosts) => hosts,
+        };
+        let credentials = log_in(&route.auth, at, &mut credentials, notes);
+        let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
+        routing.rules.push(RouteRule { domains, via, tls: route.tls, credentials });
     }
-    let named = named_hops(file, &mut credentials, notes);
-    (Routing { rules, named }, credentials)
+    for (name, hop) in &file.policy.hops {
+        let hosts = hosts(&hop.via, &hop.auth);
+        let credentials = log_in(&hop.auth, &hosts, &mut credentials, notes);
+        let hop = NamedHop { hosts, tls: hop.tls, credentials };
+        routing.named.insert(name.value.0.clone(), hop);
+    }
+    (routing, credentials)
 }
 
-/// Next hops by the names that plugins use.
-fn named_hops(
-    file: &File,
-    credentials: &mut HashMap<String, Credentials>,
-    notes: &mut Notes<'_>,
-) -> HashMap<String, NamedHop> {
-    let mut named = HashMap::new();
-    for (name, hops) in &file.policy.hops {
-        let hosts = next_hops(&hops.hosts, hops.auth.is_some());
-        let via = waypost_intake::Via::Hosts(hosts.clone());
-        let login = hops.auth.as_ref().and_then(|auth| keep(auth, &via, credentials, notes));
-        let hop = NamedHop { hosts, tls: hops.tls, credentials: login };
-        named.insert(name.value.clone(), hop);
-    }
-    named
+fn hosts(hops: &[file::Hop], auth: &Option<file::Auth>) -> Vec<NextHop> {
+    let usual = if auth.is_some() { 587 } else { 25 };
+    let host = |hop: &file::Hop| NextHop::Host {
+        host: hop.host.clone(),
+        port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
+        implicit_tls: hop.implicit_tls,
+    };
+    hops.iter().map(host).collect()
 }
 
-/// Puts a login among the others and answers its name.
-fn keep(
-    auth: &file::Auth,
-    via: &waypost_intake::Via,
+/// Adds the login at `hosts` to all others, and gives its name.
+fn log_in(
+    auth: &Option<file::Auth>,
+    hosts: &[NextHop],
     credentials: &mut HashMap<String, Credentials>,
     notes: &mut Notes<'_>,
 ) -> Option<String> {
-    let name = login_name(auth, via);
+    let auth = auth.as_ref()?;
+    let name = login_name(auth, hosts);
     let login = login(auth, notes)?;
     let other = credentials.insert(name.clone(), login.clone());
     if other.is_some_and(|other| other != login) {
@@ -235,11 +233,8 @@ fn keep(
 
 /// A login is called by whom it is for and where: waiting mail keeps the name, and must never log
 /// in with another host's password once routes have changed.
-fn login_name(auth: &file::Auth, via: &waypost_intake::Via) -> String {
-    let hosts = match via {
-        waypost_intake::Via::Mx => Vec::new(),
-        waypost_intake::Via::Hosts(hops) => hops.iter().map(ToString::to_string).collect(),
-    };
+fn login_name(auth: &file::Auth, hosts: &[NextHop]) -> String {
+    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
     format!("{} at {}", auth.user, hosts.join(", "))
 }
 
@@ -252,23 +247,6 @@ fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {
             None
         }
     }
-}
-
-fn via(route: &file::Route) -> waypost_intake::Via {
-    match &route.via {
-        file::Via::Mx => waypost_intake::Via::Mx,
-        file::Via::Hosts(hops) => waypost_intake::Via::Hosts(next_hops(hops, route.auth.is_some())),
-    }
-}
-
-fn next_hops(hops: &[file::Hop], with_login: bool) -> Vec<NextHop> {
-    let usual = if with_login { 587 } else { 25 };
-    let hop = |hop: &file::Hop| NextHop::Host {
-        host: hop.host.clone(),
-        port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
-        implicit_tls: hop.implicit_tls,
-    };
-    hops.iter().map(hop).collect()
 }
 
 fn delivery(
@@ -288,6 +266,7 @@ fn delivery(
     let mut delivery = waypost_delivery::Config::new(file.hostname.value.clone(), tls);
     delivery.mx_port = given.mx_port.unwrap_or(delivery.mx_port);
     delivery.credentials = credentials.clone();
+    delivery.sources = policy::sources(file);
     delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
     delivery.connections.idle = given.idle.unwrap_or(delivery.connections.idle);
     delivery.connections.messages =

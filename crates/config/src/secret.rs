@@ -16,7 +16,7 @@ pub(crate) fn read(secret: &Secret, notes: &mut Notes<'_>) -> Option<String> {
         Secret::File(file) => match from_file(&file.value) {
             Ok(text) => Some(text),
             Err(problem) => {
-                notes.add(&file.at, problem, "put the password alone in a file of mode 0600");
+                notes.add(&file.at, problem, "put the secret alone in a file of mode 0600");
                 None
             }
         },
@@ -38,7 +38,7 @@ fn from_file(path: &Path) -> Result<String, String> {
         return Err(format!("everybody on this machine can read {shown}"));
     }
     if metadata.len() > MAX_SECRET {
-        return Err(format!("{shown} is too large for a password"));
+        return Err(format!("{shown} is too large for a secret"));
     }
     let text = fs::read_to_string(path).map_err(|e| format!("cannot read {shown}: {e}"))?;
     let text = text.trim_end_matches(['\r', '\n']);

@@ -1,12 +1,13 @@
 //! One table of the file, taken apart key by key; what is left over is unknown.
 
-use std::borrow::Cow;
 use std::ops::Range;
 use std::str::FromStr;
 
+use serde_json::Value;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
+use crate::json;
 use crate::mistake::Notes;
 
 /// A value and where it stands.
@@ -17,7 +18,7 @@ pub(crate) struct At<T> {
 }
 
 impl<T> At<T> {
-    fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+    pub(crate) fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
         At { value: change(self.value), at: self.at }
     }
 }
@@ -28,7 +29,7 @@ pub(crate) struct Section<'s> {
     name: String,
     at: Range<usize>,
     table: DeTable<'s>,
-    asked: Vec<&'static str>,
+    asked: Vec<String>,
 }
 
 impl<'s> Section<'s> {
@@ -36,13 +37,18 @@ impl<'s> Section<'s> {
         Section { name: name.into(), at, table, asked: Vec::new() }
     }
 
+    /// The table as it is written in messages.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Where the table begins.
     pub(crate) fn at(&self) -> &Range<usize> {
         &self.at
     }
 
-    fn take(&mut self, key: &'static str) -> Option<At<DeValue<'s>>> {
-        self.asked.push(key);
+    fn take(&mut self, key: &str) -> Option<At<DeValue<'s>>> {
+        self.asked.push(key.to_owned());
         let value: Spanned<DeValue<'s>> = self.table.remove(key)?;
         Some(At { at: value.span(), value: value.into_inner() })
     }
@@ -52,11 +58,7 @@ impl<'s> Section<'s> {
         if self.name.is_empty() { key.to_owned() } else { format!("{}.{key}", self.name) }
     }
 
-    pub(crate) fn string(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Option<At<String>> {
+    pub(crate) fn string(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<At<String>> {
         let found = self.take(key)?;
         match found.value {
             DeValue::String(text) => Some(At { value: text.into_owned(), at: found.at }),
@@ -67,7 +69,7 @@ impl<'s> Section<'s> {
     /// A string that is read by `T`'s own rules; `hint` says what those are.
     pub(crate) fn parsed<T: FromStr>(
         &mut self,
-        key: &'static str,
+        key: &str,
         hint: &str,
         notes: &mut Notes<'_>,
     ) -> Option<At<T>>
@@ -80,7 +82,7 @@ impl<'s> Section<'s> {
 
     pub(crate) fn required<T>(
         &self,
-        key: &'static str,
+        key: &str,
         found: Option<At<T>>,
         hint: &str,
         notes: &mut Notes<'_>,
@@ -98,7 +100,7 @@ impl<'s> Section<'s> {
 
     pub(crate) fn integer(
         &mut self,
-        key: &'static str,
+        key: &str,
         legal: Range<u64>,
         notes: &mut Notes<'_>,
     ) -> Option<At<u64>> {
@@ -118,7 +120,27 @@ impl<'s> Section<'s> {
         }
     }
 
-    pub(crate) fn boolean(&mut self, key: &'static str, notes: &mut Notes<'_>) -> Option<At<bool>> {
+    /// A number with or without a fraction, more than zero and at most `most`.
+    pub(crate) fn share(&mut self, key: &str, most: f64, notes: &mut Notes<'_>) -> Option<At<f64>> {
+        let found = self.take(key)?;
+        let number = match &found.value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            other => return self.wrong_type(key, "a number", other, &found.at, notes),
+        };
+        match number {
+            Some(number) if number > 0.0 && number <= most => {
+                Some(At { value: number, at: found.at })
+            }
+            _ => {
+                let message = format!("'{}' must be more than 0, at most {most}", self.path(key));
+                notes.add(&found.at, message, "");
+                None
+            }
+        }
+    }
+
+    pub(crate) fn boolean(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<At<bool>> {
         let found = self.take(key)?;
         match found.value {
             DeValue::Boolean(value) => Some(At { value, at: found.at }),
@@ -129,7 +151,7 @@ impl<'s> Section<'s> {
     /// A list of strings, each read by `T`'s own rules.
     pub(crate) fn list<T: FromStr>(
         &mut self,
-        key: &'static str,
+        key: &str,
         hint: &str,
         notes: &mut Notes<'_>,
     ) -> Option<At<Vec<At<T>>>>
@@ -157,11 +179,7 @@ impl<'s> Section<'s> {
     }
 
     /// A table within this one.
-    pub(crate) fn section(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Option<Section<'s>> {
+    pub(crate) fn section(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<Section<'s>> {
         let found = self.take(key)?;
         let path = self.path(key);
         match found.value {
@@ -171,11 +189,7 @@ impl<'s> Section<'s> {
     }
 
     /// A list of tables, `[[name]]`.
-    pub(crate) fn sections(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Vec<Section<'s>> {
+    pub(crate) fn sections(&mut self, key: &str, notes: &mut Notes<'_>) -> Vec<Section<'s>> {
         let Some(found) = self.take(key) else { return Vec::new() };
         let path = self.path(key);
         let expected = format!("a list of tables, [[{path}]]");
@@ -196,79 +210,28 @@ impl<'s> Section<'s> {
         sections
     }
 
-    /// Tables within one table, by names that the operator chose: `[key.NAME]`.
-    pub(crate) fn named_sections(
+    /// A string, or else a list of tables.
+    pub(crate) fn string_or_sections(
         &mut self,
-        key: &'static str,
+        key: &str,
         notes: &mut Notes<'_>,
-    ) -> Vec<(At<String>, Section<'s>)> {
-        let path = self.path(key);
-        let mut sections = Vec::new();
-        for (name, found) in self.entries(key, notes) {
-            let inner = format!("{path}.{}", name.value);
-            match found.value {
-                DeValue::Table(table) => {
-                    sections.push((name, Section::new(inner, found.at, table)));
-                }
-                other => {
-                    let expected = format!("a table, [{inner}]");
-                    self.wrong_type::<()>(key, &expected, &other, &found.at, notes);
-                }
-            }
+    ) -> Option<Result<At<String>, Vec<Section<'s>>>> {
+        if self.table.get(key)?.get_ref().is_str() {
+            return self.string(key, notes).map(Ok);
         }
-        sections
+        Some(Err(self.sections(key, notes)))
     }
 
-    /// Strings within one table, by names that the operator chose.
-    pub(crate) fn named_strings(
+    /// A list of strings and tables.
+    pub(crate) fn strings_and_sections(
         &mut self,
-        key: &'static str,
+        key: &str,
         notes: &mut Notes<'_>,
-    ) -> Vec<(At<String>, At<String>)> {
-        let mut strings = Vec::new();
-        for (name, found) in self.entries(key, notes) {
-            match found.value {
-                DeValue::String(text) => {
-                    strings.push((name, At { value: text.into_owned(), at: found.at }));
-                }
-                other => {
-                    self.wrong_type::<()>(key, "strings in quotes", &other, &found.at, notes);
-                }
-            }
-        }
-        strings
-    }
-
-    fn entries(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Vec<(At<String>, At<DeValue<'s>>)> {
-        let Some(found) = self.take(key) else { return Vec::new() };
-        let DeValue::Table(table) = found.value else {
-            let expected = format!("a table, [{}]", self.path(key));
-            self.wrong_type::<()>(key, &expected, &found.value, &found.at, notes);
-            return Vec::new();
-        };
-        let entry = |(name, value): (Spanned<Cow<'s, str>>, Spanned<DeValue<'s>>)| {
-            let name = At { at: name.span(), value: name.into_inner().into_owned() };
-            (name, At { at: value.span(), value: value.into_inner() })
-        };
-        table.into_iter().map(entry).collect()
-    }
-
-    /// A string, or else a table.
-    pub(crate) fn strings_or_sections(
-        &mut self,
-        key: &'static str,
-        notes: &mut Notes<'_>,
-    ) -> Vec<Result<At<String>, Section<'s>>> {
-        let Some(found) = self.take(key) else { return Vec::new() };
+    ) -> Option<At<Vec<Result<At<String>, Section<'s>>>>> {
+        let found = self.take(key)?;
         let path = self.path(key);
         let DeValue::Array(items) = found.value else {
-            let expected = "a list in brackets";
-            self.wrong_type::<()>(key, expected, &found.value, &found.at, notes);
-            return Vec::new();
+            return self.wrong_type(key, "a list in brackets", &found.value, &found.at, notes);
         };
         let mut list = Vec::new();
         for item in items {
@@ -277,53 +240,44 @@ impl<'s> Section<'s> {
                 DeValue::String(text) => list.push(Ok(At { value: text.into_owned(), at })),
                 DeValue::Table(table) => list.push(Err(Section::new(path.clone(), at, table))),
                 other => {
-                    self.wrong_type::<()>(key, "a list of strings or tables", &other, &at, notes);
+                    self.wrong_type::<()>(key, "a list of strings and tables", &other, &at, notes);
                 }
             }
         }
-        list
+        Some(At { value: list, at: found.at })
     }
 
-    /// Whatever stands there, as JSON: a section that is somebody else's to read.
-    pub(crate) fn json(&mut self, key: &'static str) -> Option<At<serde_json::Value>> {
+    /// A table of anything, as a JSON object; what it means is for others to say.
+    pub(crate) fn json(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<Value> {
         let found = self.take(key)?;
-        Some(At { value: json(found.value), at: found.at })
-    }
-
-    /// A number with a fraction or without.
-    pub(crate) fn number(
-        &mut self,
-        key: &'static str,
-        legal: std::ops::RangeInclusive<f64>,
-        notes: &mut Notes<'_>,
-    ) -> Option<At<f64>> {
-        let found = self.take(key)?;
-        let text = match &found.value {
-            DeValue::Float(float) => float.as_str().replace('_', ""),
-            DeValue::Integer(integer) => integer.as_str().replace('_', ""),
-            other => return self.wrong_type(key, "a number", other, &found.at, notes),
-        };
-        match text.parse() {
-            Ok(number) if legal.contains(&number) => Some(At { value: number, at: found.at }),
-            _ => {
-                let (low, high) = (legal.start(), legal.end());
-                let message = format!("'{}' must be from {low} to {high}", self.path(key));
-                notes.add(&found.at, message, "");
-                None
-            }
+        let path = self.path(key);
+        match found.value {
+            DeValue::Table(table) => Some(json::object(&path, table, notes)),
+            other => self.wrong_type(key, &format!("a table, [{path}]"), &other, &found.at, notes),
         }
     }
 
-    /// A string, or else a list of tables.
-    pub(crate) fn string_or_sections(
-        &mut self,
-        key: &'static str,
+    /// A table whose keys the operator chooses: each key is read by `K`'s own rules, which `hint` says,
+    /// and each value by `read`.
+    pub(crate) fn each<K: FromStr, T>(
+        mut self,
+        hint: &str,
         notes: &mut Notes<'_>,
-    ) -> Option<Result<At<String>, Vec<Section<'s>>>> {
-        if self.table.get(key)?.get_ref().is_str() {
-            return self.string(key, notes).map(Ok);
+        mut read: impl FnMut(&mut Section<'s>, &str, &mut Notes<'_>) -> Option<T>,
+    ) -> Vec<(At<K>, T)>
+    where
+        K::Err: std::fmt::Display,
+    {
+        let written =
+            |key: &Spanned<DeString<'s>>| At { value: key.get_ref().to_string(), at: key.span() };
+        let keys: Vec<At<String>> = self.table.keys().map(written).collect();
+        let mut all = Vec::new();
+        for key in keys {
+            let value = read(&mut self, &key.value, notes);
+            let key = parse(&self.path(&key.value), key, hint, notes);
+            all.extend(key.zip(value));
         }
-        Some(Err(self.sections(key, notes)))
+        all
     }
 
     /// Every key that nobody asked for is a mistake.
@@ -334,13 +288,8 @@ impl<'s> Section<'s> {
                 "" => "at the top level".to_owned(),
                 section => format!("in [{section}]"),
             };
-            let nearest = self.asked.iter().min_by_key(|known| distance(known, name));
-            let hint = match nearest {
-                Some(known) if distance(known, name) <= 1 + name.len() / 4 => {
-                    format!("did you mean '{known}'?")
-                }
-                _ => format!("known keys here: {}", self.asked.join(", ")),
-            };
+            let hint = nearest(&self.asked, name)
+                .unwrap_or_else(|| format!("known keys here: {}", self.asked.join(", ")));
             notes.add(&key.span(), format!("unknown key '{name}' {place}"), &hint);
         }
     }
@@ -361,36 +310,8 @@ impl<'s> Section<'s> {
     }
 }
 
-/// A moment becomes its text: JSON has no other way to say it.
-fn json(value: DeValue<'_>) -> serde_json::Value {
-    use serde_json::Value;
-    match value {
-        DeValue::String(text) => Value::String(text.into_owned()),
-        DeValue::Integer(integer) => {
-            let digits = integer.as_str().replace('_', "");
-            let number = i64::from_str_radix(&digits, integer.radix());
-            number.map_or(Value::String(digits), Value::from)
-        }
-        DeValue::Float(float) => {
-            let digits = float.as_str().replace('_', "");
-            let number = digits.parse().ok().and_then(serde_json::Number::from_f64);
-            number.map_or(Value::String(digits), Value::Number)
-        }
-        DeValue::Boolean(value) => Value::Bool(value),
-        DeValue::Datetime(moment) => Value::String(moment.to_string()),
-        DeValue::Array(items) => {
-            Value::Array(items.into_iter().map(|item| json(item.into_inner())).collect())
-        }
-        DeValue::Table(table) => Value::Object(
-            table
-                .into_iter()
-                .map(|(key, value)| (key.into_inner().into_owned(), json(value.into_inner())))
-                .collect(),
-        ),
-    }
-}
-
-fn parse<T: FromStr>(
+/// Reads `text`, the value of `path`, by `T`'s own rules.
+pub(crate) fn parse<T: FromStr>(
     path: &str,
     text: At<String>,
     hint: &str,
@@ -406,6 +327,12 @@ where
             None
         }
     }
+}
+
+/// Asks whether one of `known` was meant that is almost the same.
+pub(crate) fn nearest<T: AsRef<str>>(known: &[T], name: &str) -> Option<String> {
+    let known = known.iter().map(AsRef::as_ref).min_by_key(|known| distance(known, name))?;
+    (distance(known, name) <= 1 + name.len() / 4).then(|| format!("did you mean '{known}'?"))
 }
 
 /// How many single-character edits lie between two words.

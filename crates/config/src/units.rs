@@ -18,6 +18,13 @@ pub(crate) struct Octets(pub(crate) u64);
 #[error("'{0}' is no {1}")]
 pub(crate) struct UnitError(String, &'static str);
 
+impl UnitError {
+    /// `text` is not what `what` says, which follows "is no".
+    pub(crate) fn new(text: &str, what: &'static str) -> UnitError {
+        UnitError(text.to_owned(), what)
+    }
+}
+
 impl FromStr for Span {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<Span, UnitError> {

@@ -1,4 +1,7 @@
-//! What a configuration does, in plain language: who may relay and where mail goes.
+//! What a configuration does, in plain language: who may relay, which plugins are asked, and
+//! where mail goes.
+
+mod policy;
 
 use std::fmt::Write as _;
 
@@ -12,9 +15,13 @@ use crate::{Reload, Settings};
 /// The whole configuration in a few sentences.
 pub fn describe(settings: &Settings) -> String {
     let mut text = String::new();
-    for part in
-        [doors(settings), relaying(&settings.reload), routes(&settings.reload), keeping(settings)]
-    {
+    for part in [
+        doors(settings),
+        relaying(&settings.reload),
+        policy::policy(&settings.reload),
+        routes(&settings.reload),
+        keeping(settings),
+    ] {
         let _ = writeln!(text, "{part}");
     }
     text
@@ -49,6 +56,9 @@ fn relaying(reload: &Reload) -> String {
         let _ = writeln!(text, "  everybody else: only to {}", join(&rule.domains));
     } else {
         let _ = writeln!(text, "  everybody else: nobody but postmaster");
+    }
+    for line in policy::widening(reload) {
+        let _ = writeln!(text, "  {line}");
     }
     text
 }

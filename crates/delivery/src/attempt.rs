@@ -6,20 +6,21 @@ use tracing::{debug, warn};
 use waypost_dns::{Host, Search, hosts};
 use waypost_hooks::{PreparedCopy, Readable as _, RouteView, SenderChange};
 use waypost_identity::BodyHash;
+use waypost_intake::patience;
 use waypost_mail::header::field;
 use waypost_mail::{
     NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, SignRequest, Timestamp,
     TlsLevel, Why,
 };
 use waypost_queue::{Content, Ticket, expired};
-use waypost_smtp::client::{Letter, Obstacle, RecipientResult};
-use waypost_smtp::{BodyType, Phase, ReversePath};
+use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
+use waypost_smtp::{BodyType, Mailbox, Phase, ReversePath};
 
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
 use crate::source::{NoSource, choose};
 use crate::stored::Stored;
-use crate::{Delivery, POSTPONED, SourceAddress};
+use crate::{Delivery, SourceAddress};
 
 /// Octets that are kept of the reply by which a message was taken.
 const KEPT_TEXT: usize = 512;
@@ -37,6 +38,13 @@ pub(crate) enum Fate {
     Postponed(Timestamp),
     /// It was not tried: an operator is to decide.
     Held(String),
+}
+
+impl Fate {
+    /// True when it was tried and not delivered.
+    pub(crate) fn is_failure(&self) -> bool {
+        matches!(self, Fate::Tried(outcome) if outcome.why().is_some())
+    }
 }
 
 /// What an attempt came to.
@@ -64,6 +72,9 @@ struct Prepared {
     sender: ReversePath,
 }
 
+/// A source address and a login, where a route has them.
+type Means<'a> = (Option<&'a SourceAddress>, Option<Credentials>);
+
 /// An attempt under way.
 struct Attempt<'a> {
     delivery: &'a Delivery,
@@ -72,41 +83,54 @@ struct Attempt<'a> {
     hop: Option<String>,
     /// Some host spoke SMTP with us.
     answered: bool,
+    /// The configuration lacks what the route names: the destination is not to blame.
+    unprepared: bool,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
 }
 
-/// Tries some recipients of a ticket, by their places, once more by other ways that policy chose. The
-/// fates of the others are `Postponed` and mean nothing.
-pub(crate) async fn again(
-    delivery: &Delivery,
-    ticket: &Ticket,
-    ways: &[(Route, Vec<usize>)],
-) -> Tried {
-    let fates = ticket.recipients.iter().map(|_| None).collect();
-    let mut attempt =
-        Attempt { delivery, ticket, fates, hop: None, answered: false, content: None };
-    for (route, members) in ways {
-        attempt.travel(route, members).await;
-    }
-    attempt.finish()
-}
-
 /// Tries to deliver a ticket's recipients, each at most once.
 pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
-    let fates = ticket.recipients.iter().map(|_| None).collect();
-    let mut attempt =
-        Attempt { delivery, ticket, fates, hop: None, answered: false, content: None };
+    let mut attempt = Attempt::new(delivery, ticket);
     attempt.pass_over_the_doomed();
     if attempt.fates.iter().any(Option::is_none) {
         for (route, members) in attempt.routes().await {
             attempt.travel(&route, &members).await;
         }
     }
+    attempt.report();
     attempt.finish()
 }
 
-impl Attempt<'_> {
+/// Tries some recipients of a ticket, by their places, once more by other ways that policy chose. The
+/// fates of the others are `Postponed` and mean nothing. How these ways fare says nothing about the
+/// ticket's destination.
+pub(crate) async fn again(
+    delivery: &Delivery,
+    ticket: &Ticket,
+    ways: &[(Route, Vec<usize>)],
+) -> Tried {
+    let mut attempt = Attempt::new(delivery, ticket);
+    for (route, members) in ways {
+        attempt.travel(route, members).await;
+    }
+    attempt.finish()
+}
+
+impl<'a> Attempt<'a> {
+    fn new(delivery: &'a Delivery, ticket: &'a Ticket) -> Attempt<'a> {
+        let fates = ticket.recipients.iter().map(|_| None).collect();
+        Attempt {
+            delivery,
+            ticket,
+            fates,
+            hop: None,
+            answered: false,
+            unprepared: false,
+            content: None,
+        }
+    }
+
     /// Recipients whose time is over, or for whom policy left nothing to try.
     fn pass_over_the_doomed(&mut self) {
         let over =
@@ -169,10 +193,16 @@ impl Attempt<'_> {
         match &planned.state {
             RecipientState::Held { reason, .. } => Some(Fate::Held(reason.clone())),
             RecipientState::Waiting { last: Some(why), .. } => Some(Fate::Doomed(why.clone())),
-            _ if undecided => Some(Fate::Postponed(now.after(POSTPONED))),
+            _ if undecided => Some(Fate::Postponed(self.later())),
             RecipientState::Waiting { due, .. } if *due > now => Some(Fate::Postponed(*due)),
             _ => None,
         }
+    }
+
+    /// When policy is asked again that could not answer.
+    fn later(&self) -> Timestamp {
+        let now = self.delivery.parts.clock.now();
+        now.after(patience(self.ticket.entry.received, now))
     }
 
     /// Recipients without a fate among `members`.
@@ -236,9 +266,10 @@ impl Attempt<'_> {
     ) -> Result<(), Why> {
         let label = label(host);
         self.hop = Some(label.clone());
-        let source = source(self.delivery, self.ticket, route, host)?;
+        let (source, login) = self.means(route, host, &label).inspect_err(|_| {
+            self.unprepared = true;
+        })?;
         let key = key(route, hop, host, source);
-        let login = self.delivery.login(route, &label)?;
         let credentials = login.as_ref();
         let wish = Wish {
             host,
@@ -289,6 +320,12 @@ impl Attempt<'_> {
                 }
             }
         }
+    }
+
+    /// What the configuration has for this route: where to come from, and what to log in with.
+    fn means(&self, route: &Route, host: &Host, hop: &str) -> Result<Means<'a>, Why> {
+        let source = source(self.delivery, self.ticket, route, host)?;
+        Ok((source, self.delivery.login(route, hop)?))
     }
 
     async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
@@ -344,10 +381,9 @@ impl Attempt<'_> {
             text: &text,
         };
         let message = self.ticket.id;
-        let later = || self.delivery.parts.clock.now().after(POSTPONED);
         let preparation = self.delivery.parts.hooks.on_prepare(&copy).await.map_err(|fault| {
             warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
-            later()
+            self.later()
         })?;
         if let Some(until) = preparation.postpone_until {
             return Err(until);
@@ -357,7 +393,7 @@ impl Attempt<'_> {
             let signed = self.signatures(&preparation.sign, &prefix, &text).await;
             let fields = signed.map_err(|error| {
                 warn!(%message, hop, error, "the copy cannot be signed and is not sent, trying later");
-                later()
+                self.later()
             })?;
             prefix.splice(0..0, fields);
         }
@@ -400,6 +436,7 @@ impl Attempt<'_> {
     fn letter(&self, copy: &Copy, members: &[usize]) -> Letter {
         let entry = &self.ticket.entry;
         let added = !copy.prefix.is_ascii();
+        let sender_is_ascii = copy.sender.mailbox().is_none_or(Mailbox::is_ascii);
         let mailbox = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.clone();
         Letter {
             sender: copy.sender.clone(),
@@ -410,7 +447,7 @@ impl Attempt<'_> {
             } else {
                 BodyType::SevenBit
             },
-            smtputf8: entry.smtputf8 || added,
+            smtputf8: entry.smtputf8 || added || !sender_is_ascii,
         }
     }
 
@@ -448,9 +485,9 @@ impl Attempt<'_> {
     }
 
     fn finish(self) -> Tried {
-        self.report();
-        let later = || Fate::Postponed(self.delivery.parts.clock.now().after(POSTPONED));
-        let fates = self.fates.into_iter().map(|fate| fate.unwrap_or_else(later)).collect();
+        let later = self.later();
+        let fates = self.fates.into_iter().map(|fate| fate.unwrap_or(Fate::Postponed(later)));
+        let fates = fates.collect();
         Tried { fates, hop: self.hop }
     }
 
@@ -471,7 +508,7 @@ impl Attempt<'_> {
         match unreached {
             _ if self.answered => queue.answered(&self.ticket.destination),
             // A lane has mail for many: that one next hop is away says nothing about the others.
-            _ if self.ticket.route.lane.is_some() => {}
+            _ if self.ticket.route.lane.is_some() || self.unprepared => {}
             Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
             None => {}
         }
@@ -525,12 +562,12 @@ fn label(host: &Host) -> String {
     if has_name { format!("{}[{ip}]:{port}", host.name) } else { format!("[{ip}]:{port}") }
 }
 
-/// Fields for the wire. A name that is none (RFC 5322 §2.2) is left out: it could end the header.
+/// Fields for the wire, the last one first. A name that is none (RFC 5322 §2.2) is left out: it could end the header.
 fn prefix(fields: &[(String, String)]) -> Vec<u8> {
     let legal =
         |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
     let mut prefix = Vec::new();
-    for (name, value) in fields {
+    for (name, value) in fields.iter().rev() {
         if legal(name) {
             prefix.extend(field(name, value));
         } else {

@@ -49,8 +49,6 @@ use crate::pool::Pool;
 use crate::settle::Judged;
 use crate::tls::BrokenStartTls;
 
-/// How long what policy could not decide about waits before it is asked again.
-const POSTPONED: Duration = Duration::from_secs(60);
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
 /// [`SLOWEST`] octets of the message: a hostile host must not hold a place for days.
 const LONGEST: Duration = Duration::from_secs(2 * 3600);
@@ -194,9 +192,7 @@ impl Delivery {
         let _under_way = UnderWay::new(&self.metrics);
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {
-            let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
-            let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
-            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket));
+            let tried = bounded(&ticket, attempt::attempt(self, &ticket)).await;
             let judged = settle::judge(self, &ticket, tried).await;
             // A failure is in the log, and the queue has the recipients back.
             let _ = settle::settle(self, ticket, judged).await;
@@ -235,6 +231,13 @@ impl Delivery {
             broken_starttls: &self.broken_starttls,
         }
     }
+}
+
+/// One way's attempt, cut off when it takes too long.
+async fn bounded(ticket: &Ticket, attempt: impl Future<Output = Tried>) -> Tried {
+    let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
+    let tried = tokio::time::timeout(limit, attempt).await;
+    tried.unwrap_or_else(|_| Tried::cut_off(ticket))
 }
 
 /// Counts an attempt for as long as it lives.

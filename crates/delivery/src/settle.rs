@@ -14,9 +14,9 @@ use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Route, Timestamp, Why};
 use waypost_queue::{Prepared, Settled, Settlement, SpoolError, Ticket};
 
-use crate::Delivery;
 use crate::attempt::{self, Fate, Tried};
 use crate::stored::Stored;
+use crate::{Delivery, bounded};
 
 /// Longest pause of a destination that policy can ask for at once.
 const LONGEST_PAUSE: Duration = Duration::from_secs(86_400);
@@ -34,30 +34,26 @@ struct Plan {
 pub(crate) async fn judge(delivery: &Delivery, ticket: &Ticket, mut tried: Tried) -> Judged {
     let mut answer = AttemptAnswer::default();
     let mut open: Vec<usize> = (0..ticket.recipients.len()).collect();
-    for round in 0..=MAX_REROUTES {
+    for reroutes in 0..=MAX_REROUTES {
         let said = delivery.ask(ticket, &tried, &open).await;
         answer.advice.extend(said.advice);
         answer.reasons.extend(said.reasons);
-        let mut elsewhere = Vec::new();
+        let mut elsewhere: Vec<(usize, Way)> = Vec::new();
         for (id, remedy) in said.remedies {
-            let place = ticket.recipients.iter().position(|r| r.recipient.id == id);
-            match (remedy, place) {
-                (Remedy::Reroute(way), Some(place)) if open.contains(&place) => {
-                    elsewhere.push((place, way));
-                }
-                (remedy, _) => answer.remedies.push((id, remedy)),
+            let place = open.iter().position(|place| ticket.recipients[*place].recipient.id == id);
+            let Some(place) = place.map(|at| open.swap_remove(at)) else { continue };
+            match remedy {
+                // Who was delivered stays delivered, and who was not tried has no other way.
+                Remedy::Reroute(_) if !tried.fates[place].is_failure() => {}
+                Remedy::Reroute(way) => elsewhere.push((place, way)),
+                other => answer.remedies.push((id, other)),
             }
         }
-        if elsewhere.is_empty() {
-            break;
-        }
-        open = elsewhere.iter().map(|(place, _)| *place).collect();
-        if round == MAX_REROUTES {
-            let reason = format!("policy rerouted it {MAX_REROUTES} times in one attempt");
-            for place in open {
-                let id = ticket.recipients[place].recipient.id;
-                answer.remedies.push((id, Remedy::Hold(reason.clone())));
-            }
+        if reroutes == MAX_REROUTES {
+            answer.remedies.extend(elsewhere.iter().map(|(place, _)| {
+                let reason = format!("policy rerouted it {MAX_REROUTES} times in one attempt");
+                (ticket.recipients[*place].recipient.id, Remedy::Hold(reason))
+            }));
             break;
         }
         let ways = delivery.ways(ticket, elsewhere);
@@ -65,7 +61,7 @@ pub(crate) async fn judge(delivery: &Delivery, ticket: &Ticket, mut tried: Tried
         if open.is_empty() {
             break;
         }
-        let again = attempt::again(delivery, ticket, &ways).await;
+        let again = bounded(ticket, attempt::again(delivery, ticket, &ways)).await;
         tried.hop = again.hop.or(tried.hop);
         for (place, fate) in again.fates.into_iter().enumerate() {
             if open.contains(&place) {
@@ -187,8 +183,8 @@ impl Delivery {
         })
     }
 
-    /// The ways that policy chose, each with the recipients that take it. Who was delivered, and who is
-    /// sent where the configuration knows no way, stays as it is.
+    /// The ways that policy chose, each with the recipients that take it. Who is sent where the
+    /// configuration knows no way stays as it is.
     fn ways(&self, ticket: &Ticket, chosen: Vec<(usize, Way)>) -> Vec<(Route, Vec<usize>)> {
         let mut ways: Vec<(Route, Vec<usize>)> = Vec::new();
         for (place, way) in chosen {
@@ -239,10 +235,10 @@ impl Delivery {
                 Remedy::Hold(reason) => Settled::Held(reason),
                 Remedy::Drop(reason) => {
                     let rcpt = &recipient.recipient.mailbox;
-                    warn!(message = %ticket.id, %rcpt, reason, %why, "policy drops a recipient without a notice");
+                    warn!(message = %ticket.id, %rcpt, reason, "policy gives up, the sender is not told");
                     Settled::Done(Outcome::Deleted)
                 }
-                // It was gone, or could not be: what came of the last way counts.
+                // It was gone by now: what came of the last way counts.
                 Remedy::Reroute(_) => continue,
             };
         }
@@ -258,6 +254,13 @@ impl Delivery {
                 info!(%message, attempt, hop, %rcpt, %reply, "delivered");
                 self.metrics.recipient("delivered");
                 tell(EventKind::Delivered, format!("{rcpt} by {hop}: {reply}"));
+            }
+            Settled::Done(outcome @ Outcome::Deleted) => {
+                let why = plan.outcome.as_ref().and_then(Outcome::why);
+                let why = why.map(Why::to_string).unwrap_or_default();
+                info!(%message, attempt, hop, %rcpt, why, "dropped by policy");
+                self.metrics.recipient(outcome.label());
+                tell(EventKind::Dropped, format!("{rcpt}: {why}"));
             }
             Settled::Done(outcome) => {
                 let why = outcome.why().map(Why::to_string).unwrap_or_default();

@@ -82,6 +82,8 @@ pub enum EventKind {
     Deferred,
     /// A recipient bounced.
     Bounced,
+    /// Policy gave a recipient up, and nobody is told.
+    Dropped,
 }
 
 /// Policy. Every method may fail with a [`Fault`], which is then handled by the stage's own rule:

@@ -83,7 +83,8 @@ pub enum MessageEdit {
     AddRecipient(Replacement),
     /// One recipient fewer.
     RemoveRecipient(u32),
-    /// Replaces `remove` octets of the body at `offset`.
+    /// Replaces `remove` octets of the body at `offset`. A bare CR or LF in what comes of it is stored
+    /// as CRLF: none ever leaves, and what is signed is what leaves.
     Splice {
         /// Counted from behind the blank line.
         offset: u64,

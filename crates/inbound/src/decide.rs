@@ -14,7 +14,7 @@ use tracing::{info, warn};
 use waypost_hooks::{
     Fault, Hooks, MAX_ATTR_BYTES, MAX_ATTRS, SenderChange, SessionAnswer, Verdict, are_legal,
 };
-use waypost_intake::{Door, Gather};
+use waypost_intake::{Door, Gather, Rules};
 use waypost_mail::{
     Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Timestamp, TlsFacts,
 };
@@ -180,7 +180,7 @@ impl Decider {
             None => return Answer::Reply(Reply::LOCAL_ERROR),
             Some(answer) => answer,
         };
-        set_all(answer.meta, &mut transaction.meta);
+        set_all(answer.meta, &mut self.facts.meta);
         if let SenderChange::To(path) = change {
             info!(message = %transaction.id, from = %transaction.sender, to = %path, "sender changed by policy");
             transaction.sender = path;
@@ -232,8 +232,12 @@ impl Decider {
         envelope.meta = transaction.meta;
         let facts = self.facts.clone();
         let message = Message { envelope, facts, body, received: transaction.received };
-        let pinned = transaction.pinned;
-        self.house.rooms.intake.accept(message, self.door, pinned.as_deref()).await
+        let relay = &self.current.settings.relay;
+        let rules = Rules {
+            pinned: transaction.pinned.as_deref(),
+            may_send_to: &|domain| relay.allows(&self.facts, domain),
+        };
+        self.house.rooms.intake.accept(message, self.door, rules).await
     }
 
     /// Policy's answer, unless it failed or may not be said.

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -18,8 +18,8 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) text: Text,
-    /// What the text's body lies in, for as long as it is that body unchanged.
-    received: Option<Body>,
+    /// What the text's body lies in.
+    body: Body,
 }
 
 const HEADER_TOO_LONG: Reply = Reply::fixed(552, (5, 3, 4), "Message header too long");
@@ -27,8 +27,7 @@ const HEADER_TOO_LONG: Reply = Reply::fixed(552, (5, 3, 4), "Message header too 
 impl Content {
     /// A message in memory.
     pub(crate) fn new(header: HeaderBlock, body: Bytes) -> Content {
-        let received = Some(Body::Memory(body.clone()));
-        Content { text: Text { header, body: Rope::from(body) }, received }
+        Content { text: Text { header, body: Rope::from(body.clone()) }, body: Body::Memory(body) }
     }
 
     /// Finds the header. A message that does not begin with a field has none.
@@ -37,7 +36,7 @@ impl Content {
             Body::Memory(bytes) => {
                 let start = &bytes[..bytes.len().min(MAX_HEADER + 4)];
                 let Split { header, body } = split(start, bytes.len() as u64)?;
-                let block = HeaderBlock::parse(bytes.slice(..header));
+                let block = HeaderBlock::parse(whole_lines(bytes.slice(..header)));
                 Ok(Content::new(block, bytes.slice(body..)))
             }
             Body::File { file, offset, len } => {
@@ -46,10 +45,10 @@ impl Content {
                 let whole = Rope::stored(source.clone(), offset, len);
                 let start = read(whole, |rope| rope.read_at(0, MAX_HEADER + 4)).await?;
                 let Split { header, body } = split(&start, len)?;
-                let block = HeaderBlock::parse(start.slice(..header));
+                let block = HeaderBlock::parse(whole_lines(start.slice(..header)));
                 let (offset, len) = (offset + body as u64, len - body as u64);
                 let text = Text { header: block, body: Rope::stored(source, offset, len) };
-                Ok(Content { text, received: Some(Body::File { file, offset, len }) })
+                Ok(Content { text, body: Body::File { file, offset, len } })
             }
         }
     }
@@ -70,12 +69,30 @@ impl Content {
         self.text.header = change(std::mem::replace(&mut self.text.header, empty));
     }
 
-    /// What policy made of it; `spliced` when the body is another one.
-    pub(crate) fn replace(&mut self, text: Text, spliced: bool) {
-        self.text = text;
-        if spliced {
-            self.received = None;
+    /// Takes over what policy made of it. A body that it spliced is written anew before anything is
+    /// hashed: what is signed are the octets that leave, and none leaves with a bare CR or LF.
+    pub(crate) async fn replace(
+        &mut self,
+        text: Text,
+        spliced: bool,
+        place: &Place<'_>,
+    ) -> Result<(), Reply> {
+        self.text.header = text.header;
+        if !spliced {
+            return Ok(());
         }
+        if text.body.len() <= place.memory_limit as u64 {
+            let body = Bytes::from(read(text.body, in_memory).await?);
+            self.text.body = Rope::from(body.clone());
+            self.body = Body::Memory(body);
+        } else {
+            let path = place.directory.join(format!("{:032x}", rand::random::<u128>()));
+            let Written { file, source, len } =
+                read(text.body, move |body| in_file(body, path)).await?;
+            self.text.body = Rope::stored(source, 0, len);
+            self.body = Body::File { file, offset: 0, len };
+        }
+        Ok(())
     }
 
     /// True when any octet is over 127.
@@ -99,40 +116,84 @@ impl Content {
         read(self.text.body.clone(), |body| BodyHash::of(body.chunks(PIECE))).await
     }
 
-    /// Header fields with the blank line, and the body: in memory up to `memory_limit`, a larger one that
-    /// policy changed in a new file of `directory`.
-    pub(crate) async fn into_parts(
-        self,
-        memory_limit: usize,
-        directory: &Path,
-    ) -> Result<(Bytes, Body), Reply> {
+    /// Header fields with the blank line, and the body.
+    pub(crate) fn into_parts(self) -> (Bytes, Body) {
         let mut header = BytesMut::with_capacity(self.text.header.as_bytes().len() + 2);
         header.extend_from_slice(self.text.header.as_bytes());
         header.put_slice(b"\r\n");
-        if let Some(body) = self.received {
-            return Ok((header.freeze(), body));
-        }
-        let body = self.text.body;
-        let body = if body.len() <= memory_limit as u64 {
-            let len = body.len() as usize;
-            Body::Memory(read(body, move |body| body.read_at(0, len)).await?)
-        } else {
-            let path = directory.join(format!("{:032x}", rand::random::<u128>()));
-            let len = body.len();
-            let file = read(body, move |body| write(body, path)).await?;
-            Body::File { file, offset: 0, len }
-        };
-        Ok((header.freeze(), body))
+        (header.freeze(), self.body)
     }
 }
 
-fn write(body: &Rope, path: std::path::PathBuf) -> io::Result<IncomingFile> {
-    let mut file = File::create_new(&path)?;
-    let incoming = IncomingFile::new(path);
+/// Where a body goes that is written anew.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Place<'a> {
+    /// Up to so many octets stay in memory.
+    pub(crate) memory_limit: usize,
+    /// Larger ones get a file here.
+    pub(crate) directory: &'a Path,
+}
+
+/// A body in a new file.
+struct Written {
+    file: IncomingFile,
+    source: Arc<File>,
+    len: u64,
+}
+
+fn in_memory(body: &Rope) -> io::Result<Vec<u8>> {
+    let mut lines = Lines::default();
+    let mut out = Vec::with_capacity(body.len() as usize);
     for chunk in body.chunks(PIECE) {
-        file.write_all(&chunk?)?;
+        lines.write(&chunk?, &mut out);
     }
-    Ok(incoming)
+    lines.finish(&mut out);
+    Ok(out)
+}
+
+fn in_file(body: &Rope, path: PathBuf) -> io::Result<Written> {
+    let mut source = File::options().read(true).write(true).create_new(true).open(&path)?;
+    let file = IncomingFile::new(path);
+    let (mut lines, mut out, mut len) = (Lines::default(), Vec::with_capacity(PIECE + 1), 0);
+    for chunk in body.chunks(PIECE) {
+        lines.write(&chunk?, &mut out);
+        source.write_all(&out)?;
+        len += out.len() as u64;
+        out.clear();
+    }
+    lines.finish(&mut out);
+    source.write_all(&out)?;
+    len += out.len() as u64;
+    Ok(Written { file, source: Arc::new(source), len })
+}
+
+/// Makes every line end CRLF, as delivery would: a bare CR or LF counts as one.
+#[derive(Debug, Default)]
+struct Lines {
+    after_cr: bool,
+}
+
+impl Lines {
+    fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        for run in chunk.split_inclusive(|octet| matches!(octet, b'\r' | b'\n')) {
+            match run {
+                b"\n" if self.after_cr => out.push(b'\n'),
+                _ => {
+                    self.finish(out);
+                    let (text, end) = run.split_at(run.len() - 1);
+                    out.extend_from_slice(text);
+                    out.extend_from_slice(if end == b"\n" { b"\r\n" } else { end });
+                }
+            }
+            self.after_cr = run.ends_with(b"\r");
+        }
+    }
+
+    fn finish(&mut self, out: &mut Vec<u8>) {
+        if std::mem::take(&mut self.after_cr) {
+            out.push(b'\n');
+        }
+    }
 }
 
 /// Works on a body, off the executor's threads where that may take a while.
@@ -172,6 +233,14 @@ fn split(start: &[u8], len: u64) -> Result<Split, Reply> {
     }
 }
 
+/// The header with its last line ended: a chunk may have left it open.
+fn whole_lines(header: Bytes) -> Bytes {
+    match header.is_empty() || header.ends_with(b"\r\n") {
+        true => header,
+        false => [header.strip_suffix(b"\r").unwrap_or(&header), b"\r\n"].concat().into(),
+    }
+}
+
 fn begins_with_field(start: &[u8]) -> bool {
     let line = start.split(|b| *b == b'\r').next().unwrap_or_default();
     let Some(colon) = memchr::memchr(b':', line) else { return false };
@@ -190,8 +259,7 @@ mod tests {
 
     async fn parts(text: &'static str) -> (String, String) {
         let content = Content::read(Body::Memory(Bytes::from_static(text.as_bytes()))).await;
-        let (header, body) =
-            content.unwrap().into_parts(1000, "/nonexistent".as_ref()).await.unwrap();
+        let (header, body) = content.unwrap().into_parts();
         let Body::Memory(body) = body else { panic!("moved to a file") };
         (String::from_utf8(header.to_vec()).unwrap(), String::from_utf8(body.to_vec()).unwrap())
     }
@@ -202,6 +270,7 @@ mod tests {
         assert_eq!(parts("\r\nx\r\n").await, ("\r\n".into(), "x\r\n".into()));
         assert_eq!(parts("hello\r\nx\r\n").await, ("\r\n".into(), "hello\r\nx\r\n".into()));
         assert_eq!(parts("A: b\r\n").await, ("A: b\r\n\r\n".into(), String::new()));
+        assert_eq!(parts("A: b").await, ("A: b\r\n\r\n".into(), String::new()));
         assert_eq!(parts("").await, ("\r\n".into(), String::new()));
     }
 
@@ -212,25 +281,100 @@ mod tests {
         assert_eq!(refused.unwrap_err(), HEADER_TOO_LONG);
     }
 
-    #[tokio::test]
-    async fn a_large_body_that_was_changed_is_written_anew() {
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("received");
-        let received = [&b"A: b\r\n\r\n"[..], &vec![0xfe; 300_000], b"\r\n"].concat();
+    /// A message with a body of two megabytes in a file.
+    async fn large(directory: &Path) -> Content {
+        let path = directory.join("received");
+        let received = [&b"A: b\r\n\r\n"[..], &vec![0xfe; 2_000_000], b"\r\n"].concat();
         std::fs::write(&path, &received).unwrap();
         let file = IncomingFile::new(path);
         let body = Body::File { file, offset: 0, len: received.len() as u64 };
-        let mut content = Content::read(body).await.unwrap();
+        Content::read(body).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_large_body_that_was_changed_is_written_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { memory_limit: 1000, directory: directory.path() };
+        let mut content = large(directory.path()).await;
         assert!(content.is_eight_bit().await.unwrap());
         let mut text = content.text.clone();
         text.body.splice(1, 1, Bytes::from_static(b"--")).unwrap();
-        content.replace(text, true);
-        let (header, body) = content.into_parts(1000, directory.path()).await.unwrap();
+        content.replace(text, true, &place).await.unwrap();
+        let wanted = [&b"\xfe--"[..], &vec![0xfe; 1_999_998], b"\r\n"].concat();
+        assert_eq!(content.len(), 6 + 2 + wanted.len() as u64);
+        let hash = BodyHash::of([Ok(wanted.clone())]).unwrap();
+        assert_eq!(content.body_hash().await.unwrap(), hash);
+        let (header, body) = content.into_parts();
         assert_eq!(header, "A: b\r\n\r\n");
         let Body::File { file, offset: 0, len } = body else { panic!("not in a file") };
         let written = std::fs::read(file.path()).unwrap();
         assert_eq!(written.len() as u64, len);
-        let wanted = [&b"\xfe--"[..], &vec![0xfe; 299_998], b"\r\n"].concat();
         assert!(written == wanted);
+        // The one that was received is gone, and this one goes with its owner.
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1);
+        drop(file);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_large_body_that_becomes_small_moves_to_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { memory_limit: 1000, directory: directory.path() };
+        let mut content = large(directory.path()).await;
+        let mut text = content.text.clone();
+        text.body.splice(3, 1_999_990, Bytes::new()).unwrap();
+        content.replace(text, true, &place).await.unwrap();
+        let Body::Memory(body) = content.into_parts().1 else { panic!("in a file") };
+        assert_eq!(body, [&[0xfe; 10][..], b"\r\n"].concat());
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_in_a_file_stays_there_when_only_the_header_changes() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { memory_limit: 1000, directory: directory.path() };
+        let mut content = large(directory.path()).await;
+        let mut text = content.text.clone();
+        text.header = text.header.with_top(b"X: y\r\n");
+        content.replace(text, false, &place).await.unwrap();
+        let (header, body) = content.into_parts();
+        assert_eq!(header, "X: y\r\nA: b\r\n\r\n");
+        assert!(matches!(body, Body::File { offset: 8, len: 2_000_002, .. }), "{body:?}");
+    }
+
+    #[tokio::test]
+    async fn where_nothing_can_be_written_the_message_is_put_off() {
+        let directory = tempfile::tempdir().unwrap();
+        let nowhere = directory.path().join("nowhere");
+        let place = Place { memory_limit: 10, directory: &nowhere };
+        let mut content = large(directory.path()).await;
+        let text = content.text.clone();
+        assert_eq!(content.replace(text, true, &place).await, Err(Reply::LOCAL_ERROR));
+    }
+
+    /// As delivery makes them, cut anywhere: else what is signed would not be what is sent.
+    #[test]
+    fn lines_end_as_they_leave() {
+        for number in 0..4usize.pow(6) {
+            let text: Vec<u8> = (0..6).map(|place| b"a.\r\n"[number >> (2 * place) & 3]).collect();
+            for size in [1, 2, 6] {
+                let (mut lines, mut out) = (Lines::default(), Vec::new());
+                text.chunks(size).for_each(|chunk| lines.write(chunk, &mut out));
+                lines.finish(&mut out);
+                let wire = |text: &[u8]| {
+                    let (mut stuffer, mut wire) = (waypost_smtp::Stuffer::new(), Vec::new());
+                    stuffer.encode(text, &mut wire);
+                    stuffer.finish(&mut wire);
+                    wire
+                };
+                assert_eq!(wire(&out), wire(&text), "{}", text.escape_ascii());
+                let bare = |at: usize| match out[at] {
+                    b'\r' => out.get(at + 1) != Some(&b'\n'),
+                    b'\n' => at == 0 || out[at - 1] != b'\r',
+                    _ => false,
+                };
+                assert!(!(0..out.len()).any(bare), "{}", out.escape_ascii());
+            }
+        }
     }
 }

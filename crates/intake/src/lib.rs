@@ -20,7 +20,7 @@ mod trace;
 pub use events::Events;
 pub use gather::{Gather, GatherError};
 pub use notice::Notice;
-pub use routing::{NamedHop, NoWay, RoutePlan, RouteRule, Routing, Via};
+pub use routing::{NamedHop, NoWay, RoutePlan, RouteRule, Routing, Via, patience};
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -35,7 +35,7 @@ use waypost_queue::{Prepared, Queue};
 use waypost_smtp::{Domain, Reply, ReversePath};
 
 use crate::content::Content;
-use crate::policy::{Ruling, Waiting};
+use crate::policy::{Judge, Ruling, Waiting};
 
 /// What intake is told by the configuration.
 #[derive(Debug, Clone)]
@@ -68,6 +68,16 @@ pub enum Door {
     Relay,
     /// Ports 587 and 465: the message is completed (RFC 6409 §8).
     Submission,
+}
+
+/// By which rules a message is taken.
+#[derive(Clone, Copy)]
+pub struct Rules<'a> {
+    /// The policy of its transaction, where that is another than the current one.
+    pub pinned: Option<&'a dyn Hooks>,
+    /// Whether the peer may send to this domain itself. Policy may add such recipients without a
+    /// grant, and no others: no verdict widens who may relay.
+    pub may_send_to: &'a (dyn Fn(&Domain) -> bool + Send + Sync),
 }
 
 /// The door. One for the whole program.
@@ -157,8 +167,7 @@ impl Intake {
         self.queue.accepting().map_err(|error| storage_reply(&error))
     }
 
-    /// Takes a message: when the answer is `Ok`, it is durable and ours. `hooks` is the policy of its
-    /// transaction, where that is another than the current one.
+    /// Takes a message: when the answer is `Ok`, it is durable and ours.
     ///
     /// # Errors
     /// The 4xx or 5xx for the end of data. Nothing of the message is kept then.
@@ -166,10 +175,10 @@ impl Intake {
         &self,
         message: Message,
         door: Door,
-        hooks: Option<&dyn Hooks>,
+        rules: Rules<'_>,
     ) -> Result<Reply, Reply> {
         let id = message.envelope.id;
-        let outcome = self.prepare(message, door, hooks.unwrap_or(&*self.hooks)).await;
+        let outcome = self.prepare(message, door, rules).await;
         match outcome {
             Ok(Some(prepared)) => self.commit(prepared).await,
             Ok(None) => Ok(queued_as(id)),
@@ -186,8 +195,9 @@ impl Intake {
         &self,
         message: Message,
         door: Door,
-        hooks: &dyn Hooks,
+        rules: Rules<'_>,
     ) -> Result<Option<Prepared>, Reply> {
+        let hooks = rules.pinned.unwrap_or(&*self.hooks);
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
         if content.text.header.count_named("Received") > self.config.max_hops {
@@ -196,7 +206,8 @@ impl Intake {
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
-        let ruling = self.ask_message(hooks, &facts, &mut envelope, &mut content).await?;
+        let judge = Judge { hooks, may_send_to: rules.may_send_to };
+        let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content).await?;
         let (waiting, sign) = match ruling {
             Ruling::Proceed(waiting, sign) => (waiting, sign),
             Ruling::Discard(reason) => {
@@ -254,8 +265,7 @@ impl Intake {
             routes: plan.routes,
             recipients: plan.recipients,
         };
-        let parts = content.into_parts(self.config.memory_limit, &self.incoming);
-        let (header, body) = parts.await?;
+        let (header, body) = content.into_parts();
         Ok(Prepared::new(entry, header, body))
     }
 

@@ -7,7 +7,7 @@ use waypost_queue::Prepared;
 use waypost_smtp::{Mailbox, ReversePath};
 
 use crate::content::Content;
-use crate::policy::{Ruling, Waiting};
+use crate::policy::{Judge, Ruling, Waiting};
 use crate::trace;
 use crate::{Finish, Intake};
 
@@ -26,8 +26,9 @@ pub struct Notice {
 
 impl Intake {
     /// Prepares a notice; it is committed in the record that settles the message it is about.
-    /// Policy may change, hold or discard it. When policy fails or refuses, the notice goes out as
-    /// it is: nobody is there to be refused, and a bounce must not be lost to policy.
+    /// Policy may change, hold or discard it. When policy fails or refuses, or what it wants cannot be
+    /// done, the notice goes out as it is: nobody is there to be refused, and a bounce must not be lost
+    /// to policy.
     pub async fn notice(&self, notice: Notice) -> Option<Prepared> {
         let now = self.clock.now();
         let facts = Facts::internal(self.ids.session());
@@ -36,8 +37,9 @@ impl Intake {
         let header = HeaderBlock::parse(notice.header);
         let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);
         let mut content = Content::new(header, notice.body.slice(body..));
-        let asked = self.ask_message(&*self.hooks, &facts, &mut envelope, &mut content).await;
-        let (waiting, sign) = match asked {
+        let judge = Judge { hooks: &*self.hooks, may_send_to: &|_| true };
+        let asked = self.ask_message(judge, &facts, &mut envelope, &mut content).await;
+        let (waiting, mut sign) = match asked {
             Ok(Ruling::Proceed(waiting, sign)) => (waiting, sign),
             Ok(Ruling::Discard(reason)) => {
                 warn!(message = %notice.about, reason, "policy discards the notice");
@@ -50,13 +52,14 @@ impl Intake {
         };
         if let Err(error) = self.sign(&sign, &mut content, now).await {
             warn!(message = %notice.about, %error, "a notice goes out unsigned");
+            sign.clear();
         }
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, now));
         let stage = Finish { envelope, facts, content, waiting, sign, received: now };
         match self.finish(&*self.hooks, stage).await {
             Ok(prepared) => Some(prepared),
             Err(reply) => {
-                error!(message = %notice.about, %reply, "a notice has no way to go, dropped");
+                error!(message = %notice.about, %reply, "a notice cannot be read back, dropped");
                 None
             }
         }

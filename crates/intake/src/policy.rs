@@ -7,11 +7,11 @@ use waypost_hooks::{
     Draft, Hooks, MessageAnswer, MessageEdit, MessageVerdict, MessageView, RecipientVerdict,
     Refusal, Transaction,
 };
-use waypost_mail::{Envelope, Facts, RecipientState, SignRequest, Timestamp, Why};
-use waypost_smtp::Reply;
+use waypost_mail::{Envelope, Facts, Recipient, RecipientState, SignRequest, Timestamp, Why};
+use waypost_smtp::{Domain, Reply};
 
 use crate::Intake;
-use crate::content::Content;
+use crate::content::{Content, Place};
 use crate::routing::doomed;
 
 /// The message hooks' decision, once their edits are applied.
@@ -21,6 +21,14 @@ pub(crate) enum Ruling {
     Proceed(Waiting, Vec<SignRequest>),
     /// Say yes and drop it.
     Discard(String),
+}
+
+/// Who judges a message.
+#[derive(Clone, Copy)]
+pub(crate) struct Judge<'a> {
+    pub(crate) hooks: &'a dyn Hooks,
+    /// Whether the peer may send to this domain itself.
+    pub(crate) may_send_to: &'a (dyn Fn(&Domain) -> bool + Send + Sync),
 }
 
 /// Recipients that do not simply wait for their first attempt.
@@ -49,7 +57,7 @@ impl Intake {
     /// The reply, when the message is refused or policy failed.
     pub(crate) async fn ask_message(
         &self,
-        hooks: &dyn Hooks,
+        judge: Judge<'_>,
         facts: &Facts,
         envelope: &mut Envelope,
         content: &mut Content,
@@ -59,21 +67,26 @@ impl Intake {
             id: envelope.id,
             text: &content.text,
         };
-        let answer = hooks.on_message(&view).await.map_err(|fault| {
+        let answer = judge.hooks.on_message(&view).await.map_err(|fault| {
             warn!(message = %envelope.id, %fault, "policy failed on a message, refused for now");
             Reply::LOCAL_ERROR
         })?;
         let mut draft = Draft::of(&view);
-        apply(&answer.edits, facts, envelope, &mut draft).map_err(|problem| {
+        apply(&answer.edits, judge.may_send_to, envelope, &mut draft).map_err(|problem| {
             warn!(message = %envelope.id, problem, "policy's edits are illegal, refused for now");
             Reply::LOCAL_ERROR
         })?;
         let sign = std::mem::take(&mut draft.sign);
         let ruling = rule(&answer, &draft, sign)?;
         if !answer.edits.is_empty() {
-            draft.put_into(envelope);
             let is_splice = |edit: &MessageEdit| matches!(edit, MessageEdit::Splice { .. });
-            content.replace(draft.text, answer.edits.iter().any(is_splice));
+            let spliced = answer.edits.iter().any(is_splice);
+            if spliced {
+                self.accepting()?;
+            }
+            let place = Place { memory_limit: self.config.memory_limit, directory: &self.incoming };
+            content.replace(draft.text.clone(), spliced, &place).await?;
+            draft.put_into(envelope);
         }
         Ok(ruling)
     }
@@ -82,20 +95,16 @@ impl Intake {
 /// Carries out the edits, all or none. What policy adds must be such as the peer could have named.
 fn apply(
     edits: &[MessageEdit],
-    facts: &Facts,
+    may_send_to: &dyn Fn(&Domain) -> bool,
     envelope: &Envelope,
     draft: &mut Draft,
 ) -> Result<(), String> {
     draft.edit(edits).map_err(|error| error.to_string())?;
-    if facts.may_relay {
-        return Ok(());
-    }
-    // No verdict widens relaying: the relay check let the domains of the envelope pass.
-    let known = |domain| envelope.recipients().iter().any(|r| r.mailbox.domain() == domain);
+    // Those of the envelope passed the relay check.
     let named = |id| envelope.recipients().iter().any(|r| r.id == id);
     let stranger = draft.recipients.iter().find(|recipient| {
-        let id = recipient.id;
-        !named(id) && !draft.granted.contains(&id) && !known(recipient.mailbox.domain())
+        let Recipient { id, mailbox, .. } = recipient;
+        !named(*id) && !draft.granted.contains(id) && !may_send_to(mailbox.domain())
     });
     match stranger {
         None => Ok(()),
@@ -140,20 +149,22 @@ fn refused_recipients(
 mod tests {
     use bytes::Bytes;
     use waypost_hooks::Replacement;
-    use waypost_mail::{HeaderBlock, MessageId, Recipient, Rope, SessionId, Text};
+    use waypost_mail::{HeaderBlock, MessageId, Rope, SessionId, Text};
     use waypost_smtp::ReversePath;
 
     use super::*;
 
     fn envelope() -> Envelope {
-        let mailbox = "here@ours.example".parse().unwrap();
-        let recipients = vec![Recipient { id: 0, mailbox, meta: Vec::new() }];
+        let recipients = ["here@ours.example", "admin@granted.example"].into_iter().zip(0..);
+        let recipients = recipients
+            .map(|(name, id)| Recipient { id, mailbox: name.parse().unwrap(), meta: Vec::new() })
+            .collect();
         Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
     }
 
-    fn add(address: &str, may_relay: bool, granted: bool) -> Result<usize, String> {
-        let facts = Facts { may_relay, ..Facts::internal(SessionId(1)) };
-        let envelope = envelope();
+    /// The peer may send to ours.example and also.example.
+    fn add(address: &str, granted: bool) -> Result<usize, String> {
+        let (facts, envelope) = (Facts::internal(SessionId(1)), envelope());
         let header = HeaderBlock::parse(Bytes::from_static(b"A: b\r\n"));
         let text = Text { header, body: Rope::default() };
         let (id, text) = (envelope.id, &text);
@@ -161,15 +172,24 @@ mod tests {
         let mut draft = Draft::of(&view);
         let added = Replacement { mailbox: address.parse().unwrap(), granted };
         let edits = [MessageEdit::AddRecipient(added)];
-        apply(&edits, &facts, &envelope, &mut draft)?;
+        let may_send_to = |domain: &Domain| {
+            ["ours.example", "also.example"].contains(&domain.name().unwrap_or_default())
+        };
+        apply(&edits, &may_send_to, &envelope, &mut draft)?;
         Ok(draft.recipients.len())
     }
 
     #[test]
     fn an_added_recipient_widens_relaying_for_nobody() {
-        assert_eq!(add("other@ours.example", false, false), Ok(2));
-        assert!(add("victim@elsewhere.example", false, false).is_err());
-        assert_eq!(add("victim@elsewhere.example", false, true), Ok(2));
-        assert_eq!(add("victim@elsewhere.example", true, false), Ok(2));
+        assert_eq!(add("other@ours.example", false), Ok(3));
+        assert_eq!(add("other@also.example", false), Ok(3));
+        assert!(add("victim@elsewhere.example", false).is_err());
+        assert_eq!(add("victim@elsewhere.example", true), Ok(3));
+    }
+
+    /// A domain that policy was granted at RCPT, or the postmaster's, is not the peer's to send to.
+    #[test]
+    fn who_is_named_already_opens_its_domain_for_nobody() {
+        assert!(add("other@granted.example", false).is_err());
     }
 }

@@ -1,6 +1,7 @@
 //! Which way recipients go: what policy says first, then the configured rules in order.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use tracing::warn;
 use waypost_hooks::{Hooks, Hop, RouteDecision, RouteGroup, RouteView, Way};
@@ -12,6 +13,9 @@ use waypost_smtp::{Domain, Reply};
 
 use crate::Intake;
 use crate::policy::Waiting;
+
+/// The shortest and the longest wait before policy is asked again.
+const ASKED_AGAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(900));
 
 /// The configured routes: the first rule that covers a recipient's domain decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,8 +86,10 @@ pub enum NoWay {
     /// The configuration has no such hop.
     #[error("the configuration has no next hop named {0:?} in [policy.hops]")]
     UnknownHop(String),
-    /// A route has one login for all its hops.
-    #[error("the hops {0:?} have different logins, so they cannot be one route")]
+    /// A route has one login for all its hops, or none.
+    #[error(
+        "the next hop {0:?} has another login than the one before it, so they are no one route"
+    )]
     TwoLogins(String),
 }
 
@@ -94,39 +100,68 @@ impl Routing {
     /// When the configuration lacks what it names.
     pub fn lower(&self, way: &Way, domain: &Domain) -> Result<Route, NoWay> {
         let configured = self.route(domain);
+        let own = vec![Hop::Mx(domain.clone())];
+        let named = if way.hops.is_empty() { &own } else { &way.hops };
         let mut hops = Vec::new();
-        let (mut tls, mut credentials) = (configured.tls, None);
-        for (index, hop) in way.hops.iter().enumerate() {
-            match hop {
-                Hop::Mx(domain) => hops.push(NextHop::Mx(domain.clone())),
-                Hop::Host { host, port, implicit_tls } => hops.push(NextHop::Host {
-                    host: host.clone(),
-                    port: *port,
-                    implicit_tls: *implicit_tls,
-                }),
-                Hop::Named(name) => {
-                    let unknown = || NoWay::UnknownHop(name.clone());
-                    let named = self.named.get(name).ok_or_else(unknown)?;
-                    if index > 0 && credentials != named.credentials {
-                        return Err(NoWay::TwoLogins(name.clone()));
-                    }
-                    credentials = named.credentials.clone();
-                    tls = if index == 0 { named.tls } else { tls.max(named.tls) };
-                    hops.extend(named.hosts.iter().cloned());
-                }
+        let mut login: Option<Option<String>> = None;
+        let (mut wanted, mut floor) = (TlsLevel::Never, TlsLevel::Never);
+        for hop in named {
+            let next = self.next(hop, configured.tls)?;
+            // The login of one host must never be shown to another.
+            if *login.get_or_insert_with(|| next.credentials.clone()) != next.credentials {
+                return Err(NoWay::TwoLogins(next.name));
             }
-        }
-        if hops.is_empty() {
-            hops.push(NextHop::Mx(domain.clone()));
+            wanted = wanted.max(next.tls);
+            floor = floor.max(next.floor);
+            hops.extend(next.hosts);
         }
         Ok(Route {
             hops,
             lane: way.lane.clone(),
             source: way.source.clone(),
-            tls: way.tls.unwrap_or(tls),
-            credentials,
+            tls: way.tls.map_or(wanted, |tls| tls.max(floor)),
+            credentials: login.flatten(),
         })
     }
+
+    /// What one hop stands for; `tls` is for those that the configuration says nothing about.
+    fn next(&self, hop: &Hop, tls: TlsLevel) -> Result<Next, NoWay> {
+        let free = |host: NextHop| Next {
+            name: host.to_string(),
+            hosts: vec![host],
+            tls,
+            floor: TlsLevel::Never,
+            credentials: None,
+        };
+        let name = match hop {
+            Hop::Mx(domain) => return Ok(free(NextHop::Mx(domain.clone()))),
+            Hop::Host { host, port, implicit_tls } => {
+                let (port, implicit_tls) = (*port, *implicit_tls);
+                return Ok(free(NextHop::Host { host: host.clone(), port, implicit_tls }));
+            }
+            Hop::Named(name) => name,
+        };
+        let known = self.named.get(name).ok_or_else(|| NoWay::UnknownHop(name.clone()))?;
+        // Policy may ask for more than the configuration does, and may go without TLS that is no
+        // more than welcome. It cannot waive what is demanded.
+        let demanded = known.tls >= TlsLevel::Encrypt;
+        Ok(Next {
+            name: name.clone(),
+            hosts: known.hosts.clone(),
+            tls: known.tls,
+            floor: if demanded { known.tls } else { TlsLevel::Never },
+            credentials: known.credentials.clone(),
+        })
+    }
+}
+
+/// One hop of policy's way, filled in.
+struct Next {
+    name: String,
+    hosts: Vec<NextHop>,
+    tls: TlsLevel,
+    floor: TlsLevel,
+    credentials: Option<String>,
 }
 
 /// Recipients and the ways they refer to.
@@ -150,8 +185,14 @@ impl RoutePlan {
     }
 }
 
+/// How long a message waits whose policy could not decide about it, by how long it has waited already:
+/// twice as long each time, from a minute to a quarter of an hour.
+pub fn patience(received: Timestamp, now: Timestamp) -> Duration {
+    now.since(received).clamp(ASKED_AGAIN.0, ASKED_AGAIN.1)
+}
+
 /// The way of recipients for whom policy could not decide: they are kept, and policy is asked again
-/// at their first attempt.
+/// when they are due.
 pub fn undecided() -> Route {
     Route {
         hops: Vec::new(),
@@ -214,18 +255,48 @@ impl Intake {
                 None
             }
         };
-        let now = self.clock.now();
         let routing = self.routing.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let moment = Moment {
+            now: self.clock.now(),
+            received: view.received,
+            expires: view.expires.unwrap_or(view.received.after(self.config.lifetime)),
+        };
         let mut plan = RoutePlan::default();
         for recipient in view.recipients {
-            let fresh = waiting.state_of(recipient.id, now);
+            let fresh = waiting.state_of(recipient.id, moment.now);
             let (route, state) = match &groups {
-                None => (undecided(), fresh),
-                Some(groups) => decided(groups, recipient, &routing, fresh),
+                None => (undecided(), moment.later(fresh)),
+                Some(groups) => decided(groups, recipient, &routing, fresh, moment),
             };
             plan.add(recipient.clone(), route, state);
         }
         plan
+    }
+}
+
+/// When a way is decided.
+#[derive(Debug, Clone, Copy)]
+struct Moment {
+    now: Timestamp,
+    received: Timestamp,
+    expires: Timestamp,
+}
+
+impl Moment {
+    /// A recipient that policy could not decide about begins by waiting.
+    fn later(self, fresh: RecipientState) -> RecipientState {
+        self.not_before(self.now.after(patience(self.received, self.now)), fresh)
+    }
+
+    /// A recipient that waits for its first attempt waits until then, or for the end of its time. Who
+    /// was refused already does not wait.
+    fn not_before(self, moment: Timestamp, fresh: RecipientState) -> RecipientState {
+        match fresh {
+            RecipientState::Waiting { due, tries, last } if last.is_none() => {
+                RecipientState::Waiting { due: due.max(moment.min(self.expires)), tries, last }
+            }
+            other => other,
+        }
     }
 }
 
@@ -235,28 +306,24 @@ fn decided(
     recipient: &Recipient,
     routing: &Routing,
     fresh: RecipientState,
+    moment: Moment,
 ) -> (Route, RecipientState) {
     let domain = recipient.mailbox.domain();
     let configured = routing.route(domain);
     let group = groups.iter().find(|group| group.recipients.contains(&recipient.id));
     match group.map(|group| &group.decision) {
         None => (configured, fresh),
-        Some(RouteDecision::Route(way)) => {
-            let route = match routing.lower(way, domain) {
-                Ok(route) => route,
-                Err(unknown) => {
-                    warn!(rcpt = %recipient.mailbox, %unknown, "policy's way cannot be gone, it is asked again later");
-                    return (undecided(), fresh);
-                }
-            };
-            let state = match (fresh, way.not_before) {
-                (RecipientState::Waiting { due, tries, last }, Some(moment)) => {
-                    RecipientState::Waiting { due: due.max(moment), tries, last }
-                }
-                (fresh, _) => fresh,
-            };
-            (route, state)
-        }
+        Some(RouteDecision::Route(way)) => match routing.lower(way, domain) {
+            Ok(route) => {
+                let not_before = way.not_before.unwrap_or(moment.now);
+                (route, moment.not_before(not_before, fresh))
+            }
+            Err(unknown) => {
+                let rcpt = &recipient.mailbox;
+                warn!(%rcpt, %unknown, "policy's way cannot be gone, it is asked again later");
+                (undecided(), moment.later(fresh))
+            }
+        },
         Some(RouteDecision::Fail(reply)) => {
             let why = Why::Policy(reply.reply().clone());
             (configured, doomed(&fresh, why))
@@ -331,38 +398,123 @@ mod tests {
         vec![RouteGroup { recipients: vec![recipient], decision, reasons: Vec::new() }]
     }
 
+    const MOMENT: Moment =
+        Moment { now: Timestamp(1), received: Timestamp(1), expires: Timestamp(1_000_000) };
+
+    fn recipient(id: u32) -> Recipient {
+        Recipient { id, mailbox: "r@a.example".parse().unwrap(), meta: Vec::new() }
+    }
+
+    fn waiting(due: u64) -> RecipientState {
+        RecipientState::fresh(Timestamp(due))
+    }
+
     #[test]
     fn who_was_refused_is_not_held_for_a_release() {
         let routing = Routing::default();
-        let recipient =
-            |id| Recipient { id, mailbox: "r@a.example".parse().unwrap(), meta: Vec::new() };
-        let fresh = RecipientState::fresh(Timestamp(1));
+        let state = |groups: &[_], id, fresh: &RecipientState| {
+            decided(groups, &recipient(id), &routing, fresh.clone(), MOMENT).1
+        };
+        let fresh = waiting(1);
         let refused = doomed(&fresh, Why::Policy(Reply::REFUSED_BY_POLICY));
-        let (_, state) = decided(&held(0), &recipient(0), &routing, refused.clone());
-        assert_eq!(state, refused);
-        let (_, state) = decided(&held(0), &recipient(0), &routing, fresh.clone());
-        assert!(matches!(state, RecipientState::Held { .. }));
-        assert_eq!(decided(&held(0), &recipient(1), &routing, fresh.clone()).1, fresh);
+        assert_eq!(state(&held(0), 0, &refused), refused);
+        assert!(matches!(state(&held(0), 0, &fresh), RecipientState::Held { .. }));
+        assert_eq!(state(&held(0), 1, &fresh), fresh);
+    }
+
+    #[test]
+    fn a_way_may_begin_later_but_never_after_the_end() {
+        let state = |not_before, fresh: &RecipientState| {
+            let way = Way { not_before: Some(Timestamp(not_before)), ..Way::default() };
+            let decision = RouteDecision::Route(way);
+            let groups = [RouteGroup { recipients: vec![0], decision, reasons: Vec::new() }];
+            decided(&groups, &recipient(0), &Routing::default(), fresh.clone(), MOMENT).1
+        };
+        assert_eq!(state(5000, &waiting(1)), waiting(5000));
+        assert_eq!(state(u64::MAX, &waiting(1)), waiting(1_000_000));
+        assert_eq!(state(0, &waiting(1)), waiting(1));
+        let refused = doomed(&waiting(1), Why::Policy(Reply::REFUSED_BY_POLICY));
+        assert_eq!(state(5000, &refused), refused);
+    }
+
+    #[test]
+    fn policy_that_cannot_decide_is_asked_again_after_twice_the_time() {
+        let wait = |seconds| patience(Timestamp(0), Timestamp(seconds * 1000)).as_secs();
+        let mut asked = vec![0];
+        while asked[asked.len() - 1] < 3600 {
+            let last = asked[asked.len() - 1];
+            asked.push(last + wait(last));
+        }
+        let minutes: Vec<u64> = asked.iter().map(|second| second / 60).collect();
+        assert_eq!(minutes, [0, 1, 2, 4, 8, 16, 31, 46, 61]);
+        let unknown = Way { hops: vec![Hop::Named("no".into())], ..Way::default() };
+        let decision = RouteDecision::Route(unknown);
+        let groups = [RouteGroup { recipients: vec![0], decision, reasons: Vec::new() }];
+        let (route, state) =
+            decided(&groups, &recipient(0), &Routing::default(), waiting(1), MOMENT);
+        assert_eq!((route, state), (undecided(), waiting(60_001)));
+    }
+
+    /// A configuration with a hop that wants a login and proof, and one that wants neither.
+    fn with_named_hops() -> Routing {
+        let hop = |host: &str, tls, credentials: Option<&str>| NamedHop {
+            hosts: vec![NextHop::Host { host: host.into(), port: 587, implicit_tls: false }],
+            tls,
+            credentials: credentials.map(str::to_owned),
+        };
+        let named = [
+            ("out", hop("s", TlsLevel::Verify, Some("me"))),
+            ("out2", hop("s2", TlsLevel::Encrypt, Some("me"))),
+            ("other", hop("o", TlsLevel::Opportunistic, None)),
+        ];
+        let mut routing = Routing { rules: vec![rule(&["*"], Via::Mx)], ..Routing::default() };
+        routing.rules[0].tls = TlsLevel::Encrypt;
+        routing.named = named.map(|(name, hop)| (name.to_owned(), hop)).into();
+        routing
+    }
+
+    fn lowered(hops: &[Hop], tls: Option<TlsLevel>) -> Result<Route, NoWay> {
+        let way = Way { hops: hops.to_vec(), tls, ..Way::default() };
+        with_named_hops().lower(&way, &Domain::parse("a.example").unwrap())
+    }
+
+    fn named(name: &str) -> Hop {
+        Hop::Named(name.to_owned())
     }
 
     #[test]
     fn a_way_of_policy_is_filled_in_by_the_configuration() {
-        let smart_host = NextHop::Host { host: "s".into(), port: 587, implicit_tls: false };
-        let named = NamedHop {
-            hosts: vec![smart_host.clone()],
-            tls: TlsLevel::Verify,
-            credentials: Some("me".into()),
-        };
-        let mut routing = Routing { rules: vec![rule(&["*"], Via::Mx)], ..Routing::default() };
-        routing.named.insert("out".into(), named);
-        let domain = Domain::parse("a.example").unwrap();
-        let way = |hops| Way { hops, ..Way::default() };
-        let by_name = routing.lower(&way(vec![Hop::Named("out".into())]), &domain).unwrap();
-        assert_eq!(by_name.hops, [smart_host]);
+        let by_name = lowered(&[named("out")], None).unwrap();
+        assert_eq!(by_name.destination(), "s:587");
         assert_eq!((by_name.tls, by_name.credentials.as_deref()), (TlsLevel::Verify, Some("me")));
-        let open = routing.lower(&way(Vec::new()), &domain).unwrap();
-        assert_eq!((open.hops, open.tls), (vec![NextHop::Mx(domain.clone())], TlsLevel::Verify));
-        let unknown = routing.lower(&way(vec![Hop::Named("no".into())]), &domain);
-        assert_eq!(unknown, Err(NoWay::UnknownHop("no".into())));
+        let open = lowered(&[], None).unwrap();
+        let own = NextHop::Mx(Domain::parse("a.example").unwrap());
+        assert_eq!((open.hops, open.tls), (vec![own], TlsLevel::Encrypt));
+        assert_eq!(open.credentials, None);
+        assert_eq!(lowered(&[named("no")], None), Err(NoWay::UnknownHop("no".into())));
+    }
+
+    #[test]
+    fn a_login_is_shown_to_no_other_host() {
+        let stranger = Hop::Host { host: "x".into(), port: 25, implicit_tls: false };
+        for other in [stranger, Hop::Mx(Domain::parse("x.example").unwrap()), named("other")] {
+            for hops in [[named("out"), other.clone()], [other.clone(), named("out")]] {
+                let lowered = lowered(&hops, None);
+                assert!(matches!(lowered, Err(NoWay::TwoLogins(_))), "{hops:?}: {lowered:?}");
+            }
+        }
+        let both = lowered(&[named("out2"), named("out")], None).unwrap();
+        assert_eq!((both.hops.len(), both.credentials.as_deref()), (2, Some("me")));
+        assert_eq!(both.tls, TlsLevel::Verify);
+    }
+
+    #[test]
+    fn policy_waives_no_encryption_that_a_named_hop_demands() {
+        let tls = |name, tls| lowered(&[named(name)], Some(tls)).unwrap().tls;
+        assert_eq!(tls("out", TlsLevel::Never), TlsLevel::Verify);
+        assert_eq!(tls("out2", TlsLevel::Opportunistic), TlsLevel::Encrypt);
+        assert_eq!(tls("out2", TlsLevel::Verify), TlsLevel::Verify);
+        assert_eq!(tls("other", TlsLevel::Never), TlsLevel::Never);
+        assert_eq!(lowered(&[], Some(TlsLevel::Never)).unwrap().tls, TlsLevel::Never);
     }
 }

@@ -278,6 +278,7 @@ pub(crate) fn event_kind(kind: EventKind) -> &'static str {
         EventKind::Delivered => "delivery.delivered",
         EventKind::Deferred => "delivery.deferred",
         EventKind::Bounced => "delivery.bounced",
+        EventKind::Dropped => "delivery.dropped",
     }
 }
 

@@ -11,7 +11,7 @@ pub struct Prepared {
 }
 
 impl Prepared {
-    /// `header` is the header fields, each with its CRLF; `body` is the blank line and what follows.
+    /// `header` is the header fields, each with its CRLF, and the blank line; `body` is what follows.
     pub fn new(entry: Entry, header: Bytes, body: Body) -> Prepared {
         Prepared { arrival: Arrival { entry, header, body } }
     }

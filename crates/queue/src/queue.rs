@@ -159,8 +159,8 @@ impl Queue {
         self.shared.due.notify_one();
     }
 
-    /// Policy asks for at most so many attempts at once, for so long. Of no effect when nothing waits for
-    /// the destination and nothing is in flight.
+    /// Policy asks for at most so many attempts at once, for so long. Takes the place of what it asked
+    /// before. Of no effect when nothing waits for the destination and nothing is in flight.
     pub fn limit(&self, destination: &str, most: usize, valid: Duration) {
         let now = self.shared.clock.now();
         let mut state = self.shared.state();

@@ -40,6 +40,7 @@ pub(crate) fn entry(id: u64, domain: &str, recipients: u32) -> Entry {
         size: 19,
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
+        sign: Vec::new(),
         routes: vec![route(domain)],
         recipients: (0..recipients).map(|id| recipient(id, domain, 0)).collect(),
     }

@@ -25,7 +25,7 @@ const SMALL_FALL: Duration = Duration::from_secs(1);
 /// Between two searches of the spool for jobs that memory had no room for.
 const SEARCH_PAUSE: Duration = Duration::from_secs(10);
 
-/// Destinations that policy may have paused, which are remembered even when nothing waits for them.
+/// Destinations that policy may have paused, or limited, which are remembered even when nothing waits for them.
 const MAX_RESTING: usize = 100_000;
 
 /// Recipients of one message that share a route.
@@ -66,6 +66,7 @@ pub(crate) struct Schedule {
     timers: BTreeSet<(Timestamp, usize)>,
     in_flight: usize,
     resting: usize,
+    limited: usize,
     search: Search,
 }
 
@@ -102,6 +103,7 @@ impl Schedule {
             timers: BTreeSet::new(),
             in_flight: 0,
             resting: 0,
+            limited: 0,
             search: Search::default(),
         }
     }
@@ -238,8 +240,13 @@ impl Schedule {
         now: Timestamp,
     ) {
         self.advance(now);
+        if self.limited >= MAX_RESTING {
+            return;
+        }
         let Some((at, place)) = self.known(destination) else { return };
-        place.limit = Some(Limit { most: most.max(1), since: now, until: now.after(valid) });
+        let limit =
+            place.limit.replace(Limit { most: most.max(1), since: now, until: now.after(valid) });
+        self.limited += usize::from(limit.is_none());
         self.review(at);
     }
 
@@ -360,6 +367,10 @@ impl Schedule {
             place.rest = None;
             self.resting -= 1;
         }
+        if place.limit.is_some() && place.limit(now).is_none() {
+            place.limit = None;
+            self.limited -= 1;
+        }
         if let Some(timer) = place.timer.take() {
             self.timers.remove(&(timer, at));
         }
@@ -369,7 +380,8 @@ impl Schedule {
             self.search.starved = true;
         }
         let later = missing.filter(|missing| *missing > now);
-        match moment.into_iter().chain(later).min() {
+        let limit = place.limit.map(|limit| limit.until);
+        match moment.into_iter().chain(later).chain(limit).min() {
             Some(time) if time > now => {
                 place.timer = Some(time);
                 self.timers.insert((time, at));

@@ -111,6 +111,10 @@ pub struct DestinationStatus {
     pub resting_until: Option<Timestamp>,
     /// Why it rests.
     pub why: Option<String>,
+    /// At most so many leases at once, because policy asked for it.
+    pub most: Option<usize>,
+    /// Until when that stands.
+    pub limited_until: Option<Timestamp>,
     /// When something is due next, were it not resting.
     pub next_due: Option<Timestamp>,
 }
@@ -278,6 +282,8 @@ impl From<View> for DestinationStatus {
             in_flight: view.in_flight,
             resting_until: view.resting_until,
             why: view.why,
+            most: view.limit.map(|limit| limit.most),
+            limited_until: view.limit.map(|limit| limit.until),
             next_due: view.next_due,
         }
     }

@@ -11,6 +11,9 @@ use crate::types::{
 };
 use crate::types::{Envelope, Queued};
 
+/// With more of them, the host would refuse the whole answer.
+const MOST_REASONS: usize = 32;
+
 /// Functions to say why, shared by all answers.
 macro_rules! reasoned {
     ($($answer:ty),+) => {$(
@@ -22,15 +25,17 @@ macro_rules! reasoned {
 
             /// Names the rule of the configuration in the last reason.
             pub fn by_rule(mut self, name: impl Into<String>) -> Self {
-                if let Some(reason) = self.reasons.last_mut() {
-                    reason.rule = Some(name.into());
+                if let Some(reason) = self.reasons.pop() {
+                    self.reasons.push(reason.rule(name));
                 }
                 self
             }
 
-            /// Adds a reason.
+            /// Adds a reason. The host takes 32 of them: what is over is left out.
             pub fn reason(mut self, reason: Reason) -> Self {
-                self.reasons.push(reason);
+                if self.reasons.len() < MOST_REASONS {
+                    self.reasons.push(reason);
+                }
                 self
             }
         }
@@ -392,8 +397,14 @@ pub fn group_attempts(
 
 #[cfg(test)]
 mod tests {
-    use super::{RouteDecision, group_routes};
+    use super::{MessageOutcome, RouteDecision, group_routes};
     use crate::because;
+
+    #[test]
+    fn reasons_have_an_end() {
+        let all = (0..99).fold(MessageOutcome::proceed(), |o, i| o.because("x", i.to_string()));
+        assert_eq!(all.by_rule("r").reasons.len(), 32);
+    }
 
     #[test]
     fn the_same_decision_for_the_same_reason_is_one_group() {

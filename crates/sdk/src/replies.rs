@@ -12,18 +12,16 @@ pub fn tempfail(text: impl AsRef<str>) -> TransientReply {
     TransientReply { code: TransientCode::R451, enhanced: None, text: printable(text.as_ref()) }
 }
 
-/// Why a decision was made: a short stable code and the same for a person.
+/// Why a decision was made: a short stable code of up to 64 octets and up to 1 KiB for a person. Control
+/// characters become blanks, as the host would throw the whole answer away for them.
 pub fn because(code: impl Into<String>, text: impl Into<String>) -> Reason {
-    let (mut code, mut text) = (code.into(), text.into());
-    cut(&mut code, 64);
-    cut(&mut text, 1024);
-    Reason { code, text, rule: None }
+    Reason { code: one_line(code.into(), 64), text: one_line(text.into(), 1024), rule: None }
 }
 
 impl Reason {
     /// The rule of the plugin's configuration that matched.
     pub fn rule(mut self, name: impl Into<String>) -> Reason {
-        self.rule = Some(name.into());
+        self.rule = Some(one_line(name.into(), 1024));
         self
     }
 }
@@ -115,14 +113,30 @@ fn printable(text: &str) -> String {
     if text.is_empty() { "Refused by policy".to_owned() } else { text }
 }
 
+fn one_line(text: String, octets: usize) -> String {
+    let mut text = match text.contains(char::is_control) {
+        true => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        false => text,
+    };
+    cut(&mut text, octets);
+    text
+}
+
 /// Cuts to so many octets, at a character.
-pub(crate) fn cut(text: &mut String, octets: usize) {
+fn cut(text: &mut String, octets: usize) {
     text.truncate(text.floor_char_boundary(octets));
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{PermanentCode, reject, tempfail};
+    use super::{PermanentCode, because, reject, tempfail};
+
+    #[test]
+    fn reasons_are_made_printable() {
+        let reason = because("c".repeat(99), "a\r\nb").rule("x\ty");
+        assert_eq!((reason.code.len(), reason.text.as_str()), (64, "a  b"));
+        assert_eq!(reason.rule.as_deref(), Some("x y"));
+    }
 
     #[test]
     fn texts_are_made_printable() {

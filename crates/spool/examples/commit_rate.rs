@@ -94,6 +94,7 @@ fn entry(id: MessageId) -> Result<Entry, Box<dyn Error + Send + Sync>> {
         size: 4096,
         facts: Facts::internal(SessionId(id.0)),
         meta: vec![],
+        sign: Vec::new(),
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
         recipients: vec![RecipientEntry { recipient, route: 0, state }],
     })

@@ -53,9 +53,9 @@ use waypost_mail::{Body, Entry, MessageId, RecipientState, Timestamp};
 pub struct Arrival {
     /// Everything about it but its bytes.
     pub entry: Entry,
-    /// The header fields, each with its CRLF, without the blank line.
+    /// The header fields, each with its CRLF, and the blank line.
     pub header: Bytes,
-    /// What follows the header: the blank line and the body.
+    /// What follows the blank line.
     pub body: Body,
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use waypost_admin::api::{Applied, ChangeRequest, List, ListRequest, Overview, Words};
 use waypost_admin::{Client, ClientError};
 use waypost_mail::{Clock, Entry, MessageId, RecipientState, SystemClock, Timestamp};
-use waypost_queue::{Filter, RecipientStanding, Summary};
+use waypost_queue::{DestinationStatus, Filter, RecipientStanding, Summary};
 
 use crate::args::{ChangeArgs, ConfigArgs, FilterArgs, OutputArgs, QueueCommand, StateArg};
 use crate::offline;
@@ -185,12 +185,13 @@ fn overview_for_people(overview: &Overview, now: Timestamp) -> String {
     }
     if !queue.destinations.is_empty() {
         let mut table =
-            Table::new(&["DESTINATION", "WAITING", "IN FLIGHT", "NEXT", "RESTS", "WHY"]);
+            Table::new(&["DESTINATION", "WAITING", "IN FLIGHT", "MOST", "NEXT", "RESTS", "WHY"]);
         for d in &queue.destinations {
             table.row(vec![
                 d.name.clone(),
                 d.waiting.to_string(),
                 d.in_flight.to_string(),
+                most(d, now),
                 d.next_due.map_or(String::new(), |due| until(due, now)),
                 d.resting_until.map_or(String::new(), |end| until(end, now)),
                 d.why.clone().unwrap_or_default(),
@@ -199,6 +200,14 @@ fn overview_for_people(overview: &Overview, now: Timestamp) -> String {
         text += &format!("\n{table}");
     }
     text
+}
+
+/// What policy asked for: at most so many at once, until then.
+fn most(destination: &DestinationStatus, now: Timestamp) -> String {
+    match (destination.most, destination.limited_until) {
+        (Some(most), Some(end)) => format!("{most} ({})", until(end, now)),
+        _ => String::new(),
+    }
 }
 
 fn list_for_people(messages: &[Summary], now: Timestamp) -> String {

@@ -148,6 +148,15 @@ impl Action {
         if self.reroute.as_ref() == Some(&empty) {
             return Err(("reroute", "say `named`, `source` or `lane`".into()));
         }
+        let legal = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let is_name = |name: &&String| (1..=64).contains(&name.len()) && name.bytes().all(legal);
+        let names = self.reroute.iter().flat_map(|r| [&r.named, &r.source, &r.lane]).flatten();
+        if let Some(bad) = names.into_iter().find(|name| !is_name(name)) {
+            return Err((
+                "reroute",
+                format!("`{bad}` is no name; names are of a-z, 0-9, `.`, `_` and `-`"),
+            ));
+        }
         let day = 24 * 3600;
         match &self.slow {
             Some(slow) if slow.pause.is_none() && slow.max_concurrent.is_none() => {

@@ -235,6 +235,10 @@ fn bad_configurations_are_refused_with_the_path_of_the_key() {
         "rules[0].then.slow.for",
     );
     refused(rule(good.clone(), json!({"reroute": {}})), "rules[0].then.reroute");
+    refused(
+        rule(good.clone(), json!({"reroute": {"named": "A b"}})),
+        "rules[0].then.reroute: `A b`",
+    );
     refused(rule(json!({"class": 2}), json!({"wait": "1m"})), "rules[0].when.class");
     refused(rule(json!({"provider": ["nobody"]}), json!({"wait": "1m"})), "rules[0].when.provider");
     refused(rule(json!({"status": ["2.0.0"]}), json!({"wait": "1m"})), "no enhanced status");

@@ -66,15 +66,19 @@ impl Footer {
             return self.left(outcome, "a notice gets no footer");
         }
         let mut splices: Vec<Splice> = Vec::new();
+        let mut told = false;
         for (form, media_type) in [(Form::Plain, "text/plain"), (Form::Html, "text/html")] {
             let mut fitting = parts.iter().filter(|part| is_text(part, media_type, &parts));
             let Some(part) = fitting.next() else { continue };
             match self.splice(form, part) {
                 Ok(splice) => splices.push(splice),
-                Err(why) => outcome = self.left(outcome, &format!("{media_type}: {why}")),
+                Err(why) => {
+                    outcome = self.left(outcome, &format!("{media_type}: {why}"));
+                    told = true;
+                }
             }
         }
-        if splices.is_empty() && outcome.reasons.last().is_none_or(|r| r.code != "no-footer") {
+        if splices.is_empty() && !told {
             let closed = parts.iter().any(|part| is_closed(&part.media_type));
             let why = if closed { "it is signed or encrypted" } else { "it has no text" };
             return self.left(outcome, why);

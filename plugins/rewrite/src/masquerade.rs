@@ -95,8 +95,8 @@ impl Masquerade {
 
     /// The value with other addresses, all else as it was; absent when it stays.
     fn value(&self, header: &Header) -> Result<Option<String>, String> {
-        if header.lossy {
-            return Err("it has octets that are no UTF-8".to_owned());
+        if header.lossy || header.value.contains(['\r', '\n', '\0']) {
+            return Err("it has octets that could not be written again".to_owned());
         }
         let found = field_addresses(&header.value).map_err(|wrong| wrong.to_string())?;
         let mut value = String::with_capacity(header.value.len());

@@ -80,9 +80,11 @@ impl Srs {
             }
             None => self.first(sender, now_ms)?,
         };
-        Ok(Some(match local.len() <= LONGEST {
-            true => Ok(Mailbox::new(local, self.domain.clone())),
-            false => Err(format!("its SRS address would have {} octets before the @", local.len())),
+        let address = Mailbox::new(local, self.domain.clone());
+        Ok(Some(match (address.local.len(), address.to_string().starts_with('"')) {
+            (..=LONGEST, false) => Ok(address),
+            (..=LONGEST, true) => Err("its SRS address would need quotes".to_owned()),
+            (long, _) => Err(format!("its SRS address would have {long} octets before the @")),
         }))
     }
 
@@ -297,6 +299,10 @@ mod tests {
         );
         let long = format!("{}@a.example", "x".repeat(60));
         assert!(stays(&long).unwrap().is_err());
+        assert!(
+            stays("\"a b\"@a.example").unwrap().is_err()
+                && stays("a@[192.0.2.1]").unwrap().is_err()
+        );
         let denied = Host::new().run(|| srs.forward(&Mailbox::new("a", "b.example"), NOW));
         assert!(denied.is_err());
     }

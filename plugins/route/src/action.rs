@@ -94,7 +94,7 @@ impl Way {
         let template = |key: &str, text: &Option<String>| {
             let read = |text: &String| {
                 let template = Template::parse(text, has_table, false)?;
-                if text.is_empty() { Err("an empty name".to_owned()) } else { Ok(template) }
+                if template.is_name() { Ok(template) } else { Err(no_name(text)) }
             };
             text.as_ref().map(read).transpose().map_err(|wrong| (key.to_owned(), wrong))
         };
@@ -117,12 +117,12 @@ impl Way {
                 port: *port,
                 implicit_tls: *implicit_tls,
             }),
-            HopTemplate::Named(name) => Hop::Named(name.fill(facts)),
+            HopTemplate::Named(name) => Hop::Named(name.fill_name(facts)),
         };
         Route {
             hops: self.hops.iter().map(hop).collect(),
-            lane: self.lane.as_ref().map(|lane| lane.fill_lane(facts)),
-            source: self.source.as_ref().map(|source| source.fill(facts)),
+            lane: self.lane.as_ref().map(|lane| lane.fill_name(facts)),
+            source: self.source.as_ref().map(|source| source.fill_name(facts)),
             tls: self.tls,
             // Not from now: the hook may be asked again about the same recipient.
             not_before_ms: self.delay_ms.map(|ms| facts.message.received_ms.saturating_add(ms)),
@@ -169,10 +169,18 @@ fn hop_template(entry: &HopEntry, has_table: bool) -> Result<HopTemplate, (&'sta
         _ if entry.implicit_tls => Err(lonely("implicit-tls")),
         (Some(domain), None, None) => Ok(HopTemplate::Mx(template("mx", domain, is_host)?)),
         (None, None, Some(name)) => {
-            Ok(HopTemplate::Named(template("named", name, |name| !name.is_empty())?))
+            let template = template("named", name, |_| true)?;
+            match template.is_name() {
+                true => Ok(HopTemplate::Named(template)),
+                false => Err(("named", no_name(name))),
+            }
         }
         _ => Err(("", "a next hop is exactly one of `mx`, `host` and `named`".into())),
     }
+}
+
+fn no_name(text: &str) -> String {
+    format!("`{text}` is no name; names are of a-z, 0-9, `.`, `_` and `-`")
 }
 
 /// A host name, or an address in text form.

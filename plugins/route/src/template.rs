@@ -84,8 +84,18 @@ impl Template {
         text
     }
 
-    /// Filled, and made a name of a lane: `[a-z0-9._-]`, at most 64 octets.
-    pub(crate) fn fill_lane(&self, facts: Facts<'_>) -> String {
+    /// True when the text around the facts can stand in a name: `[a-z0-9._-]`.
+    pub(crate) fn is_name(&self) -> bool {
+        let legal = |c: u8| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'.' | b'_' | b'-');
+        let fine = |piece: &Piece| match piece {
+            Piece::Text(text) => text.bytes().all(legal),
+            Piece::Fact(_) => true,
+        };
+        !self.0.is_empty() && self.0.iter().all(fine)
+    }
+
+    /// Filled, and made a name as lanes and pools have them: `[a-z0-9._-]`, at most 64 octets.
+    pub(crate) fn fill_name(&self, facts: Facts<'_>) -> String {
         let name = |c: char| match c.to_ascii_lowercase() {
             c @ ('a'..='z' | '0'..='9' | '.' | '_' | '-') => c,
             _ => '-',
@@ -144,7 +154,7 @@ mod tests {
         message.meta = vec![Attr::new("p/k", "v")];
         let recipient = recipient(0, "a@r.example");
         let facts = Facts { message: &message, recipient: &recipient, row: Some("row") };
-        let fill = |text| Template::parse(text, true, false).unwrap().fill_lane(facts);
+        let fill = |text| Template::parse(text, true, false).unwrap().fill_name(facts);
         assert_eq!(fill("t-{identity}"), "t-acme-ltd");
         assert_eq!(fill("{domain}/{sender-domain}"), "r.example-s.example");
         assert_eq!(fill("{meta:p/k}{meta:p/x}{row}{listener}"), "vnonerowmx");

@@ -193,6 +193,9 @@ fn bad_configurations_are_refused_with_the_path_of_the_key() {
     refused(json!({"to": {"host": "{row}"}}), "rules[1].to.host: {row}");
     refused(json!({"to": []}), "rules[1].to: no next hop");
     refused(json!({"lane": "{x}"}), "rules[1].lane");
+    refused(json!({"lane": "Lane {domain}"}), "rules[1].lane: `Lane {domain}` is no name");
+    refused(json!({"source": ""}), "rules[1].source");
+    refused(json!({"to": {"named": "A B"}}), "rules[1].to.named");
     refused(json!({"fail": {"text": "x", "code": 450}}), "rules[1].fail.code");
     refused(json!({"fail": {"text": "x", "status": "4.1.1"}}), "rules[1].fail.status");
     refused(json!({"fail": {"text": " "}}), "rules[1].fail.text");

@@ -2,7 +2,7 @@
 
 use waypost_sdk::prelude::*;
 
-use crate::config::SeveralAuthors;
+use crate::config::{SeveralAuthors, is_selector};
 
 /// Why a message has no author that can be signed for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,7 +42,14 @@ fn addresses(headers: &[Header], name: &str) -> Result<Vec<String>, NoAuthor> {
     }
     let found = field_addresses(&field.value)
         .map_err(|wrong| NoAuthor::Ambiguous(format!("`{name}`: {wrong}")))?;
-    Ok(found.into_iter().map(|address| address.mailbox.domain).collect())
+    let domains = found.into_iter().map(|address| match address.mailbox.domain {
+        // A literal, or a name that is not in the form that `d=` takes (RFC 6376 §3.5).
+        domain if !is_selector(&domain) => {
+            Err(NoAuthor::Ambiguous(format!("`{name}`: {domain} is no name that DNS has")))
+        }
+        domain => Ok(domain),
+    });
+    domains.collect()
 }
 
 #[cfg(test)]
@@ -93,6 +100,8 @@ mod tests {
         assert_eq!(of(&[("From", "group:;")], First), Err(NoAuthor::Missing));
         let twice = [("From", "a@a.example"), ("from", "b@b.example")];
         assert!(matches!(of(&twice, First), Err(NoAuthor::Ambiguous(_))));
-        assert!(matches!(of(&[("From", "Eve")], First), Err(NoAuthor::Ambiguous(_))));
+        for from in ["Eve", "eve@[192.0.2.1]", "eve@ü.example"] {
+            assert!(matches!(of(&[("From", from)], First), Err(NoAuthor::Ambiguous(_))), "{from}");
+        }
     }
 }

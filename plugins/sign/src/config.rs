@@ -261,7 +261,9 @@ fn is_field_name(name: &str) -> bool {
 /// RFC 6376 §3.1: sub-domains, separated by dots.
 pub(crate) fn is_selector(text: &str) -> bool {
     text.split('.').all(|label| {
-        !label.is_empty()
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
             && label.bytes().all(|c| c.is_ascii_alphanumeric() || matches!(c, b'-' | b'_'))
     })
 }

@@ -1,7 +1,7 @@
 //! A relay's directory and its configuration file, which a story writes and changes.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -67,6 +67,17 @@ pub struct Home {
     plugins: Vec<String>,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Arc<dyn Clock>,
+    amendments: Vec<Amendment>,
+}
+
+/// A change to the settings that the file gives.
+#[derive(Clone)]
+struct Amendment(Arc<dyn Fn(&mut Settings) + Send + Sync>);
+
+impl fmt::Debug for Amendment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Amendment")
+    }
 }
 
 /// Its directories, which stay as long as a relay runs in them.
@@ -95,6 +106,7 @@ impl Home {
             plugins: Vec::new(),
             hooks: None,
             clock: Arc::new(SystemClock),
+            amendments: Vec::new(),
         };
         let spool = home.spool().display().to_string();
         let socket = home.socket().display().to_string();
@@ -226,6 +238,13 @@ impl Home {
         self
     }
 
+    /// Changes what the file says, for relays started from now on in this process; not for what they
+    /// reload.
+    pub fn amended(mut self, change: impl Fn(&mut Settings) + Send + Sync + 'static) -> Home {
+        self.amendments.push(Amendment(Arc::new(change)));
+        self
+    }
+
     /// The clock of relays started from now on in this process.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Home {
         self.clock = clock;
@@ -299,7 +318,8 @@ impl Home {
     /// The same, and why it cannot be started.
     pub async fn try_start(&self) -> Result<Running, String> {
         let text = self.write();
-        let settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
+        let mut settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
+        self.amendments.iter().for_each(|amendment| (amendment.0)(&mut settings));
         let sockets = Sockets::bind(&settings.startup, Vec::new()).map_err(|e| format!("{e:#}"))?;
         let choices = Choices {
             hooks: self.hooks.clone(),

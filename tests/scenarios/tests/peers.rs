@@ -8,6 +8,8 @@
     reason = "a test that cannot go on has failed"
 )]
 
+#[path = "peers/aiosmtpd.rs"]
+mod aiosmtpd;
 #[path = "peers/postfix.rs"]
 mod postfix;
 #[path = "peers/program.rs"]

@@ -9,7 +9,7 @@ use waypost_harness::upstream::{Act, Upstream};
 use waypost_hooks::{
     Attempt, AttemptAnswer, AuthDecision, Credentials, Event, EventKind, Fault, FaultKind, Hooks,
     LaneAdvice, MessageAnswer, MessageView, Pass, Preparation, PreparedCopy, RecipientAnswer,
-    Remedy, RouteDecision, RouteGroup, RouteView, SenderAnswer, SessionAnswer, Transaction,
+    Remedy, RouteDecision, RouteGroup, RouteView, SenderAnswer, SessionAnswer, Transaction, Way,
 };
 use waypost_mail::{Facts, Recipient, RecipientState, Timestamp};
 use waypost_smtp::{PermanentReply, Phase, Reply};
@@ -187,7 +187,12 @@ async fn a_delivered_recipient_stays_delivered_and_faults_change_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_destination_is_left_alone_when_policy_asks_for_it() {
     let pause = Duration::from_secs(900);
-    let advice = LaneAdvice { destination: "there.example".to_owned(), pause };
+    let advice = LaneAdvice {
+        destination: "there.example".to_owned(),
+        pause: Some(pause),
+        max_concurrent: None,
+        valid: Duration::ZERO,
+    };
     let policy = Policy { advice: Mutex::new(vec![advice]), ..Policy::default() };
     let upstream = Upstream::new();
     let (relay, _, _) = start(&upstream, policy).await;
@@ -215,7 +220,7 @@ async fn a_panic_loses_nothing() {
 
 #[tokio::test(start_paused = true)]
 async fn a_message_without_a_route_asks_again() {
-    let decision = RouteDecision::Route { route: by_mx(Default::default()), not_before: None };
+    let decision = RouteDecision::Route(Way::default());
     let group = RouteGroup { recipients: vec![0], decision, reasons: Vec::new() };
     let routes = Mutex::new(vec![Ok(vec![group]), Err(fault())]);
     let upstream = Upstream::new();

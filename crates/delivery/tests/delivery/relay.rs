@@ -13,6 +13,7 @@ use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, Stream};
 use waypost_dns::{DnsError, Mx, MxAnswer, Resolver};
 use waypost_harness::upstream::Upstream;
 use waypost_hooks::{Hooks, Pass};
+use waypost_identity::Keyring;
 use waypost_intake::{Events, Intake, Rooms, Routing};
 use waypost_mail::{
     Body, Clock, Entry, Facts, IdSource, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
@@ -61,7 +62,7 @@ impl Network {
 
 #[async_trait]
 impl Dialer for Network {
-    async fn dial(&self, address: SocketAddr) -> io::Result<Box<dyn Stream>> {
+    async fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
         self.dialed.lock().unwrap().push(address);
         let host = self.hosts.lock().unwrap().get(&address).cloned();
         match host {
@@ -105,6 +106,8 @@ pub(crate) struct Plan {
     pub(crate) names: Arc<Names>,
     pub(crate) hooks: Arc<dyn Hooks>,
     pub(crate) config: Config,
+    pub(crate) routing: Routing,
+    pub(crate) keys: Keyring,
     dialer: Option<Arc<dyn Dialer>>,
 }
 
@@ -121,6 +124,8 @@ impl Plan {
             names: Arc::default(),
             hooks: Arc::new(Pass),
             config,
+            routing: Routing::default(),
+            keys: Keyring::default(),
             dialer: None,
         };
         let home = Upstream::new();
@@ -203,9 +208,10 @@ impl Plan {
             clock: clock.clone(),
             ids: IdSource::above(1 << 60, clock.clone()),
             events: events.clone(),
+            keys: self.keys,
             incoming: std::env::temp_dir(),
         };
-        let intake = Arc::new(Intake::new(Default::default(), Routing::default(), rooms));
+        let intake = Arc::new(Intake::new(Default::default(), self.routing, rooms));
         let parts = Parts {
             queue: queue.clone(),
             intake,
@@ -276,7 +282,7 @@ impl Relay {
             *next += 1;
             *next
         });
-        let (header, body) = post.content.split_at(post.content.find("\r\n\r\n").unwrap() + 2);
+        let (header, body) = post.content.split_at(post.content.find("\r\n\r\n").unwrap() + 4);
         let now = self.clock.now();
         let recipient = |(id, address): (usize, &&str)| RecipientEntry {
             recipient: Recipient {
@@ -297,6 +303,7 @@ impl Relay {
             size: post.content.len() as u64,
             facts: Facts::internal(waypost_mail::SessionId(1)),
             meta: Vec::new(),
+            sign: Vec::new(),
             routes: vec![post.route],
             recipients: post.recipients.iter().enumerate().map(recipient).collect(),
         };

@@ -27,6 +27,7 @@ fn entry(sender: ReversePath) -> Entry {
         size: 100,
         facts: Facts::internal(SessionId(1)),
         meta: Vec::new(),
+        sign: Vec::new(),
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
         recipients: Vec::new(),
     }

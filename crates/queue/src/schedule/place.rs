@@ -34,11 +34,11 @@ pub(super) struct Rest {
 }
 
 /// Policy asked for fewer attempts at once.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Limit {
-    pub(super) most: usize,
-    pub(super) since: Timestamp,
-    pub(super) until: Timestamp,
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Limit {
+    pub(crate) most: usize,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
 }
 
 /// The earliest moments among the jobs that are only in the spool.
@@ -56,6 +56,7 @@ pub(crate) struct View {
     pub(crate) in_flight: usize,
     pub(crate) resting_until: Option<Timestamp>,
     pub(crate) why: Option<String>,
+    pub(crate) limit: Option<Limit>,
     pub(crate) next_due: Option<Timestamp>,
 }
 
@@ -81,10 +82,14 @@ impl Place {
         self.rest.as_ref().is_some_and(|rest| rest.since <= now && now < rest.until)
     }
 
+    /// What policy asked for, while that stands; as with a rest, not after the clock fell.
+    pub(super) fn limit(&self, now: Timestamp) -> Option<Limit> {
+        self.limit.filter(|limit| limit.since <= now && now < limit.until)
+    }
+
     /// After a failure one job at a time finds out whether the destination is well again.
     pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
-        let limit = self.limit.filter(|limit| limit.since <= now && now < limit.until);
-        let most = per_destination.min(limit.map_or(usize::MAX, |limit| limit.most));
+        let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
         self.in_flight < if self.failures > 0 { 1 } else { most }
     }
 
@@ -124,6 +129,7 @@ impl Place {
             && self.waiting == 0
             && !self.enrolled
             && !advised
+            && self.limit.is_none()
     }
 
     pub(super) fn view(&self, now: Timestamp) -> View {
@@ -134,6 +140,7 @@ impl Place {
             in_flight: self.in_flight,
             resting_until: rest.map(|rest| rest.until),
             why: rest.map(|rest| rest.why.clone()),
+            limit: self.limit(now),
             next_due: self.due.first().map(|(due, _)| *due),
         }
     }

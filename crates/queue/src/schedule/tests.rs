@@ -310,3 +310,54 @@ fn views_come_in_parts() {
     assert_eq!((names.len(), end), (5, None));
     assert_eq!(first[1].next_due, Some(at(1)));
 }
+
+#[test]
+fn a_limit_that_policy_asked_for_stands_and_ends_by_itself() {
+    let mut s = schedule(10, 100);
+    for id in 0..6 {
+        add(&mut s, id, "a", at(0));
+    }
+    add(&mut s, 9, "b", at(0));
+    s.limit("a", 2, seconds(30), at(0));
+    s.limit("nobody waits", 1, seconds(30), at(0));
+    assert_eq!(take_all(&mut s, at(0)), [0, 9, 1]);
+    finish(&mut s, "a", at(1));
+    assert_eq!(take_all(&mut s, at(1)), [2]);
+    let limit = |s: &Schedule| s.views(0, 1).0[0].limit.map(|limit| (limit.most, limit.until));
+    assert_eq!(limit(&s), Some((2, at(30))));
+    assert_eq!((take_all(&mut s, at(29)), s.wake()), (vec![], Some(at(30))));
+    assert_eq!(take_all(&mut s, at(30)), [3, 4, 5], "nobody was done, time alone freed them");
+    assert_eq!(limit(&s), None);
+}
+
+#[test]
+fn a_limit_may_be_changed_and_never_stops_everything() {
+    let mut s = schedule(3, 100);
+    for id in 0..6 {
+        add(&mut s, id, "a", at(0));
+    }
+    s.limit("a", 0, seconds(30), at(0));
+    assert_eq!(take_all(&mut s, at(0)), [0]);
+    s.limit("a", 2, seconds(30), at(1));
+    assert_eq!(take_all(&mut s, at(1)), [1]);
+    s.limit("a", 100, seconds(30), at(2));
+    assert_eq!(take_all(&mut s, at(2)), [2], "the configured limit stays");
+}
+
+#[test]
+fn a_limited_destination_is_remembered_until_the_limit_ends() {
+    let mut s = schedule(10, 100);
+    add(&mut s, 0, "a", at(0));
+    assert_eq!(take_all(&mut s, at(0)), [0]);
+    s.limit("a", 1, seconds(30), at(0));
+    finish(&mut s, "a", at(1));
+    add(&mut s, 1, "a", at(2));
+    add(&mut s, 2, "a", at(2));
+    assert_eq!(take_all(&mut s, at(2)), [1]);
+    finish(&mut s, "a", at(3));
+    assert_eq!(take_all(&mut s, at(3)), [2]);
+    finish(&mut s, "a", at(4));
+    assert_eq!((s.views(0, 9).0.len(), s.wake()), (1, Some(at(30))));
+    assert_eq!(take_all(&mut s, at(30)), []);
+    assert_eq!((s.views(0, 9).0.len(), s.limited), (0, 0));
+}

@@ -61,6 +61,7 @@ pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
         size: (HEADER.len() + body) as u64,
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
+        sign: Vec::new(),
         routes: vec![Route::new(host, TlsLevel::Opportunistic)],
         recipients: (0..recipients).map(recipient).collect(),
     }

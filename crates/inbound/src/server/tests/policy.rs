@@ -30,6 +30,10 @@ fn later() -> Refusal {
     Refusal::Tempfail(TransientReply::new(Reply::LOCAL_ERROR.with_text("later")).unwrap())
 }
 
+fn checked(address: &str) -> Replacement {
+    Replacement::checked(address.parse().unwrap())
+}
+
 fn attr(name: &str) -> Attr {
     Attr { name: name.into(), value: "x".into() }
 }
@@ -88,9 +92,13 @@ impl Hooks for Script {
                 "disconnect" => answer.verdict = Verdict::Disconnect(refusal()),
                 "replace" => {
                     let team = ["one@example.org", "two@example.org"];
-                    answer.replace_with = team.map(|m| m.parse().unwrap()).into();
+                    answer.replace_with = team.map(|m| checked(m)).into();
                 }
-                "escape" => answer.replace_with = vec!["x@outside.example".parse().unwrap()],
+                "escape" => answer.replace_with = vec![checked("x@outside.example")],
+                "grant" => {
+                    let granted = Replacement { granted: true, ..checked("x@granted.example") };
+                    answer.replace_with = vec![granted];
+                }
                 "fault" => return Err(fault()),
                 "short" => return Ok(Vec::new()),
                 other => assert_ne!(other, "denied", "asked about what may not be relayed"),
@@ -184,6 +192,7 @@ async fn senders_and_recipients_are_ruled_one_by_one() {
         ("replace@example.org", "250 2.1.5"),
         ("one@example.org", "250 2.1.5"),
         ("fine@example.org", "250 2.1.5"),
+        ("grant@example.org", "250 2.1.5"),
     ] {
         peer.expect(&format!("RCPT TO:<{to}>"), expected).await;
     }
@@ -191,13 +200,16 @@ async fn senders_and_recipients_are_ruled_one_by_one() {
     peer.expect("Subject: x\r\n\r\n.", "250").await;
     let (entry, _) = house.message();
     let to: Vec<_> = entry.recipients.iter().map(|r| r.recipient.mailbox.to_string()).collect();
-    assert_eq!(to, ["one@example.org", "two@example.org", "fine@example.org"]);
+    let expected = ["one@example.org", "two@example.org", "fine@example.org", "x@granted.example"];
+    assert_eq!(to, expected);
     assert!(entry.recipients.iter().all(|r| r.recipient.meta == [attr("at/rcpt")]));
     let mut ids: Vec<_> = entry.recipients.iter().map(|r| r.recipient.id).collect();
     ids.dedup();
-    assert_eq!(ids.len(), 3);
+    assert_eq!(ids.len(), 4);
     assert_eq!(entry.sender, ReversePath::Null);
-    assert_eq!((entry.meta, entry.facts.meta), (vec![attr("at/sender")], vec![attr("at/connect")]));
+    // What is said about a sender is kept with the session, as the contract has it.
+    assert_eq!(entry.facts.meta, [attr("at/connect"), attr("at/sender")]);
+    assert_eq!(entry.meta, []);
 }
 
 #[tokio::test]

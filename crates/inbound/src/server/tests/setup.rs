@@ -143,6 +143,7 @@ pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Roo
         clock: clock.clone(),
         ids: IdSource::above(0, clock.clone()),
         events: events.clone(),
+        keys: Default::default(),
         incoming,
     };
     let intake = Arc::new(Intake::new(Config::default(), Routing::default(), intake_rooms));

@@ -1,0 +1,124 @@
+//! Ways to go: routes, the hosts they lead to, and logins there.
+
+use std::ops::Range;
+use std::path::PathBuf;
+
+use waypost_mail::{DomainPattern, TlsLevel};
+
+use super::{PATTERN, one_of, path, port};
+use crate::mistake::Notes;
+use crate::section::{At, Section};
+use crate::units::HostName;
+
+#[derive(Debug)]
+pub(crate) struct Route {
+    pub(crate) domains: Vec<At<DomainPattern>>,
+    pub(crate) via: Via,
+    pub(crate) tls: TlsLevel,
+    pub(crate) auth: Option<Auth>,
+}
+
+#[derive(Debug)]
+pub(crate) enum Via {
+    Mx,
+    Hosts(Vec<Hop>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Hop {
+    pub(crate) host: String,
+    pub(crate) port: Option<u16>,
+    pub(crate) implicit_tls: bool,
+}
+
+/// Login at a smart host. The password itself is never in the file.
+#[derive(Debug)]
+pub(crate) struct Auth {
+    pub(crate) at: Range<usize>,
+    pub(crate) user: String,
+    pub(crate) password: Secret,
+}
+
+/// Where a secret comes from.
+#[derive(Debug)]
+pub(crate) enum Secret {
+    File(At<PathBuf>),
+    Environment(At<String>),
+}
+
+pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Route> {
+    let domains = section.list("domains", PATTERN, notes);
+    let domains = section.required("domains", domains, "domains = [\"*\"]", notes);
+    let via = match section.string_or_sections("via", notes) {
+        Some(Ok(text)) if text.value == "mx" => Some(Via::Mx),
+        Some(Ok(text)) => {
+            let hint = "via = \"mx\" or via = [{ host = \"smtp.example.net\", port = 587 }]";
+            notes.add(&text.at, format!("'route.via': '{}' is no way to go", text.value), hint);
+            None
+        }
+        Some(Err(hosts)) => hops(hosts, notes).map(Via::Hosts),
+        None => Some(Via::Mx),
+    };
+    let tls = level(&mut section, notes);
+    let auth = login(&mut section, notes);
+    section.end(notes);
+    Some(Route { domains: domains?.value, via: via?, tls, auth })
+}
+
+/// The hosts that can be read, if any.
+pub(super) fn hops(hosts: Vec<Section<'_>>, notes: &mut Notes<'_>) -> Option<Vec<Hop>> {
+    let hops: Vec<Hop> = hosts.into_iter().filter_map(|section| hop(section, notes)).collect();
+    (!hops.is_empty()).then_some(hops)
+}
+
+fn hop(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hop> {
+    let host = section.parsed::<HostName>("host", "a host name or an address", notes);
+    let host = section.required("host", host, "host = \"smtp.example.net\"", notes);
+    let port = port(&mut section, "port", notes);
+    let implicit_tls = section.boolean("implicit-tls", notes).is_some_and(|b| b.value);
+    section.end(notes);
+    Some(Hop { host: host?.value.0, port, implicit_tls })
+}
+
+pub(super) fn level(section: &mut Section<'_>, notes: &mut Notes<'_>) -> TlsLevel {
+    let levels = ["never", "opportunistic", "encrypt", "verify"];
+    match one_of(section, "tls", &levels, notes).as_deref() {
+        Some("never") => TlsLevel::Never,
+        Some("encrypt") => TlsLevel::Encrypt,
+        Some("verify") => TlsLevel::Verify,
+        _ => TlsLevel::Opportunistic,
+    }
+}
+
+pub(super) fn login(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Auth> {
+    let mut section = section.section("auth", notes)?;
+    let user = section.string("user", notes);
+    let user = section.required("user", user, "the name to log in with", notes);
+    let password = secret(&mut section, ["password-file", "password-env"], notes);
+    let at = section.at().clone();
+    section.end(notes);
+    Some(Auth { at, user: user?.value, password: password? })
+}
+
+/// What one of two keys leads to: a file, or else a variable of the environment.
+pub(super) fn secret(
+    section: &mut Section<'_>,
+    [file, variable]: [&str; 2],
+    notes: &mut Notes<'_>,
+) -> Option<Secret> {
+    let at = section.at().clone();
+    match (path(section, file, notes), section.string(variable, notes)) {
+        (Some(file), None) => Some(Secret::File(file)),
+        (None, Some(variable)) => Some(Secret::Environment(variable)),
+        (Some(_), Some(_)) => {
+            notes.add(&at, format!("both {file} and {variable} are given"), "keep one of them");
+            None
+        }
+        (None, None) => {
+            let message = format!("'{}' has neither {file} nor {variable}", section.name());
+            let hint = format!("{file} = \"/etc/waypost/…\" or {variable} = \"NAME\"");
+            notes.add(&at, message, &hint);
+            None
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Stories of plugins: real components in the whole program, replaced, broken and rolled back while mail
+//! flows.
+
+#![expect(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+#[path = "plugins/a_broken_plugin_loses_nothing.rs"]
+mod a_broken_plugin_loses_nothing;
+#[path = "plugins/operators_look_and_steer.rs"]
+mod operators_look_and_steer;
+#[path = "plugins/plugins_are_replaced_while_mail_flows.rs"]
+mod plugins_are_replaced_while_mail_flows;
