@@ -1,8 +1,10 @@
-//! Chores of the workspace: `cargo xtask setup`, `cargo xtask guests`, `cargo xtask test`, `cargo xtask bench`.
+//! Chores of the workspace: `cargo xtask setup`, `cargo xtask guests`, `cargo xtask docs`, `cargo xtask test`,
+//! `cargo xtask bench`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a chore speaks to the person who started it")]
 
 mod bench;
+mod docs;
 mod guests;
 mod setup;
 
@@ -26,6 +28,8 @@ enum Chore {
     Setup,
     /// Compile the policies of this tree (plugins, starters, what the tests use) to WebAssembly components.
     Guests(guests::Options),
+    /// Write the pages about the plugins' contract, docs/plugins/contract, from the doc comments in wit/.
+    Docs(docs::Options),
     /// Set up, build the guests, then `cargo test --workspace --no-fail-fast`; further arguments go to cargo.
     Test {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
@@ -39,6 +43,7 @@ fn main() -> anyhow::Result<ExitCode> {
     match Arguments::parse().chore {
         Chore::Setup => set_up().map(|()| ExitCode::SUCCESS),
         Chore::Guests(options) => guests::run(&options).map(|()| ExitCode::SUCCESS),
+        Chore::Docs(options) => docs::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Test { further } => test(&further),
         Chore::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
     }

@@ -135,7 +135,7 @@ fn every_example_is_tried_here() {
     let entries = fs::read_dir(root().join("examples")).unwrap();
     let mut names: Vec<String> = entries
         .map(|entry| entry.unwrap())
-        .filter(|entry| entry.path().is_dir())
+        .filter(|entry| entry.path().join("waypost.toml").exists())
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
@@ -167,4 +167,28 @@ fn the_ten_lines_of_the_readme_mean_what_it_says() {
     for told in part(&said, "Who may relay").into_iter().chain(part(&said, "Where mail goes")) {
         assert!(read("README.md").contains(told), "the README does not say «{told}»");
     }
+}
+
+/// What the README has a newcomer write is a file of the tree, which `cargo xtask guests` compiles.
+#[test]
+fn the_plugin_of_the_readme_is_the_one_that_is_compiled() {
+    let source = read("examples/plugins/rust-minimal/src/lib.rs");
+    let code = source.split_once("\n\n").unwrap().1;
+    assert!(read("README.md").contains(&format!("```rust\n{code}```")), "another plugin");
+    assert!(code.lines().count() <= 32, "the README promises thirty lines");
+}
+
+/// The configuration that goes with it is one, but for the place of the component.
+#[test]
+fn the_plugin_of_the_readme_is_granted_what_it_needs() {
+    let readme = read("README.md");
+    let blocks: Vec<&str> = readme.split("```toml\n").skip(1).collect();
+    let block = blocks[1].split("```").next().unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("waypost.toml");
+    fs::write(&file, block).unwrap();
+    let settings = Settings::load(&file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let plugins = settings.reload.policy.plugins;
+    assert_eq!(plugins.iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["tagger"]);
+    assert_eq!(plugins[0].grants.edit.remove, ["Subject"]);
 }

@@ -9,7 +9,12 @@ use serde::Deserialize;
 use super::toolchain::{TARGET, Toolchain};
 
 /// Folders of guests. The hostile ones come with the room they attack.
-const WORKSPACES: &[&str] = &["plugins", "crates/plugin/tests/guests", "examples/plugins/rust"];
+const WORKSPACES: &[&str] = &[
+    "plugins",
+    "crates/plugin/tests/guests",
+    "examples/plugins/rust",
+    "examples/plugins/rust-minimal",
+];
 
 pub(super) struct Guest {
     /// Of the package, and of the component.
