@@ -44,9 +44,9 @@ impl TagName {
 impl FromStr for TagName {
     type Err = UnitError;
     fn from_str(text: &str) -> Result<TagName, UnitError> {
-        let legal = text.split_once('/').is_some_and(|(plugin, key)| {
-            plugin.parse::<PluginName>().is_ok() && is_of(key, 255, |b| b.is_ascii_graphic())
-        });
+        let plugin = text.split_once('/').filter(|(_, key)| !key.is_empty());
+        let legal = plugin.is_some_and(|(plugin, _)| plugin.parse::<PluginName>().is_ok())
+            && is_of(text, 64, |b| is_low(b) || b"._/-".contains(&b));
         read(text, legal, "tag: a plugin's name, '/' and what that plugin calls it").map(TagName)
     }
 }
@@ -146,7 +146,7 @@ mod tests {
     fn names_and_patterns_have_rules() {
         takes::<Name>(&["main-2026", "a.b_c"], &["", "A", "a/b", "a b", &"x".repeat(65)]);
         takes::<PluginName>(&["guard-2"], &["", "a.b", "Guard", &"x".repeat(33)]);
-        takes::<TagName>(&["guard/score", "guard/a/b"], &["score", "guard/", "/score", "A/b"]);
+        takes::<TagName>(&["guard/score", "g/a/b"], &["score", "guard/", "/score", "A/b", "a/B"]);
         takes::<FieldName>(&["List-Id"], &["", "List-Id:", "X-*", "a b"]);
         takes::<FieldPattern>(&["*", "X-*", "Subject"], &["", "**", "*X", "X *"]);
         takes::<Method>(&["GET", "M-SEARCH"], &["", "get", "CONNECT", "GET /"]);

@@ -268,10 +268,7 @@ fn filter(mut section: Section<'_>, plugin: &mut Plugin, notes: &mut Notes<'_>) 
     plugin.listeners = listeners.map_or_else(Vec::new, |list| list.value);
     let headers = section.list::<FieldName>("header", "write the name alone: \"List-Id\"", notes);
     let tags = section.section("tag", notes).map_or_else(Vec::new, |tags| {
-        let text = |tags: &mut Section<'_>, key: &str, notes: &mut Notes<'_>| {
-            tags.string(key, notes).map(|text| text.value)
-        };
-        tags.each::<TagName, _>("tag = { \"guard/score\" = \"high\" }", notes, text)
+        tags.each::<TagName, _>("tag = { \"guard/score\" = \"high\" }", notes, tag)
     });
     let size_to = section.parsed::<Octets>("size-to", OCTETS, notes);
     let filter = Filter {
@@ -296,6 +293,16 @@ fn filter(mut section: Section<'_>, plugin: &mut Plugin, notes: &mut Notes<'_>) 
     }
     section.end(notes);
     filter
+}
+
+fn tag(tags: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<String> {
+    let text = tags.string(key, notes)?;
+    if text.value.is_empty() {
+        let hint = "a plugin takes a tag away by giving it no value";
+        notes.add(&text.at, format!("'{}' cannot be empty", tags.path(key)), hint);
+        return None;
+    }
+    Some(text.value)
 }
 
 fn values<T: std::str::FromStr>(

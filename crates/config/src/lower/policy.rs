@@ -27,8 +27,7 @@ pub(super) fn keys(file: &File, notes: &mut Notes<'_>) -> Keyring {
             }
             Ok(file) => keys.push((name.value.0.clone(), file.key)),
             Err(error) => {
-                let hint = "waypost key generate makes one; it must be readable for waypost";
-                notes.add(&path.at, error.to_string(), hint);
+                notes.add(&path.at, error.to_string(), "a PEM file that waypost may read");
             }
         }
     }
