@@ -1,21 +1,21 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
+mod prepare;
+
 use std::sync::Arc;
 
-use tracing::{debug, warn};
+use tracing::debug;
 use waypost_dns::{Host, Search, hosts};
-use waypost_hooks::{PreparedCopy, Readable as _, RouteView, SenderChange};
-use waypost_identity::BodyHash;
+use waypost_hooks::RouteView;
 use waypost_intake::patience;
-use waypost_mail::header::field;
 use waypost_mail::{
-    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, SignRequest, Timestamp,
-    TlsLevel, Why,
+    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Content, Ticket, expired};
 use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
-use waypost_smtp::{BodyType, Mailbox, Phase, ReversePath};
+use waypost_smtp::{BodyType, Mailbox, Phase};
 
+use self::prepare::Prepared;
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
 use crate::source::{NoSource, choose};
@@ -24,8 +24,6 @@ use crate::{Delivery, SourceAddress};
 
 /// Octets that are kept of the reply by which a message was taken.
 const KEPT_TEXT: usize = 512;
-/// How much of a body is hashed in one go.
-const BODY_PIECE: usize = 256 * 1024;
 
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
@@ -64,12 +62,6 @@ impl Tried {
         let fate = |_| Fate::Tried(Outcome::Deferred(why.clone()));
         Tried { fates: ticket.recipients.iter().map(fate).collect(), hop: None }
     }
-}
-
-/// What policy wants of one copy.
-struct Prepared {
-    prefix: Vec<u8>,
-    sender: ReversePath,
 }
 
 /// A source address and a login, where a route has them.
@@ -356,73 +348,6 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Asks policy about this copy: what to put in front of it, or until when to wait.
-    async fn preparation(
-        &self,
-        route: &Route,
-        hop: &str,
-        members: &[usize],
-    ) -> Result<Prepared, Timestamp> {
-        let some: Vec<RecipientEntry>;
-        let recipients = if members.len() == self.ticket.recipients.len() {
-            &self.ticket.recipients
-        } else {
-            some = members.iter().map(|index| self.ticket.recipients[*index].clone()).collect();
-            &some
-        };
-        let entry = &*self.ticket.entry;
-        let text = Stored { delivery: self.delivery, entry };
-        let copy = PreparedCopy {
-            entry,
-            recipients,
-            hop,
-            destination: &self.ticket.destination,
-            source: route.source.as_deref(),
-            text: &text,
-        };
-        let message = self.ticket.id;
-        let preparation = self.delivery.parts.hooks.on_prepare(&copy).await.map_err(|fault| {
-            warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
-            self.later()
-        })?;
-        if let Some(until) = preparation.postpone_until {
-            return Err(until);
-        }
-        let mut prefix = prefix(&preparation.add_headers);
-        if !preparation.sign.is_empty() {
-            let signed = self.signatures(&preparation.sign, &prefix, &text).await;
-            let fields = signed.map_err(|error| {
-                warn!(%message, hop, error, "the copy cannot be signed and is not sent, trying later");
-                self.later()
-            })?;
-            prefix.splice(0..0, fields);
-        }
-        let sender = match preparation.sender {
-            SenderChange::Keep => entry.sender.clone(),
-            SenderChange::To(path) => path,
-        };
-        Ok(Prepared { prefix, sender })
-    }
-
-    /// Signature fields over this copy.
-    async fn signatures(
-        &self,
-        requests: &[SignRequest],
-        prefix: &[u8],
-        text: &Stored<'_>,
-    ) -> Result<Vec<u8>, String> {
-        let text = text.text().await.map_err(|error| error.to_string())?;
-        let header = text.header.with_top(prefix);
-        let (keys, requests) = (self.delivery.parts.intake.keys(), requests.to_vec());
-        let now = self.delivery.parts.clock.now();
-        let signed = tokio::task::spawn_blocking(move || {
-            let body = BodyHash::of(text.body.chunks(BODY_PIECE)).map_err(|e| e.to_string())?;
-            keys.sign(&requests, &header, &body, now).map_err(|error| error.to_string())
-        });
-        let fields = signed.await.map_err(|failed| failed.to_string())??;
-        Ok(fields.concat())
-    }
-
     async fn content(&mut self) -> Result<Arc<dyn Content>, String> {
         if let Some(content) = &self.content {
             return Ok(content.clone());
@@ -560,21 +485,6 @@ fn label(host: &Host) -> String {
     let (ip, port) = (host.address.ip(), host.address.port());
     let has_name = !host.name.starts_with('[') && host.name.parse::<std::net::IpAddr>().is_err();
     if has_name { format!("{}[{ip}]:{port}", host.name) } else { format!("[{ip}]:{port}") }
-}
-
-/// Fields for the wire, the last one first. A name that is none (RFC 5322 §2.2) is left out: it could end the header.
-fn prefix(fields: &[(String, String)]) -> Vec<u8> {
-    let legal =
-        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
-    let mut prefix = Vec::new();
-    for (name, value) in fields.iter().rev() {
-        if legal(name) {
-            prefix.extend(field(name, value));
-        } else {
-            warn!(name, "policy adds a header field whose name is illegal, left out");
-        }
-    }
-    prefix
 }
 
 fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {

@@ -139,6 +139,21 @@ async fn policy_that_fails_or_postpones_costs_no_attempt() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn policy_that_goes_on_failing_is_asked_less_and_less_often() {
+    let preparations = Mutex::new((0..6).map(|_| Err(fault())).collect());
+    let upstream = Upstream::new();
+    let policy = Policy { preparations, ..Policy::default() };
+    let (relay, policy, _) = start(&upstream, policy).await;
+    let id = relay.send().await;
+    relay.gone(id).await;
+    assert_eq!(upstream.mails().len(), 1);
+    assert_eq!(policy.asked().len(), 8, "seven copies and one attempt");
+    // Asked after 0, 1, 2, 4, 8, 16 and 31 minutes.
+    let waited = relay.clock.now().since(Timestamp(1_800_057_600_000));
+    assert!((1860..1900).contains(&waited.as_secs()), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn remedies_replace_what_the_host_planned() {
     let soon = Timestamp(1_800_057_600_000).after(Duration::from_secs(30));
     let upstream = Upstream::new().once(Phase::Rcpt, Act::Say("550 5.7.1 no".into()));

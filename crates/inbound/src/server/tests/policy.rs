@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use waypost_hooks::*;
 use waypost_mail::{Attr, Facts, Recipient};
 use waypost_smtp::{PermanentReply, Reply, ReversePath, TransientReply};
+use waypost_spool::Spool as _;
 
 use super::setup::{House, b64};
 use crate::ListenerKind::{Relay, Submission};
@@ -52,6 +53,9 @@ impl Hooks for Script {
             Some("fault") => return Err(fault()),
             Some("attr") => {
                 return Ok(SessionAnswer { meta: vec![attr("BAD NAME")], ..Default::default() });
+            }
+            Some("marked") => {
+                return Ok(SessionAnswer { meta: vec![attr("at/helo")], ..Default::default() });
             }
             _ => Verdict::Proceed,
         };
@@ -210,6 +214,24 @@ async fn senders_and_recipients_are_ruled_one_by_one() {
     // What is said about a sender is kept with the session, as the contract has it.
     assert_eq!(entry.facts.meta, [attr("at/connect"), attr("at/sender")]);
     assert_eq!(entry.meta, []);
+}
+
+/// RFC 3207 §4.2: what was said in clear text is forgotten. What policy knew before that stays.
+#[tokio::test]
+async fn starttls_forgets_what_policy_made_of_helo() {
+    let house = house().await;
+    let mut peer = house.knock(Relay).await;
+    peer.expect("EHLO marked", "250-").await;
+    peer.deliver("fine@example.org").await;
+    let marked = ["at/connect", "at/helo", "at/sender"].map(attr);
+    assert_eq!(house.message().0.facts.meta, marked);
+    peer.expect("STARTTLS", "220 ").await;
+    let mut peer = peer.encrypt(&house.roots, "mx.example.org").await;
+    peer.expect("EHLO fine", "250-").await;
+    peer.deliver("fine@example.org").await;
+    let ids = house.spool.ids(None, 10).unwrap();
+    let entry = house.spool.load(ids[1]).unwrap();
+    assert_eq!(entry.facts.meta, ["at/connect", "at/sender"].map(attr));
 }
 
 #[tokio::test]

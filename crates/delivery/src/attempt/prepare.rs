@@ -1,0 +1,104 @@
+//! What policy wants of one copy before it leaves: fields and signatures on top, another sender.
+
+use tracing::warn;
+use waypost_hooks::{PreparedCopy, Readable as _, SenderChange};
+use waypost_identity::BodyHash;
+use waypost_mail::header::field;
+use waypost_mail::{RecipientEntry, Route, SignRequest, Timestamp};
+use waypost_smtp::ReversePath;
+
+use super::Attempt;
+use crate::stored::Stored;
+
+/// How much of a body is hashed in one go.
+const BODY_PIECE: usize = 256 * 1024;
+
+/// What policy wants of one copy.
+pub(super) struct Prepared {
+    pub(super) prefix: Vec<u8>,
+    pub(super) sender: ReversePath,
+}
+
+impl Attempt<'_> {
+    /// Asks policy about this copy: what to put in front of it, or until when to wait.
+    pub(super) async fn preparation(
+        &self,
+        route: &Route,
+        hop: &str,
+        members: &[usize],
+    ) -> Result<Prepared, Timestamp> {
+        let some: Vec<RecipientEntry>;
+        let recipients = if members.len() == self.ticket.recipients.len() {
+            &self.ticket.recipients
+        } else {
+            some = members.iter().map(|index| self.ticket.recipients[*index].clone()).collect();
+            &some
+        };
+        let entry = &*self.ticket.entry;
+        let text = Stored { delivery: self.delivery, entry };
+        let copy = PreparedCopy {
+            entry,
+            recipients,
+            hop,
+            destination: &self.ticket.destination,
+            source: route.source.as_deref(),
+            text: &text,
+        };
+        let message = self.ticket.id;
+        let preparation = self.delivery.parts.hooks.on_prepare(&copy).await.map_err(|fault| {
+            warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
+            self.later()
+        })?;
+        if let Some(until) = preparation.postpone_until {
+            return Err(until);
+        }
+        let mut prefix = prefix(&preparation.add_headers);
+        if !preparation.sign.is_empty() {
+            let signed = self.signatures(&preparation.sign, &prefix, &text).await;
+            let fields = signed.map_err(|error| {
+                warn!(%message, hop, error, "the copy cannot be signed and is not sent, trying later");
+                self.later()
+            })?;
+            prefix.splice(0..0, fields);
+        }
+        let sender = match preparation.sender {
+            SenderChange::Keep => entry.sender.clone(),
+            SenderChange::To(path) => path,
+        };
+        Ok(Prepared { prefix, sender })
+    }
+
+    /// Signature fields over this copy.
+    async fn signatures(
+        &self,
+        requests: &[SignRequest],
+        prefix: &[u8],
+        text: &Stored<'_>,
+    ) -> Result<Vec<u8>, String> {
+        let text = text.text().await.map_err(|error| error.to_string())?;
+        let header = text.header.with_top(prefix);
+        let (keys, requests) = (self.delivery.parts.intake.keys(), requests.to_vec());
+        let now = self.delivery.parts.clock.now();
+        let signed = tokio::task::spawn_blocking(move || {
+            let body = BodyHash::of(text.body.chunks(BODY_PIECE)).map_err(|e| e.to_string())?;
+            keys.sign(&requests, &header, &body, now).map_err(|error| error.to_string())
+        });
+        let fields = signed.await.map_err(|failed| failed.to_string())??;
+        Ok(fields.concat())
+    }
+}
+
+/// Fields for the wire, the last one first. A name that is none (RFC 5322 §2.2) is left out: it could end the header.
+fn prefix(fields: &[(String, String)]) -> Vec<u8> {
+    let legal =
+        |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_graphic() && b != b':');
+    let mut prefix = Vec::new();
+    for (name, value) in fields.iter().rev() {
+        if legal(name) {
+            prefix.extend(field(name, value));
+        } else {
+            warn!(name, "policy adds a header field whose name is illegal, left out");
+        }
+    }
+    prefix
+}
