@@ -56,6 +56,8 @@ enum State {
 pub(crate) enum Leave {
     /// Yes.
     Ask,
+    /// Yes, and what comes of it decides whether others may.
+    Probe,
     /// No, not since then.
     Open(Timestamp),
 }
@@ -69,7 +71,7 @@ impl Breaker {
             State::Open { since, until } if now < until => Leave::Open(since),
             State::Open { since, .. } => {
                 self.state = State::Probing { since };
-                Leave::Ask
+                Leave::Probe
             }
         }
     }
@@ -109,7 +111,7 @@ impl Breaker {
         opens
     }
 
-    /// A call was given up before it came to anything: if it was the probe, another one may go.
+    /// The probe was given up before it came to anything: another one may go.
     pub(crate) fn left(&mut self, now: Timestamp) {
         if let State::Probing { since } = self.state {
             self.state = State::Open { since, until: now };
@@ -151,7 +153,7 @@ mod tests {
         }
         assert!(breaker.failed(Weight::Whole, Timestamp(0)));
         assert_eq!(breaker.ask(Timestamp(9_999)), Leave::Open(Timestamp(0)));
-        assert_eq!(breaker.ask(Timestamp(10_000)), Leave::Ask);
+        assert_eq!(breaker.ask(Timestamp(10_000)), Leave::Probe);
         assert_eq!(
             breaker.ask(Timestamp(10_000)),
             Leave::Open(Timestamp(0)),
@@ -159,7 +161,9 @@ mod tests {
         );
         assert!(breaker.failed(Weight::Whole, Timestamp(10_000)));
         assert_eq!(breaker.ask(Timestamp(29_999)), Leave::Open(Timestamp(0)));
-        assert_eq!(breaker.ask(Timestamp(30_000)), Leave::Ask);
+        assert_eq!(breaker.ask(Timestamp(30_000)), Leave::Probe);
+        breaker.left(Timestamp(30_000));
+        assert_eq!(breaker.ask(Timestamp(30_000)), Leave::Probe);
         breaker.went_well(Timestamp(30_000));
         assert_eq!((breaker.ask(Timestamp(30_000)), breaker.open_since()), (Leave::Ask, None));
     }

@@ -93,14 +93,15 @@ fn make_room(keys: &mut HashMap<String, Level>, bucket: &Bucket, now: Timestamp)
         level.refill(bucket, now);
         level.millionths < full
     });
-    if keys.len() < MAX_KEYS {
+    if keys.len() <= MAX_KEYS - MAX_KEYS / 10 {
         return;
     }
-    // A tenth at once, so that a flood of keys does not sort them all for each.
+    // A tenth at once, so that a flood of keys does not look through all of them for each.
     let mut levels: Vec<(u128, String)> =
         keys.iter().map(|(key, level)| (level.millionths, key.clone())).collect();
     levels.sort_unstable_by(|one, other| other.cmp(one));
-    for (_, key) in levels.iter().take(MAX_KEYS / 10) {
+    let over = keys.len() - (MAX_KEYS - MAX_KEYS / 10);
+    for (_, key) in levels.iter().take(over) {
         keys.remove(key);
     }
 }

@@ -12,15 +12,16 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use hmac::{Hmac, Mac as _};
-use nix::sys::resource::{Resource, setrlimit};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rand::Rng as _;
 use sha2::Sha256;
 use tokio::process::Command;
 use tracing::{debug, warn};
+use wasmparser::{Validator, WasmFeatures};
 use wasmtime::Engine;
 use wasmtime::component::Component;
 
-use crate::{Compiler, Digest, engine};
+use crate::{Compiler, Digest, Misfit, engine};
 
 /// Largest file that is taken for a component.
 pub(crate) const MAX_FILE: u64 = 64 * 1024 * 1024;
@@ -129,7 +130,7 @@ impl Binary {
 pub(crate) struct Workshop {
     compiler: Compiler,
     cache: PathBuf,
-    key: [u8; 32],
+    seal: Seal,
     /// What engines and compiled code must have in common.
     kind: u64,
 }
@@ -139,16 +140,17 @@ impl Workshop {
     pub(crate) fn open(compiler: Compiler, directory: &Path) -> Result<Workshop, CompileError> {
         let cache_error = |error| CompileError::Cache { path: directory.to_owned(), error };
         fs::DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(cache_error)?;
-        let key = key(&directory.join(KEY)).map_err(cache_error)?;
+        let seal = Seal(key(&directory.join(KEY)).map_err(cache_error)?);
         let workshop = engine::workshop()
             .map_err(|error| cache_error(io::Error::other(format!("{error:#}"))))?;
-        Ok(Workshop { compiler, cache: directory.to_owned(), key, kind: kind(&workshop) })
+        Ok(Workshop { compiler, cache: directory.to_owned(), seal, kind: kind(&workshop) })
     }
 
     /// The compiled code of a component.
     pub(crate) async fn code(&self, binary: &Binary) -> Result<Vec<u8>, CompileError> {
         let place = self.cache.join(format!("{}-{:016x}.code", binary.digest, self.kind));
-        match self.kept(&place) {
+        let (seal, kept) = (self.seal, place.clone());
+        match aside(move || seal.kept(&kept)).await {
             Ok(Some(code)) => return Ok(code),
             Ok(None) => {}
             Err(error) => {
@@ -160,16 +162,19 @@ impl Workshop {
             Compiler::Here => self.here(binary).await?,
             Compiler::Child(program) => self.in_child(program, binary).await?,
         };
-        if let Err(error) = self.keep(&place, &code) {
-            warn!(file = %place.display(), %error, "compiled code is not kept");
-        }
-        Ok(code)
+        let seal = self.seal;
+        Ok(aside(move || {
+            if let Err(error) = seal.keep(&place, &code) {
+                warn!(file = %place.display(), %error, "compiled code is not kept");
+            }
+            code
+        })
+        .await)
     }
 
     async fn here(&self, binary: &Binary) -> Result<Vec<u8>, CompileError> {
         let octets = binary.octets.clone();
-        let compiled = tokio::task::spawn_blocking(move || compile(&octets)).await;
-        let compiled = compiled.unwrap_or_else(|error| Err(error.to_string()));
+        let compiled = aside(move || compile(&octets)).await;
         compiled.map_err(|complaint| self.refused(binary, complaint))
     }
 
@@ -214,35 +219,6 @@ impl Workshop {
         CompileError::Compiler { path: binary.path.clone(), complaint }
     }
 
-    /// Code that was kept; nothing when there is none.
-    fn kept(&self, place: &Path) -> io::Result<Option<Vec<u8>>> {
-        let whole = match fs::read(place) {
-            Ok(whole) => whole,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let forged = || io::Error::other("its code of authenticity is wrong");
-        let Some((seal, code)) = whole.split_first_chunk::<32>() else { return Err(forged()) };
-        self.mac(place, code).verify_slice(seal).map_err(|_| forged())?;
-        Ok(Some(code.to_vec()))
-    }
-
-    fn keep(&self, place: &Path, code: &[u8]) -> io::Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(&self.cache)?;
-        file.write_all(&self.mac(place, code).finalize().into_bytes())?;
-        file.write_all(code)?;
-        file.persist(place).map(drop).map_err(|error| error.error)
-    }
-
-    /// Over the name too: code of one component is not that of another.
-    fn mac(&self, place: &Path, code: &[u8]) -> Hmac<Sha256> {
-        let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(&self.key)
-            .unwrap_or_else(|_| unreachable!("a key of any length is legal (RFC 2104 §2)"));
-        mac.update(place.file_name().unwrap_or_default().as_encoded_bytes());
-        mac.update(code);
-        mac
-    }
-
     /// Removes code that none of `wanted` needs.
     pub(crate) fn clean(&self, wanted: &[Digest]) {
         let Ok(entries) = fs::read_dir(&self.cache) else { return };
@@ -254,6 +230,41 @@ impl Workshop {
                 let _ = fs::remove_file(entry.path());
             }
         }
+    }
+}
+
+/// What vouches for code that is kept: a key that only this host has.
+#[derive(Debug, Clone, Copy)]
+struct Seal([u8; 32]);
+
+impl Seal {
+    /// Code that was kept; nothing when there is none.
+    fn kept(self, place: &Path) -> io::Result<Option<Vec<u8>>> {
+        let whole = match fs::read(place) {
+            Ok(whole) => whole,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let forged = || io::Error::other("its code of authenticity is wrong");
+        let Some((seal, code)) = whole.split_first_chunk::<32>() else { return Err(forged()) };
+        self.mac(place, code).verify_slice(seal).map_err(|_| forged())?;
+        Ok(Some(code.to_vec()))
+    }
+
+    fn keep(self, place: &Path, code: &[u8]) -> io::Result<()> {
+        let mut file = tempfile::NamedTempFile::new_in(place.parent().unwrap_or(Path::new(".")))?;
+        file.write_all(&self.mac(place, code).finalize().into_bytes())?;
+        file.write_all(code)?;
+        file.persist(place).map(drop).map_err(|error| error.error)
+    }
+
+    /// Over the name too: code of one component is not that of another.
+    fn mac(self, place: &Path, code: &[u8]) -> Hmac<Sha256> {
+        let mut mac = <Hmac<Sha256> as hmac::Mac>::new_from_slice(&self.0)
+            .unwrap_or_else(|_| unreachable!("a key of any length is legal (RFC 2104 §2)"));
+        mac.update(place.file_name().unwrap_or_default().as_encoded_bytes());
+        mac.update(code);
+        mac
     }
 }
 
@@ -280,10 +291,34 @@ fn key(path: &Path) -> io::Result<[u8; 32]> {
     Ok(key)
 }
 
+/// Work that takes a while, where it keeps nobody's mail waiting.
+pub(crate) async fn aside<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            // The program ends, and nobody waits for this any more.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
 /// Compiles a component in this process.
 fn compile(octets: &[u8]) -> Result<Vec<u8>, String> {
     let engine = engine::workshop().map_err(|error| format!("{error:#}"))?;
-    engine.precompile_component(octets).map_err(|error| format!("{error:#}"))
+    engine.precompile_component(octets).map_err(|error| match is_asynchronous(octets) {
+        true => Misfit::Asynchronous.to_string(),
+        false => format!("{error:#}"),
+    })
+}
+
+/// True of what would be a component if its functions could be asynchronous.
+fn is_asynchronous(octets: &[u8]) -> bool {
+    let features = WasmFeatures::default()
+        | WasmFeatures::CM_ASYNC
+        | WasmFeatures::CM_ASYNC_STACKFUL
+        | WasmFeatures::CM_THREADING;
+    Validator::new_with_features(features).validate_all(octets).is_ok()
 }
 
 /// What the child does: `PROGRAM plugin compile FROM TO`. Puts limits on this whole process first.
@@ -291,15 +326,26 @@ fn compile(octets: &[u8]) -> Result<Vec<u8>, String> {
 /// # Errors
 /// What the compiler complains of.
 pub fn compile_as_child(from: &Path, to: &Path) -> Result<(), String> {
-    let limit = |resource, most| {
-        setrlimit(resource, most, most).map_err(|error| format!("no limit can be set: {error}"))
+    let limit = |resource, most: u64| {
+        // What is stricter already stays so.
+        let strict = |(_, hard): (u64, u64)| setrlimit(resource, most.min(hard), most.min(hard));
+        let limited = getrlimit(resource).and_then(strict);
+        limited.map_err(|error| format!("no limit can be set: {error}"))
     };
     limit(Resource::RLIMIT_AS, CHILD_MEMORY)?;
     limit(Resource::RLIMIT_CPU, CHILD_CPU)?;
     limit(Resource::RLIMIT_CORE, 0)?;
+    give_way();
     let octets = fs::read(from).map_err(|error| format!("{}: {error}", from.display()))?;
     let code = compile(&octets)?;
     fs::write(to, code).map_err(|error| format!("{}: {error}", to.display()))
+}
+
+/// Mail comes first.
+#[allow(unsafe_code, reason = "the system has no safe word for it")]
+fn give_way() {
+    // SAFETY: it takes a number and touches no memory. Who may not be nicer goes on as before.
+    let _ = unsafe { nix::libc::nice(19) };
 }
 
 /// Code for this engine.
@@ -341,16 +387,16 @@ mod tests {
             .find(|path| path.extension().is_some_and(|e| e == "code"))
             .unwrap();
         let again = Workshop::open(Compiler::Here, &cache).unwrap();
-        assert_eq!(again.kept(&place).unwrap().as_ref(), Some(&code));
+        assert_eq!(again.seal.kept(&place).unwrap().as_ref(), Some(&code));
         let mut forged = fs::read(&place).unwrap();
         let last = forged.len() - 1;
         forged[last] ^= 1;
         fs::write(&place, forged).unwrap();
-        assert!(again.kept(&place).is_err());
+        assert!(again.seal.kept(&place).is_err());
         assert_eq!(again.code(&binary).await.unwrap(), code);
-        assert_eq!(again.kept(&place).unwrap().as_ref(), Some(&code));
+        assert_eq!(again.seal.kept(&place).unwrap().as_ref(), Some(&code));
         again.clean(&[]);
-        assert_eq!(again.kept(&place).unwrap(), None);
+        assert_eq!(again.seal.kept(&place).unwrap(), None);
     }
 
     #[test]

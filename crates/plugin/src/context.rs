@@ -97,6 +97,12 @@ impl Context {
         Context { rights, call: Call::idle(), memory }
     }
 
+    /// A call begins.
+    pub(crate) fn begin(&mut self, call: Call) {
+        self.call = call;
+        self.memory.refused = false;
+    }
+
     /// What is left of the call's quotas after a host call that hands over `octets`.
     ///
     /// # Errors
@@ -127,7 +133,7 @@ impl Context {
         self.memory.octets
     }
 
-    /// The instance wanted more memory than it may have.
+    /// The call wanted more memory than the instance may have.
     pub(crate) fn wanted_memory(&self) -> bool {
         self.memory.refused
     }

@@ -8,16 +8,16 @@ use tracing::warn;
 use waypost_hooks::FaultKind;
 
 use crate::bindings::exports::waypost::policy::lifecycle::PluginInfo;
-use crate::compile::{Binary, CompileError, Workshop, component};
+use crate::compile::{Binary, CompileError, Workshop, aside, component};
 use crate::component::{self, Linked, Misfit};
 use crate::context::Rights;
-use crate::engine::{Room, Ticker, hall};
+use crate::engine::{Hand, Room, Ticker, hall};
 use crate::instance::{Failure, Instance, Pool};
 use crate::metrics::Series;
 use crate::plugin::Plugin;
 use crate::services::Shared;
 use crate::table::{TableError, Tables};
-use crate::{Digest, Mode, PluginConfig, PolicyConfig, Stage};
+use crate::{Digest, PluginConfig, PolicyConfig, Stage};
 
 /// One immutable set of plugins.
 pub(crate) struct Generation {
@@ -107,8 +107,8 @@ pub(crate) struct Maker {
 }
 
 /// A component that is compiled and fits, and the plugin it is for.
-struct Ready<'a> {
-    config: &'a PluginConfig,
+struct Ready {
+    config: PluginConfig,
     digest: Digest,
     code: Vec<u8>,
 }
@@ -125,7 +125,8 @@ impl Maker {
         mut shared: Shared,
     ) -> Result<Generation, Vec<LoadError>> {
         let mut errors = contradictions(config);
-        match Tables::load(&config.tables) {
+        let files = config.tables.clone();
+        match aside(move || Tables::load(&files)).await {
             Ok(tables) => shared.tables = Arc::new(tables),
             Err(wrong) => errors.extend(wrong.into_iter().map(LoadError::Table)),
         }
@@ -140,9 +141,10 @@ impl Maker {
         if !errors.is_empty() {
             return Err(errors);
         }
-        let linked = self.install(&ready)?;
+        let ticker = self.ticker.clone();
+        let installed = aside(move || install(ready, &ticker)).await?;
         let mut plugins = Vec::new();
-        for (ready, linked) in ready.iter().zip(linked) {
+        for (ready, linked) in installed {
             match self.begin(id, ready, linked, shared.clone()).await {
                 Ok(plugin) => plugins.push(Arc::new(plugin)),
                 Err(error) => errors.push(error),
@@ -151,58 +153,12 @@ impl Maker {
         if errors.is_empty() { Ok(Generation::of(id, plugins)) } else { Err(errors) }
     }
 
-    async fn ready<'a>(&self, config: &'a PluginConfig) -> Result<Ready<'a>, LoadError> {
+    async fn ready(&self, config: &PluginConfig) -> Result<Ready, LoadError> {
         let failed = |error| LoadError::Compile { plugin: config.name.clone(), error };
         let (path, wanted) = (config.file.clone(), config.digest);
-        let read = tokio::task::spawn_blocking(move || Binary::read(&path, wanted)).await;
-        let binary = read
-            .unwrap_or_else(|error| {
-                let error = std::io::Error::other(error);
-                Err(CompileError::Io { path: config.file.clone(), error })
-            })
-            .map_err(failed)?;
+        let binary = aside(move || Binary::read(&path, wanted)).await.map_err(failed)?;
         let code = self.workshop.code(&binary).await.map_err(failed)?;
-        Ok(Ready { config, digest: binary.digest, code })
-    }
-
-    /// Looks at each component in an engine of its own, then gives all of them one that has just the room
-    /// they need.
-    fn install(
-        &self,
-        ready: &[Ready<'_>],
-    ) -> Result<Vec<(Linked, Arc<crate::engine::Hand>)>, Vec<LoadError>> {
-        let no_room = |error: wasmtime::Error| vec![LoadError::Room(format!("{error:#}"))];
-        let workshop = crate::engine::workshop().map_err(no_room)?;
-        let mut room = Room::default();
-        let mut errors = Vec::new();
-        for Ready { config, code, .. } in ready {
-            let misfit = |misfit| LoadError::Misfit { plugin: config.name.clone(), misfit };
-            let component = component(&workshop, code).map_err(no_room)?;
-            if let Err(misfits) = component::link(&workshop, &component) {
-                errors.extend(misfits.into_iter().map(misfit));
-                continue;
-            }
-            // One slot more, for the instance that is looked at while the others work.
-            let slots = u32::try_from(config.slots + 1).unwrap_or(u32::MAX);
-            match component::room(&component, slots, config.memory) {
-                Ok(more) => room = room.and(more),
-                Err(wrong) => errors.push(misfit(wrong)),
-            }
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let hall = hall(&room).map_err(no_room)?;
-        let hand = self.ticker.wind(&hall);
-        let linked = ready.iter().map(|Ready { config, code, .. }| {
-            let component = component(&hall, code).map_err(no_room)?;
-            let linked = component::link(&hall, &component).map_err(|misfits| {
-                let misfit = |misfit| LoadError::Misfit { plugin: config.name.clone(), misfit };
-                misfits.into_iter().map(misfit).collect::<Vec<_>>()
-            })?;
-            Ok((linked, hand.clone()))
-        });
-        linked.collect()
+        Ok(Ready { config: config.clone(), digest: binary.digest, code })
     }
 
     /// Begins a plugin: its functions are checked, `init` and `self-test` called, and its first instance
@@ -210,11 +166,11 @@ impl Maker {
     async fn begin(
         &self,
         generation: u64,
-        ready: &Ready<'_>,
-        (linked, hand): (Linked, Arc<crate::engine::Hand>),
+        ready: Ready,
+        (linked, hand): Installed,
         shared: Shared,
     ) -> Result<Plugin, LoadError> {
-        let config = ready.config.clone();
+        let Ready { config, digest, .. } = ready;
         let Linked { pre, hooks, stages } = linked;
         let rights = Arc::new(Rights {
             plugin: config.name.clone(),
@@ -244,7 +200,7 @@ impl Maker {
         let series = &self.series;
         Ok(Plugin {
             lasting: crate::STAGES.map(|stage| series.calls(&config.name, stage)),
-            digest: ready.digest,
+            digest,
             generation,
             stages,
             info,
@@ -260,6 +216,47 @@ impl Maker {
             config,
         })
     }
+}
+
+/// A component in the engine that it will run in, and what keeps that one's clock going.
+type Installed = (Linked, Arc<Hand>);
+
+/// Looks at each component in an engine of its own, then gives all of them one that has just the room
+/// they need.
+fn install(ready: Vec<Ready>, ticker: &Ticker) -> Result<Vec<(Ready, Installed)>, Vec<LoadError>> {
+    let no_room = |error: wasmtime::Error| vec![LoadError::Room(format!("{error:#}"))];
+    let workshop = crate::engine::workshop().map_err(no_room)?;
+    let mut room = Room::default();
+    let mut errors = Vec::new();
+    for Ready { config, code, .. } in &ready {
+        let misfit = |misfit| LoadError::Misfit { plugin: config.name.clone(), misfit };
+        let component = component(&workshop, code).map_err(no_room)?;
+        if let Err(misfits) = component::link(&workshop, &component) {
+            errors.extend(misfits.into_iter().map(misfit));
+            continue;
+        }
+        // One slot more, for the instance that is looked at while the others work.
+        let slots = u32::try_from(config.slots + 1).unwrap_or(u32::MAX);
+        match component::room(&component, slots, config.memory) {
+            Ok(more) => room = room.and(more),
+            Err(wrong) => errors.push(misfit(wrong)),
+        }
+    }
+    if !errors.is_empty() {
+        return Err(errors);
+    }
+    let hall = hall(&room).map_err(no_room)?;
+    let hand = ticker.wind(&hall);
+    let linked = ready.into_iter().map(|ready| {
+        let Ready { config, code, .. } = &ready;
+        let component = component(&hall, code).map_err(no_room)?;
+        let linked = component::link(&hall, &component).map_err(|misfits| {
+            let misfit = |misfit| LoadError::Misfit { plugin: config.name.clone(), misfit };
+            misfits.into_iter().map(misfit).collect::<Vec<_>>()
+        })?;
+        Ok((ready, (linked, hand.clone())))
+    });
+    linked.collect()
 }
 
 /// A failure in words for who loads.
@@ -311,11 +308,23 @@ fn contradictions(config: &PolicyConfig) -> Vec<LoadError> {
                 wrong(format!("on-error at {stage} cannot be {:?}", remedy.name()));
             }
         }
+        // Names stand in metadata (`plugin/key`) and in the keys of what is kept.
+        if !is_name(&plugin.name, b"-") {
+            wrong("a plugin's name has 1 to 32 of the characters a-z, 0-9 and -".to_owned());
+        }
+        for name in grants.kv.keys().filter(|name| !is_name(name, b"._-")) {
+            wrong(format!("{name:?} is no namespace: it takes 1 to 32 of the characters a-z, 0-9, ._-"));
+        }
         if config.plugins.iter().filter(|other| other.name == plugin.name).count() > 1 {
             wrong("another plugin has the same name".to_owned());
         }
     }
     errors
+}
+
+fn is_name(text: &str, more: &[u8]) -> bool {
+    let legal = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || more.contains(&b);
+    (1..=32).contains(&text.len()) && text.bytes().all(legal)
 }
 
 /// What is legal and probably not meant.
@@ -358,17 +367,17 @@ impl Generation {
         let mut timers = self.timers.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         timers.drain(..).for_each(|timer| timer.abort());
         drop(timers);
-        self.plugins.iter().for_each(|plugin| plugin.pool.empty());
+        self.plugins.iter().for_each(|plugin| plugin.pool.retire(true));
+    }
+
+    /// It is in force, maybe again.
+    pub(crate) fn enlist(&self) {
+        self.plugins.iter().for_each(|plugin| plugin.pool.retire(false));
     }
 
     /// Digests of its components.
     pub(crate) fn digests(&self) -> impl Iterator<Item = Digest> {
         self.plugins.iter().map(|plugin| plugin.digest)
-    }
-
-    /// True when some plugin's answers do not count.
-    pub(crate) fn shadows(&self, stage: Stage) -> bool {
-        self.at(stage).any(|plugin| matches!(plugin.config.mode, Mode::Shadow(_)))
     }
 }
 

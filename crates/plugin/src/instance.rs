@@ -2,13 +2,13 @@
 
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use wasmtime::component::InstancePre;
-use wasmtime::{Store, Trap};
+use wasmtime::{Store, Trap, WasmBacktrace};
 use waypost_hooks::FaultKind;
 use waypost_mail::Text;
 
@@ -38,9 +38,13 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
+    /// The text may be a stranger's: it is cut, and made one printable line.
     pub(crate) fn new(kind: FaultKind, text: impl Into<String>) -> Failure {
         let mut text = text.into();
         text.truncate(text.floor_char_boundary(MAX_TEXT));
+        if text.contains(char::is_control) {
+            text = text.replace(char::is_control, " ");
+        }
         Failure { kind, text }
     }
 }
@@ -67,7 +71,7 @@ impl Instance {
     ) -> Result<Born, Failure> {
         let mut store = Store::new(pre.engine(), Context::new(rights.clone(), memory));
         bound(&mut store);
-        store.data_mut().call = Call::new(None, BIRTH.cpu, None);
+        store.data_mut().begin(Call::new(None, BIRTH.cpu, None));
         let birth = async {
             let instance = match pre.instantiate_async(&mut store).await {
                 Ok(instance) => instance,
@@ -99,7 +103,7 @@ impl Instance {
     ) -> Result<Q::Answer, Failure> {
         self.calls_left = self.calls_left.saturating_sub(1);
         let Instance { store, guests, .. } = self;
-        store.data_mut().call = Call::new(Some(Q::STAGE), budget.cpu, text);
+        store.data_mut().begin(Call::new(Some(Q::STAGE), budget.cpu, text));
         store.set_epoch_deadline(1);
         let call = async {
             match question.put(&mut *store, guests).await {
@@ -117,7 +121,7 @@ impl Instance {
     pub(crate) async fn self_test(&mut self) -> Result<Vec<String>, Failure> {
         let Instance { store, guests, .. } = self;
         let Some(self_test) = &guests.self_test else { return Ok(Vec::new()) };
-        store.data_mut().call = Call::new(None, BIRTH.cpu, None);
+        store.data_mut().begin(Call::new(None, BIRTH.cpu, None));
         store.set_epoch_deadline(1);
         let call = async {
             self_test.call_self_test(&mut *store).await.map_err(|error| failure(store, &error))
@@ -162,7 +166,9 @@ fn failure(store: &Store<Context>, error: &wasmtime::Error) -> Failure {
         // Before any hook is asked, what does not fit is how it was built.
         (None, None) if context.wanted_memory() => FaultKind::Memory,
         (None, None) if !context.in_hook() => FaultKind::Init,
-        // Neither the guest nor the host stopped it: what the guest handed over could not be read.
+        // Neither the guest nor the host stopped it: what the guest handed over was too much or could
+        // not be read. It was an argument of a host function when the guest was not done yet.
+        (None, None) if error.is::<WasmBacktrace>() => FaultKind::Quota,
         (None, None) => FaultKind::BadAnswer,
     };
     Failure::new(kind, format!("{error:#}"))
@@ -174,7 +180,15 @@ pub(crate) struct Pool {
     waiting: AtomicUsize,
     most_waiting: usize,
     memory: usize,
-    free: Mutex<Vec<Instance>>,
+    free: Mutex<Free>,
+}
+
+/// Instances that wait for a call.
+#[derive(Default)]
+struct Free {
+    instances: Vec<Instance>,
+    /// The generation is not in force: nobody is kept waiting.
+    retired: bool,
 }
 
 /// The right to have one instance.
@@ -212,26 +226,38 @@ impl Pool {
 
     /// A free instance, the one used last.
     pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Instance> {
-        self.free.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.waiting_for_work().instances.pop()
     }
 
     /// Gives an instance back that answered, unless it is worn.
     pub(crate) fn give_back(&self, instance: Instance) {
-        if !instance.is_worn(self.memory) {
-            self.free.lock().unwrap_or_else(PoisonError::into_inner).push(instance);
+        if instance.is_worn(self.memory) {
+            return;
+        }
+        let mut free = self.waiting_for_work();
+        if !free.retired {
+            free.instances.push(instance);
         }
     }
 
-    /// Lets go of all that are free.
-    pub(crate) fn empty(&self) {
-        let free = std::mem::take(&mut *self.free.lock().unwrap_or_else(PoisonError::into_inner));
+    /// The generation is in force, or is not any more: then all that are free go, and those at work
+    /// when they are done.
+    pub(crate) fn retire(&self, retired: bool) {
+        let mut free = self.waiting_for_work();
+        free.retired = retired;
+        let gone = if retired { std::mem::take(&mut free.instances) } else { Vec::new() };
+        // Unmapping takes a while, and others wait for the lock.
         drop(free);
+        drop(gone);
     }
 
     /// Octets of the free instance that was used last.
     pub(crate) fn memory_of_one(&self) -> Option<usize> {
-        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        free.last().map(Instance::memory)
+        self.waiting_for_work().instances.last().map(Instance::memory)
+    }
+
+    fn waiting_for_work(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

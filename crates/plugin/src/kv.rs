@@ -17,6 +17,9 @@ const MAX_NAMESPACE: usize = 16 * 1024 * 1024;
 const HEAD: usize = 8;
 /// How long a change may stay unwritten.
 const BEHIND: Duration = Duration::from_secs(2);
+/// A full namespace is searched for what has expired this often: searching takes milliseconds, in
+/// which nobody else reads or writes.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Written in one go.
 const BATCH: usize = 500;
 /// What a row costs besides key and value.
@@ -52,6 +55,8 @@ struct State {
 struct Namespace {
     rows: BTreeMap<String, Row>,
     octets: usize,
+    /// When what has expired was looked for last.
+    swept: Timestamp,
 }
 
 #[derive(Debug, Clone)]
@@ -71,7 +76,7 @@ impl Namespace {
         let cost = |key: &str, row: &Row| key.len() + row.value.len() + ROW;
         let old = self.rows.get(key).map_or(0, |row| cost(key, row));
         let new = cost(key, &row);
-        if self.octets - old + new > MAX_NAMESPACE {
+        if self.octets - old + new > MAX_NAMESPACE && now.since(self.swept) >= SWEEP {
             self.sweep(now);
         }
         let old = self.rows.get(key).map_or(0, |row| cost(key, row));
@@ -91,6 +96,7 @@ impl Namespace {
 
     /// Forgets what has expired.
     fn sweep(&mut self, now: Timestamp) {
+        self.swept = now;
         let dead: Vec<String> =
             self.rows.iter().filter(|(_, row)| !row.lives(now)).map(|(k, _)| k.clone()).collect();
         dead.iter().for_each(|key| self.remove(key));
@@ -223,7 +229,9 @@ impl Store {
                     Some(row) => ledger.put(&name, stored(row), row.expires).await,
                     None => ledger.remove(&name).await,
                 };
-                if let Err(error) = written {
+                if written == Err(LedgerError::TooLong) {
+                    warn!(row = name, "a value of a plugin is too long to be kept on disk");
+                } else if let Err(error) = written {
                     let left = batch[index..].iter().map(|(n, k, _)| (n.clone(), k.clone()));
                     let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
                     state.unwritten.extend(left);

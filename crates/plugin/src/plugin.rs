@@ -97,10 +97,11 @@ impl Plugin {
                     format!("it is not asked at {stage} since {since}, because it kept failing");
                 Err(self.fault(Failure::new(FaultKind::Busy, text)))
             }
-            Leave::Ask => {
-                let mut probe = Probe { plugin: self, stage, ended: false };
+            Leave::Ask | Leave::Probe => {
+                let waits = leave == Leave::Probe;
+                let mut probe = Probe { plugin: self, stage, waits };
                 let answer = self.put(question, text, read).await;
-                probe.ended = true;
+                probe.waits = false;
                 self.learn(stage, &answer);
                 answer.map_err(|failure| self.fault(failure))
             }
@@ -237,12 +238,13 @@ impl Plugin {
 struct Probe<'a> {
     plugin: &'a Plugin,
     stage: Stage,
-    ended: bool,
+    /// The breaker waits for what comes of this call.
+    waits: bool,
 }
 
 impl Drop for Probe<'_> {
     fn drop(&mut self) {
-        if !self.ended {
+        if self.waits {
             self.plugin.breaker(self.stage).left(self.plugin.clock_now());
         }
     }

@@ -303,6 +303,7 @@ impl Policy {
     }
 
     fn put_in_force(self: &Arc<Self>, generation: Arc<Generation>, who: &str, what: &str) {
+        generation.enlist();
         let before = self.live.swap(Arc::new(Live { current: generation.clone(), canary: None }));
         if before.current.id != generation.id {
             before.current.retire();

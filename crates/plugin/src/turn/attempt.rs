@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use tracing::warn;
 use waypost_hooks::{
     Attempt, AttemptAnswer, Disposition, Fault, LaneAdvice, Preparation, PreparedCopy, Reason,
     RecipientResult, Remedy, SenderChange,
@@ -50,7 +51,11 @@ impl Turn<'_> {
                 Asked::Failed(fault, _) => return Err(fault),
             }
         }
-        together.add_headers.truncate(MOST_FIELDS);
+        let fields = together.add_headers.len();
+        if fields > MOST_FIELDS {
+            warn!(message = %copy.entry.id, fields, "a copy gets {MOST_FIELDS} fields of plugins, not all");
+            together.add_headers.truncate(MOST_FIELDS);
+        }
         Ok(together)
     }
 

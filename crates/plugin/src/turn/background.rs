@@ -10,6 +10,9 @@ use crate::plugin::Plugin;
 use crate::question::{OnEvents, OnTimer};
 use crate::{Stage, told};
 
+/// Most events of one call.
+const MOST_EVENTS: usize = 256;
+
 impl Turn<'_> {
     /// Tells every plugin what it wants to know. A fault is counted and logged; the batch is not told
     /// again.
@@ -20,13 +23,13 @@ impl Turn<'_> {
                 .filter(|event| plugin.wants(told::event_kind(event.kind)))
                 .map(told::event)
                 .collect();
-            if wanted.is_empty() {
-                continue;
+            for batch in wanted.chunks(MOST_EVENTS) {
+                let about = format!("{} events", batch.len());
+                let call = self.info(plugin, Stage::Events);
+                let question = OnEvents { call, events: batch.to_vec() };
+                // What went wrong is counted and in the log.
+                let _ = put(plugin, self.journal, &about, question, None, |_, ()| silence()).await;
             }
-            let about = format!("{} events", wanted.len());
-            let question = OnEvents { call: self.info(plugin, Stage::Events), events: wanted };
-            // What went wrong is counted and in the log.
-            let _ = put(plugin, self.journal, &about, question, None, |_, ()| silence()).await;
         }
     }
 
