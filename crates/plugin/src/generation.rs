@@ -313,7 +313,9 @@ fn contradictions(config: &PolicyConfig) -> Vec<LoadError> {
             wrong("a plugin's name has 1 to 32 of the characters a-z, 0-9 and -".to_owned());
         }
         for name in grants.kv.keys().filter(|name| !is_name(name, b"._-")) {
-            wrong(format!("{name:?} is no namespace: it takes 1 to 32 of the characters a-z, 0-9, ._-"));
+            wrong(format!(
+                "{name:?} is no namespace: it takes 1 to 32 of the characters a-z, 0-9, ._-"
+            ));
         }
         if config.plugins.iter().filter(|other| other.name == plugin.name).count() > 1 {
             wrong("another plugin has the same name".to_owned());
