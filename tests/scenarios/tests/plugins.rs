@@ -14,3 +14,5 @@ mod a_broken_plugin_loses_nothing;
 mod operators_look_and_steer;
 #[path = "plugins/plugins_are_replaced_while_mail_flows.rs"]
 mod plugins_are_replaced_while_mail_flows;
+#[path = "plugins/the_plugin_of_the_readme.rs"]
+mod the_plugin_of_the_readme;

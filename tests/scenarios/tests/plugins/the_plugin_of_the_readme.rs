@@ -7,7 +7,8 @@ use waypost_scenarios::{Door, Home};
 async fn the_subject_of_strangers_is_tagged() {
     let upstream = Upstream::new();
     let home = Home::new().trusting().route("*", upstream.listen().await.unwrap());
-    let lines = "config = { tag = \"[external]\" }\n[plugin.grants]\nedit = { remove = [\"Subject\"] }";
+    let lines =
+        "config = { tag = \"[external]\" }\n[plugin.grants]\nedit = { remove = [\"Subject\"] }";
     let home = home.plugin("tagger", "tagger", lines);
     let relay = home.start().await;
     let mut peer = relay.peer(Door::Relay).await;
