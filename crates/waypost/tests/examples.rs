@@ -139,6 +139,8 @@ fn every_example_is_tried_here() {
         .map(|entry| entry.file_name().into_string().unwrap())
         .collect();
     names.sort();
+    // Plugins have tests of their own: they are no configurations.
+    names.retain(|name| name != "plugins");
     assert_eq!(names, ["application-relay", "internal-gateway", "office-smarthost"]);
 }
 

@@ -14,7 +14,7 @@ use waypost_hooks::{
 use waypost_mail::{Facts, Recipient, RecipientState, Timestamp};
 use waypost_smtp::{PermanentReply, Phase, Reply};
 
-use crate::relay::{MESSAGE, Plan, Post, Relay, by_mx};
+use crate::relay::{MESSAGE, Plan, Post, Relay};
 
 /// Answers as it was told, and notes what it was asked.
 #[derive(Debug, Default)]
