@@ -249,7 +249,12 @@ fn install(ready: Vec<Ready>, ticker: &Ticker) -> Result<Vec<(Ready, Installed)>
     let hand = ticker.wind(&hall);
     let linked = ready.into_iter().map(|ready| {
         let Ready { config, code, .. } = &ready;
-        let component = component(&hall, code).map_err(no_room)?;
+        // What the engine has no room for by its very shape, such as a table of millions.
+        let too_large = |error: wasmtime::Error| {
+            let misfit = Misfit::Type(format!("{error:#}"));
+            vec![LoadError::Misfit { plugin: config.name.clone(), misfit }]
+        };
+        let component = component(&hall, code).map_err(too_large)?;
         let linked = component::link(&hall, &component).map_err(|misfits| {
             let misfit = |misfit| LoadError::Misfit { plugin: config.name.clone(), misfit };
             misfits.into_iter().map(misfit).collect::<Vec<_>>()
@@ -313,7 +318,9 @@ fn contradictions(config: &PolicyConfig) -> Vec<LoadError> {
             wrong("a plugin's name has 1 to 32 of the characters a-z, 0-9 and -".to_owned());
         }
         for name in grants.kv.keys().filter(|name| !is_name(name, b"._-")) {
-            wrong(format!("{name:?} is no namespace: it takes 1 to 32 of the characters a-z, 0-9, ._-"));
+            wrong(format!(
+                "{name:?} is no namespace: it takes 1 to 32 of the characters a-z, 0-9, ._-"
+            ));
         }
         if config.plugins.iter().filter(|other| other.name == plugin.name).count() > 1 {
             wrong("another plugin has the same name".to_owned());
@@ -368,6 +375,22 @@ impl Generation {
         timers.drain(..).for_each(|timer| timer.abort());
         drop(timers);
         self.plugins.iter().for_each(|plugin| plugin.pool.retire(true));
+    }
+
+    /// As many instances as `old` has free, so that the first calls wait for none to begin. A plugin of
+    /// which only the first instance begins is found out here.
+    ///
+    /// # Errors
+    /// When one does not begin.
+    pub(crate) async fn warm(&self, old: &Generation) -> Result<(), Vec<LoadError>> {
+        for plugin in &self.plugins {
+            let like = old.plugins.iter().find(|other| other.name() == plugin.name());
+            let wanted = like.map_or(0, |other| other.pool.free());
+            plugin.warm(wanted).await.map_err(|failure| {
+                vec![LoadError::Init { plugin: plugin.name().to_owned(), text: failure.text }]
+            })?;
+        }
+        Ok(())
     }
 
     /// It is in force, maybe again.

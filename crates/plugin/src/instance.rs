@@ -251,6 +251,11 @@ impl Pool {
         drop(gone);
     }
 
+    /// How many instances are free.
+    pub(crate) fn free(&self) -> usize {
+        self.waiting_for_work().instances.len()
+    }
+
     fn waiting_for_work(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -117,6 +117,8 @@ impl Plugin {
         text: Option<Text>,
         read: impl FnOnce(Q::Answer) -> Result<T, String> + Send,
     ) -> Result<T, Failure> {
+        // Calls that end at once would otherwise keep a task that makes many from ever giving way.
+        tokio::task::coop::consume_budget().await;
         let slot = self.pool.slot().await?;
         let _running = self.ticker.running();
         let mut instance = match self.pool.take(&slot) {
@@ -162,12 +164,17 @@ impl Plugin {
         Ok(instance)
     }
 
-    /// Begins an instance and keeps it for the first call.
-    pub(crate) async fn warm(&self) -> Result<(), Failure> {
-        let slot = self.pool.slot().await?;
-        let _running = self.ticker.running();
-        let instance = self.begin(&slot).await?;
-        self.keep(instance);
+    /// Begins so many instances as are missing, as far as there are slots.
+    pub(crate) async fn warm(&self, wanted: usize) -> Result<(), Failure> {
+        if self.config.isolated {
+            return Ok(());
+        }
+        for _ in self.pool.free()..wanted.min(self.config.slots) {
+            let slot = self.pool.slot().await?;
+            let _running = self.ticker.running();
+            let instance = self.begin(&slot).await?;
+            self.keep(instance);
+        }
         Ok(())
     }
 
