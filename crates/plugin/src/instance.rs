@@ -256,6 +256,11 @@ impl Pool {
         self.waiting_for_work().instances.last().map(Instance::memory)
     }
 
+    /// How many instances are free.
+    pub(crate) fn free(&self) -> usize {
+        self.waiting_for_work().instances.len()
+    }
+
     fn waiting_for_work(&self) -> MutexGuard<'_, Free> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }

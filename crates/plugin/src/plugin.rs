@@ -164,12 +164,12 @@ impl Plugin {
         Ok(instance)
     }
 
-    /// Begins instances until so many are free, as far as there are slots.
+    /// Begins so many instances as are missing, as far as there are slots.
     pub(crate) async fn warm(&self, wanted: usize) -> Result<(), Failure> {
         if self.config.isolated {
             return Ok(());
         }
-        while self.pool.free() < wanted.min(self.config.slots) {
+        for _ in self.pool.free()..wanted.min(self.config.slots) {
             let slot = self.pool.slot().await?;
             let _running = self.ticker.running();
             let instance = self.begin(&slot).await?;

@@ -224,6 +224,13 @@ impl Policy {
             errors if errors.is_empty() => Ok(made),
             errors => Err(errors),
         });
+        let made = match made {
+            Ok(made) => {
+                let current = self.current();
+                made.warm(&current).await.map(|()| made)
+            }
+            Err(errors) => Err(errors),
+        };
         let generation = match made {
             Ok(made) => Arc::new(made),
             Err(errors) => {
