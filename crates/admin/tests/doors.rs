@@ -9,7 +9,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use waypost_admin::api::{Applied, ChangeRequest, Overview, Verdict, Words};
+use waypost_admin::api::{
+    Applied, ChangeRequest, ExplainRequest, Generation, Overview, PolicyReload, PolicyRollback,
+    PolicyView, StageExplained, Verdict, Words,
+};
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
 use waypost_mail::{MessageId, SystemClock, Timestamp};
 use waypost_queue::{Queue, Status};
@@ -41,9 +44,59 @@ impl Control for Program {
         Ok(Verdict::default())
     }
 
+    fn policy(&self) -> PolicyView {
+        PolicyView { generations: vec![generation(1)], plugins: Vec::new() }
+    }
+
+    async fn reload_policy(&self, request: PolicyReload) -> Result<Generation, String> {
+        match request.canary_percent {
+            None => Ok(generation(2)),
+            Some(percent) => Err(format!("no trial at {percent} %")),
+        }
+    }
+
+    async fn rollback_policy(&self, id: Option<u64>) -> Result<Generation, String> {
+        id.map(generation).ok_or_else(|| "there is no earlier generation".to_owned())
+    }
+
+    fn explain(&self, request: ExplainRequest) -> Result<Vec<StageExplained>, String> {
+        Ok(vec![StageExplained { stage: request.client, plugins: Vec::new() }])
+    }
+
     fn metrics(&self) -> String {
         "a_counter 1\n".into()
     }
+}
+
+fn generation(id: u64) -> Generation {
+    Generation {
+        id,
+        state: "current".into(),
+        since: Timestamp(0),
+        who: "operator".into(),
+        plugins: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn the_owner_looks_at_policy_and_steers_it() {
+    let directory = tempfile::tempdir().unwrap();
+    serve(directory.path()).await;
+    let client = Client::new(&directory.path().join("admin.sock"));
+    let view: PolicyView = client.get("/v1/policy").await.unwrap();
+    assert_eq!(view.generations, [generation(1)]);
+    let reload = "/v1/policy/reload";
+    let loaded: Generation = client.post(reload, &PolicyReload::default()).await.unwrap();
+    assert_eq!(loaded.id, 2);
+    let trial = PolicyReload { canary_percent: Some(5), canary_seconds: None };
+    let refused = client.post::<Generation>(reload, &trial).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no trial at 5 %");
+    let back = PolicyRollback { id: Some(7) };
+    let generation: Generation = client.post("/v1/policy/rollback", &back).await.unwrap();
+    assert_eq!(generation.id, 7);
+    let request = ExplainRequest { client: "192.0.2.1".into(), ..ExplainRequest::default() };
+    let stages: Vec<StageExplained> = client.post("/v1/policy/explain", &request).await.unwrap();
+    assert_eq!(stages[0].stage, "192.0.2.1");
 }
 
 /// A server in `directory`; answers the TCP address.

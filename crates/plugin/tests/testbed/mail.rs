@@ -99,6 +99,7 @@ pub fn entry(facts: Facts, addresses: &[&str], text: &Text) -> Entry {
         size: text.len(),
         facts,
         meta: vec![Attr { name: "other/key".to_owned(), value: "value".to_owned() }],
+        sign: Vec::new(),
         routes: Vec::new(),
         recipients: recipients.collect(),
     }
