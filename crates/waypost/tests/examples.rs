@@ -187,8 +187,11 @@ fn the_plugin_of_the_readme_is_granted_what_it_needs() {
     let blocks: Vec<&str> = readme.split("```toml\n").skip(1).collect();
     let block = blocks[1].split("```").next().unwrap();
     let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("waypost.toml");
-    fs::write(&file, block).unwrap();
+    let (file, component) =
+        (directory.path().join("waypost.toml"), directory.path().join("tagger.wasm"));
+    fs::write(&component, b"\0asm\x0d\0\x01\0").unwrap();
+    let place = format!("{:?}", component.display().to_string());
+    fs::write(&file, block.replace("\"tagger.wasm\"", &place)).unwrap();
     let settings = Settings::load(&file).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let plugins = settings.reload.policy.plugins;
     assert_eq!(plugins.iter().map(|plugin| plugin.name.as_str()).collect::<Vec<_>>(), ["tagger"]);
