@@ -23,6 +23,9 @@ impl<T> At<T> {
     }
 }
 
+/// An item of a list that may hold both: a string, or a table.
+pub(crate) type Mixed<'s> = Result<At<String>, Section<'s>>;
+
 /// A table that is being read. [`Section::end`] must be called when all keys were asked for.
 #[derive(Debug)]
 pub(crate) struct Section<'s> {
@@ -227,7 +230,7 @@ impl<'s> Section<'s> {
         &mut self,
         key: &str,
         notes: &mut Notes<'_>,
-    ) -> Option<At<Vec<Result<At<String>, Section<'s>>>>> {
+    ) -> Option<At<Vec<Mixed<'s>>>> {
         let found = self.take(key)?;
         let path = self.path(key);
         let DeValue::Array(items) = found.value else {

@@ -189,7 +189,7 @@ mod tests {
     use super::*;
 
     fn all(rope: &Rope) -> Vec<u8> {
-        rope.chunks(3).map(Result::unwrap).flatten().collect()
+        rope.chunks(3).flat_map(Result::unwrap).collect()
     }
 
     #[test]

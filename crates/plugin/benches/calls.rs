@@ -3,6 +3,7 @@
 //!
 //! `cargo xtask guests && cargo bench -p waypost-plugin`
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on says so")]
 #![allow(missing_docs, reason = "criterion's macros write functions")]
 
 #[path = "../tests/testbed/mod.rs"]

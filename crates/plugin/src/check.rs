@@ -36,12 +36,23 @@ pub struct Report {
     pub stages: Vec<Stage>,
     /// What it calls itself, and its version.
     pub says: Option<(String, String)>,
-    /// What it wants to be told: fields, kinds of events, timers.
-    pub interest: Option<(Vec<String>, Vec<String>, Vec<(String, u32)>)>,
+    /// What it wants to be told.
+    pub interest: Option<Interest>,
     /// Octets of an instance after it has begun, and how long that took.
     pub begun: Option<(usize, Duration)>,
     /// What keeps it from running here.
     pub problems: Vec<String>,
+}
+
+/// What a component wants to be told.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Interest {
+    /// Names of header fields.
+    pub headers: Vec<String>,
+    /// Kinds of events.
+    pub events: Vec<String>,
+    /// Names and periods, in seconds, of timers.
+    pub timers: Vec<(String, u32)>,
 }
 
 /// Looks at a component; `config` is its section as JSON.
@@ -103,11 +114,11 @@ impl Report {
                     let Some(info) = &plugin.info else { continue };
                     self.says = Some((info.name.clone(), info.version.clone()));
                     let interest = &info.interest;
-                    self.interest = Some((
-                        interest.headers.clone(),
-                        interest.events.clone(),
-                        interest.timers.clone(),
-                    ));
+                    self.interest = Some(Interest {
+                        headers: interest.headers.clone(),
+                        events: interest.events.clone(),
+                        timers: interest.timers.clone(),
+                    });
                 }
             }
             Err(OpenError::Load(errors)) => {
@@ -158,7 +169,7 @@ impl fmt::Display for Report {
         for (interface, grant) in self.wanted_grants() {
             writeln!(f, "wants      {interface}: {grant}")?;
         }
-        if let Some((headers, events, timers)) = &self.interest {
+        if let Some(Interest { headers, events, timers }) = &self.interest {
             if !headers.is_empty() {
                 writeln!(f, "told       header fields {}", headers.join(", "))?;
             }

@@ -44,10 +44,9 @@ impl Policy {
                     Some("it is not granted auth".to_owned())
                 } else if let Some(objection) = plugin.config.when.objection(&known) {
                     Some(objection)
-                } else if let Some(since) = plugin.breaker(stage).open_since() {
-                    Some(format!("it kept failing and is not asked since {since}"))
                 } else {
-                    None
+                    let open = plugin.breaker(stage).open_since();
+                    open.map(|since| format!("it kept failing and is not asked since {since}"))
                 };
                 let name = match plugin.config.mode {
                     Mode::Enforce => plugin.name().to_owned(),

@@ -57,8 +57,8 @@ impl Controls {
         };
         let reload = load(file).await?;
         // The policy first: it is what can still turn out not to work.
-        self.intake.set_keys(reload.keys);
         self.put_policy(reload.policy, Change::by(who)).await?;
+        self.intake.set_keys(reload.keys);
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
         self.intake.set_routing(reload.routing);
@@ -94,10 +94,11 @@ impl Controls {
             }
             None => (self.policy_config().clone(), None),
         };
+        let info = self.put_policy(config, change).await?;
         if let Some(keys) = keys {
             self.intake.set_keys(keys);
         }
-        self.put_policy(config, change).await
+        Ok(info)
     }
 
     async fn put_policy(

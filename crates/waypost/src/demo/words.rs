@@ -120,7 +120,8 @@ fn policy(record: &Record) -> String {
     let parts = [("verdict", ": "), ("edits", "; "), ("reasons", "; because ")];
     for (name, lead) in parts {
         let value = field(name);
-        if !value.is_empty() && !(name == "verdict" && value == "proceed") {
+        let is_silence = value.is_empty() || (name == "verdict" && value == "proceed");
+        if !is_silence {
             text += &format!("{lead}{value}");
         }
     }

@@ -96,7 +96,7 @@ impl Hooks for Script {
                 "disconnect" => answer.verdict = Verdict::Disconnect(refusal()),
                 "replace" => {
                     let team = ["one@example.org", "two@example.org"];
-                    answer.replace_with = team.map(|m| checked(m)).into();
+                    answer.replace_with = team.map(checked).into();
                 }
                 "escape" => answer.replace_with = vec![checked("x@outside.example")],
                 "grant" => {
