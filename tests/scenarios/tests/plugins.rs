@@ -1,11 +1,15 @@
 //! Stories of plugins: real components in the whole program, replaced, broken and rolled back while mail
 //! flows.
 
-#![expect(
+#![allow(
     clippy::expect_used,
     clippy::panic,
     clippy::unwrap_used,
     reason = "a test that cannot go on has failed"
+)]
+#![allow(
+    dead_code,
+    reason = "the ways to run foreign programs are shared with the stories of peers"
 )]
 
 #[path = "plugins/a_broken_plugin_loses_nothing.rs"]

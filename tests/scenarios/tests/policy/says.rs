@@ -18,6 +18,7 @@ type Say<F> = Option<Box<F>>;
 
 /// What a story has it say.
 #[derive(Default)]
+#[allow(clippy::type_complexity, reason = "each is the hook's own signature")]
 pub(crate) struct Says {
     recipient: Say<dyn Fn(&Recipient) -> RecipientAnswer + Send + Sync>,
     message: Say<dyn Fn(&MessageView<'_>) -> MessageAnswer + Send + Sync>,

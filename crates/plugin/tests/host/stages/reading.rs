@@ -1,13 +1,20 @@
 //! The message as plugins read it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use waypost_mail::Text;
+use waypost_plugin::{Budget, Stage};
 
 use crate::testbed::mail::{facts, text};
 use crate::testbed::{Bed, witness};
 
 async fn read(text: &Text, calls: &[Value]) -> Vec<String> {
-    let mut bed = Bed::with([witness("w", json!({"calls": {"message": calls}}))]).await;
+    let mut plugin = witness("w", json!({"calls": {"message": calls}}));
+    // What is read is judged here, not how fast a host built for debugging copies it.
+    let budget = Budget { cpu: Duration::from_secs(20), wall: Duration::from_secs(30) };
+    plugin.budgets.insert(Stage::Message, budget);
+    let mut bed = Bed::with([plugin]).await;
     bed.message(&facts("mx"), text).await.unwrap();
     let calls = bed.reasons().into_iter().filter(|reason| !reason.starts_with("saw: "));
     calls.map(|reason| reason.split_once(": ").unwrap().1.to_owned()).collect()
