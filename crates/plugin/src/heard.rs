@@ -23,8 +23,9 @@ const MAX_REASON: usize = 1024;
 /// Most lines of a reply, and the longest line.
 const MAX_LINES: usize = 8;
 const MAX_LINE: usize = 400;
-/// Most edits of one answer.
+/// Most edits of one answer, and among them of header fields: each of those makes the header anew.
 const MAX_EDITS: usize = 2000;
+const MAX_FIELD_EDITS: usize = 256;
 /// Most octets that the splices of one answer put in.
 const MAX_INSERTED: usize = 4 * 1024 * 1024;
 /// Longest reason for a hold, a drop or a discard.
@@ -157,6 +158,13 @@ impl Ear<'_> {
     ) -> Heard<Vec<MessageEdit>> {
         if said.len() > MAX_EDITS {
             return Err(format!("more than {MAX_EDITS} edits"));
+        }
+        let of_fields = |edit: &&wit::MessageEdit| {
+            use wit::MessageEdit::{AddHeader, ChangeHeader, RemoveHeader, RemoveHeadersNamed};
+            matches!(edit, AddHeader(_) | ChangeHeader(_) | RemoveHeader(_) | RemoveHeadersNamed(_))
+        };
+        if said.iter().filter(of_fields).count() > MAX_FIELD_EDITS {
+            return Err(format!("more than {MAX_FIELD_EDITS} edits of header fields"));
         }
         let mut edits = Vec::with_capacity(said.len());
         let mut splices: Vec<wit::Splice> = Vec::new();

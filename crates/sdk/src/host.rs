@@ -196,7 +196,7 @@ pub mod tables {
 }
 
 /// Small mutable state shared by all instances. Grant `kv`, by namespace. Keys have at most 200 octets,
-/// values 4 KiB; a crash may lose the last seconds.
+/// values 4088; a crash may lose the last seconds.
 pub mod kv {
     use std::time::Duration;
 

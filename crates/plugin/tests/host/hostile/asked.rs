@@ -15,18 +15,13 @@ fn patient(mut plugin: waypost_plugin::PluginConfig) -> waypost_plugin::PluginCo
     plugin
 }
 
-/// 23: past 1000 calls functions say so.
+/// 23: past 1000 calls functions say so; the guest counts them and traps when it is not 500 of 1500.
 #[tokio::test]
 async fn past_a_thousand_calls_functions_say_so() {
     let mut plugin = patient(hostile("p", "over-quota"));
     plugin.grants.kv.insert("ns".to_owned(), Access::Write);
-    let log = Log::default();
     let bed = Bed::with([plugin]).await;
-    let guard = log.listen();
     bed.ask(Stage::Recipients, "bad").await.unwrap();
-    drop(guard);
-    // The line itself is over the quota too: nothing of it may be in the log.
-    assert!(!log.text().contains("over quota"), "{}", log.text());
     bed.good(Stage::Recipients).await;
 }
 

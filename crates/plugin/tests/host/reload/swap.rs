@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::time::Duration;
 
 use serde_json::json;
 use waypost_hooks::{Hooks as _, Verdict};
@@ -224,10 +223,9 @@ async fn a_retired_policy_holds_no_instances() {
         bed.recipients(&facts, &["a@example.org"]).await.unwrap();
     }
     assert_eq!(bed.reasons(), ["call: 1", "call: 2"], "in force again, they are kept again");
-    bed.advance(Duration::from_secs(1));
 }
 
-/// Instances of one policy know nothing of the next one's configuration: `try_out` runs beside.
+/// What is only tried out runs beside, and is gone.
 #[tokio::test]
 async fn trying_out_touches_nothing() {
     let bed = Bed::of(refuses("one")).await;

@@ -5,7 +5,7 @@ use waypost_hooks::{AuthDecision, EventKind, Hop, Remedy, RouteDecision, SenderC
 use waypost_mail::{Attr, Timestamp};
 use waypost_plugin::{Access, PluginConfig, Stage};
 
-use crate::testbed::mail::{TO, facts, letter};
+use crate::testbed::mail::{facts, letter};
 use crate::testbed::{Bed, NOON, witness};
 
 fn all(config: serde_json::Value) -> PluginConfig {
@@ -27,9 +27,7 @@ async fn sessions() {
     for stage in [Stage::Connect, Stage::Helo] {
         let answer = bed.ask(stage, "mx").await.unwrap();
         assert!(answer.contains("450") && answer.contains("1.5s"), "{answer}");
-        assert!(
-            answer.contains("w/key") && answer.contains("4, 0, 0") || answer.contains("not now")
-        );
+        assert!(answer.contains("w/key") && answer.contains("not now"), "{answer}");
         let reasons = bed.reasons();
         let call = format!("saw: generation 1 now {} budget 5000 dry-run false", NOON.0);
         assert_eq!(reasons, [call, SESSION.to_owned()]);
@@ -200,5 +198,4 @@ async fn timers_fire_until_they_are_retired() {
     bed.decisions();
     tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
     assert_eq!(bed.decisions().len(), 0);
-    assert_eq!(TO.len(), 2);
 }

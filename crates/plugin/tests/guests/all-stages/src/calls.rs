@@ -158,6 +158,12 @@ fn of_message(function: &str, a: &Arguments<'_>) -> String {
         "body-size" => message::body_size().to_string(),
         "read-body" => octets(&message::read_body(a.number(0), a.small(1))),
         "read-len" => message::read_body(a.number(0), a.small(1)).len().to_string(),
+        // The same window so often as the number says; octets in all.
+        "read-times" => {
+            let times = 0..a.small(2);
+            let lens = times.map(|_| message::read_body(a.number(0), a.small(1)).len());
+            lens.sum::<usize>().to_string()
+        }
         "find" => format!("{:?}", message::find(a.text(0).as_bytes(), a.number(1))),
         "parts" => {
             let parts: Vec<String> = message::parts()

@@ -14,13 +14,16 @@ pub(crate) fn commit(deed: &str, config: &Config) {
         "trap" => trap(),
         "memory" => memory(),
         "memory-to-the-limit" => memory_to_the_limit(),
+        "memory-refused" => memory_refused(),
         "recursion" => _ = recursion(0, false),
         "recursion-with-host-calls" => _ = recursion(0, true),
         "host-calls" => (0..20_000).for_each(|_| _ = black_box(clock::elapsed_us())),
         "over-quota" => {
             let answers = (0..1500).map(|_| kv::get("ns", "key"));
             let over = answers.filter(|answer| *answer == Err(HostError::OverQuota)).count();
-            log::error!("over quota {}", over);
+            if over != 500 {
+                trap();
+            }
         }
         "log-huge" => log::write(log::Level::Error, &"x".repeat(10 << 20), &[]),
         "log-flood" => {
@@ -59,6 +62,12 @@ fn memory() {
 fn memory_to_the_limit() {
     #[cfg(target_arch = "wasm32")]
     while core::arch::wasm32::memory_grow::<0>(16) != usize::MAX {}
+}
+
+/// Wants more than there can be, once, and copes with the refusal.
+fn memory_refused() {
+    #[cfg(target_arch = "wasm32")]
+    black_box(core::arch::wasm32::memory_grow::<0>(65_000));
 }
 
 #[allow(unconditional_recursion, reason = "that is the point")]

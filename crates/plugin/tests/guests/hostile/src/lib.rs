@@ -78,6 +78,7 @@ impl Hostile {
         }
         match self.config.r#do.as_str() {
             "time-bomb" if self.calls.get() > self.config.number => deeds::trap(),
+            "memory-refused" if self.calls.get() > 2 => deeds::trap(),
             "date-bomb" if clock::now_ms() >= self.config.number => deeds::trap(),
             "report" => return Err("it cannot decide".into()),
             "report-long" => return Err(("\u{1b}[2J\r\n".to_owned() + &"x".repeat(2 << 20)).into()),
