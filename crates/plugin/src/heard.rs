@@ -54,6 +54,9 @@ pub(crate) struct Spoken<T> {
     pub(crate) last: bool,
 }
 
+/// Recipients, what is done about them, and why.
+pub(crate) type Remedied = (Vec<u32>, Remedy, Vec<Reason>);
+
 impl Ear<'_> {
     fn may_accept(&self) -> bool {
         self.grants.accept
@@ -378,10 +381,7 @@ impl Ear<'_> {
     }
 
     /// What is done about recipients, and why; those without an opinion are left out.
-    pub(crate) fn remedies(
-        &self,
-        said: Vec<wit::AttemptGroup>,
-    ) -> Heard<Vec<(Vec<u32>, Remedy, Vec<Reason>)>> {
+    pub(crate) fn remedies(&self, said: Vec<wit::AttemptGroup>) -> Heard<Vec<Remedied>> {
         let mut remedies = Vec::with_capacity(said.len());
         for group in said {
             let remedy = match group.decision {

@@ -102,7 +102,7 @@ impl Table {
             }
             table.add(key, value.trim());
         }
-        table.prefixes.sort_unstable_by(|one, other| other.1.cmp(&one.1));
+        table.prefixes.sort_unstable_by_key(|(_, prefix)| std::cmp::Reverse(*prefix));
         Ok(table)
     }
 

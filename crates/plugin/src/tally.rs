@@ -9,8 +9,6 @@ const STEPS: usize = 32;
 /// What an answer came to, for comparing generations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// No objection, or a change.
-    Went,
     /// 4xx, or later.
     Later,
     /// 5xx, or a bounce.
@@ -56,7 +54,6 @@ impl Tally {
     /// The answer came to this.
     pub(crate) fn judge(&self, verdict: Verdict) {
         match verdict {
-            Verdict::Went => {}
             Verdict::Later => _ = self.later.fetch_add(1, Ordering::Relaxed),
             Verdict::Refused => _ = self.refused.fetch_add(1, Ordering::Relaxed),
             Verdict::Taken => _ = self.taken.fetch_add(1, Ordering::Relaxed),

@@ -1,6 +1,7 @@
 //! A host with plugins at work, and the questions that the mail path would put to it.
 
 #![allow(dead_code, unreachable_pub, reason = "every test takes of it what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 pub mod cache;
 pub mod doubles;

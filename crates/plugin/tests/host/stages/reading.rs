@@ -1,13 +1,20 @@
 //! The message as plugins read it.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use waypost_mail::Text;
+use waypost_plugin::{Budget, Stage};
 
 use crate::testbed::mail::{facts, text};
 use crate::testbed::{Bed, witness};
 
 async fn read(text: &Text, calls: &[Value]) -> Vec<String> {
-    let mut bed = Bed::with([witness("w", json!({"calls": {"message": calls}}))]).await;
+    let mut plugin = witness("w", json!({"calls": {"message": calls}}));
+    // A host built for tests copies slowly, and its time is the guest's.
+    let budget = Budget { cpu: Duration::from_secs(2), wall: Duration::from_secs(10) };
+    plugin.budgets.insert(Stage::Message, budget);
+    let mut bed = Bed::with([plugin]).await;
     bed.message(&facts("mx"), text).await.unwrap();
     let calls = bed.reasons().into_iter().filter(|reason| !reason.starts_with("saw: "));
     calls.map(|reason| reason.split_once(": ").unwrap().1.to_owned()).collect()
