@@ -57,8 +57,9 @@ pub(crate) struct Instance {
     ends: Instant,
 }
 
-/// What an instance says of itself when it begins; the same each time.
-pub(crate) type Born = (Instance, Option<PluginInfo>);
+/// An instance, in a box as it is handed about, and what it says of itself when it begins; the same
+/// each time.
+pub(crate) type Born = (Box<Instance>, Option<PluginInfo>);
 
 impl Instance {
     /// A new instance, with its functions checked and its `init` called.
@@ -90,7 +91,7 @@ impl Instance {
         let jitter = 0.9 + 0.2 * rand::random::<f64>();
         let calls_left = (f64::from(MOST_CALLS) * jitter) as u32;
         let ends = now() + LONGEST_LIFE.mul_f64(jitter);
-        Ok((Instance { store, guests, calls_left, ends }, info))
+        Ok((Box::new(Instance { store, guests, calls_left, ends }), info))
     }
 
     /// Puts a question. After a failure of another kind than `Reported` the instance is not to be used
@@ -137,7 +138,9 @@ impl Instance {
     }
 
     fn is_worn(&self, limit: usize) -> bool {
-        self.calls_left == 0 || now() >= self.ends || self.memory() > limit / 4 * 3
+        // When the call began is near enough, and known.
+        let worn = self.calls_left == 0 || self.store.data().call.began >= self.ends;
+        worn || self.memory() > limit / 4 * 3
     }
 }
 
@@ -186,7 +189,7 @@ pub(crate) struct Pool {
 /// Instances that wait for a call.
 #[derive(Default)]
 struct Free {
-    instances: Vec<Instance>,
+    instances: Vec<Box<Instance>>,
     /// The generation is not in force: nobody is kept waiting.
     retired: bool,
 }
@@ -225,12 +228,12 @@ impl Pool {
     }
 
     /// A free instance, the one used last.
-    pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Instance> {
+    pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Box<Instance>> {
         self.waiting_for_work().instances.pop()
     }
 
     /// Gives an instance back that answered, unless it is worn.
-    pub(crate) fn give_back(&self, instance: Instance) {
+    pub(crate) fn give_back(&self, instance: Box<Instance>) {
         if instance.is_worn(self.memory) {
             return;
         }

@@ -1,6 +1,15 @@
 //! What others notice of a plugin that does its worst, on a host that is idle and on one that is busy.
 //! A test of its own, so that no other test is what it measures.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    clippy::disallowed_methods,
+    reason = "tests fail by panicking, and measure real time"
+)]
+
 #[path = "../testbed/mod.rs"]
 mod testbed;
 

@@ -157,6 +157,11 @@ impl Bed {
         self.policy.reload(config, change).await
     }
 
+    /// Decisions are told to nobody.
+    pub fn nobody_watches(&mut self) {
+        self.watch = tokio::sync::broadcast::Sender::new(1).subscribe();
+    }
+
     /// Decisions since it was asked last.
     pub fn decisions(&mut self) -> Vec<Decision> {
         let mut all = Vec::new();
