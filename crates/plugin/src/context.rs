@@ -79,10 +79,6 @@ impl Call {
             stopped: None,
         }
     }
-
-    fn idle() -> Call {
-        Call::new(None, Duration::ZERO, None)
-    }
 }
 
 /// Processor time is measured, not told: tests that own the time of day do not own this.
@@ -94,7 +90,7 @@ pub(crate) fn now() -> Instant {
 impl Context {
     pub(crate) fn new(rights: Arc<Rights>, memory: usize) -> Context {
         let memory = Memory { limit: memory, octets: 0, elements: 0, refused: false };
-        Context { rights, call: Call::idle(), memory }
+        Context { rights, call: Call::new(None, Duration::ZERO, None), memory }
     }
 
     /// A call begins.
@@ -140,7 +136,7 @@ impl Context {
 
     /// Between calls nothing of a message stays behind.
     pub(crate) fn forget(&mut self) {
-        self.call = Call::idle();
+        (self.call.text, self.call.parts, self.call.stage) = (None, None, None);
     }
 
     /// An epoch is over while the guest computes.

@@ -57,6 +57,9 @@ pub(crate) struct Spoken<T> {
     pub(crate) last: bool,
 }
 
+/// Recipients, what is done about them, and why.
+pub(crate) type Remedied = (Vec<u32>, Remedy, Vec<Reason>);
+
 impl Ear<'_> {
     fn may_accept(&self) -> bool {
         self.grants.accept

@@ -1,8 +1,11 @@
 //! One instance of a component, and the pool from which calls take one.
 
+use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
@@ -57,8 +60,9 @@ pub(crate) struct Instance {
     ends: Instant,
 }
 
-/// What an instance says of itself when it begins; the same each time.
-pub(crate) type Born = (Instance, Option<PluginInfo>);
+/// An instance, in a box as it is handed about, and what it says of itself when it begins; the same
+/// each time.
+pub(crate) type Born = (Box<Instance>, Option<PluginInfo>);
 
 impl Instance {
     /// A new instance, with its functions checked and its `init` called.
@@ -90,7 +94,7 @@ impl Instance {
         let jitter = 0.9 + 0.2 * rand::random::<f64>();
         let calls_left = (f64::from(MOST_CALLS) * jitter) as u32;
         let ends = now() + LONGEST_LIFE.mul_f64(jitter);
-        Ok((Instance { store, guests, calls_left, ends }, info))
+        Ok((Box::new(Instance { store, guests, calls_left, ends }), info))
     }
 
     /// Puts a question. After a failure of another kind than `Reported` the instance is not to be used
@@ -137,7 +141,9 @@ impl Instance {
     }
 
     fn is_worn(&self, limit: usize) -> bool {
-        self.calls_left == 0 || now() >= self.ends || self.memory() > limit / 4 * 3
+        // When the call began is near enough, and known.
+        let worn = self.calls_left == 0 || self.store.data().call.began >= self.ends;
+        worn || self.memory() > limit / 4 * 3
     }
 }
 
@@ -146,8 +152,13 @@ async fn guarded<T>(
     call: impl Future<Output = Result<T, Failure>>,
     wall: Duration,
 ) -> Result<T, Failure> {
-    let call = AssertUnwindSafe(call).catch_unwind();
-    match tokio::time::timeout(wall, call).await {
+    let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+    // Most calls end without waiting for anything: they need no clock.
+    let answer = match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+        Poll::Ready(answer) => Ok(answer),
+        Poll::Pending => tokio::time::timeout(wall, call).await,
+    };
+    match answer {
         Ok(Ok(answer)) => answer,
         Ok(Err(_)) => Err(Failure::new(FaultKind::Host, "a host function failed by a bug")),
         Err(_) => Err(Failure::new(FaultKind::Wall, format!("no answer within {wall:?}"))),
@@ -186,7 +197,7 @@ pub(crate) struct Pool {
 /// Instances that wait for a call.
 #[derive(Default)]
 struct Free {
-    instances: Vec<Instance>,
+    instances: Vec<Box<Instance>>,
     /// The generation is not in force: nobody is kept waiting.
     retired: bool,
 }
@@ -225,12 +236,12 @@ impl Pool {
     }
 
     /// A free instance, the one used last.
-    pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Instance> {
+    pub(crate) fn take(&self, _slot: &Slot<'_>) -> Option<Box<Instance>> {
         self.waiting_for_work().instances.pop()
     }
 
     /// Gives an instance back that answered, unless it is worn.
-    pub(crate) fn give_back(&self, instance: Instance) {
+    pub(crate) fn give_back(&self, instance: Box<Instance>) {
         if instance.is_worn(self.memory) {
             return;
         }

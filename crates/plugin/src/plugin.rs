@@ -90,7 +90,8 @@ impl Plugin {
     ) -> Asked<T> {
         let began = now();
         let stage = Q::STAGE;
-        let leave = self.breaker(stage).ask(self.clock_now());
+        let moment = self.clock_now();
+        let leave = self.breaker(stage).ask(moment);
         let result = match leave {
             Leave::Open(since) => {
                 let text =
@@ -102,7 +103,7 @@ impl Plugin {
                 let mut probe = Probe { plugin: self, stage, waits };
                 let answer = self.put(question, text, read).await;
                 probe.waits = false;
-                self.learn(stage, &answer);
+                self.learn(stage, &answer, moment);
                 answer.map_err(|failure| self.fault(failure))
             }
         };
@@ -141,14 +142,14 @@ impl Plugin {
         }
     }
 
-    fn keep(&self, instance: Instance) {
+    fn keep(&self, instance: Box<Instance>) {
         if !self.config.isolated {
             self.pool.give_back(instance);
         }
     }
 
     /// A new instance. What it says of itself must be what the first one said.
-    async fn begin(&self, _slot: &Slot<'_>) -> Result<Instance, Failure> {
+    async fn begin(&self, _slot: &Slot<'_>) -> Result<Box<Instance>, Failure> {
         self.rights.series.add("policy_instances", &[("plugin", self.name())], 1);
         let config = &self.config;
         let born =
@@ -178,18 +179,18 @@ impl Plugin {
         Ok(())
     }
 
-    fn learn<T>(&self, stage: Stage, answer: &Result<T, Failure>) {
-        let now = self.clock_now();
+    fn learn<T>(&self, stage: Stage, answer: &Result<T, Failure>, asked: Timestamp) {
         let mut breaker = self.breaker(stage);
         let Err(failure) = answer else {
             let was_open = breaker.open_since().is_some();
-            breaker.went_well(now);
+            breaker.went_well(asked);
             if was_open {
                 info!(plugin = self.name(), %stage, "the plugin answers again");
                 self.show_breaker(stage, 0);
             }
             return;
         };
+        let now = self.clock_now();
         let weight = match failure.kind {
             FaultKind::Reported | FaultKind::Busy => Weight::Half,
             _ => Weight::Whole,

@@ -19,7 +19,11 @@ fn attrs(attrs: &[Attr]) -> Vec<wit::Attr> {
 }
 
 pub(crate) fn mailbox(mailbox: &Mailbox) -> wit::Mailbox {
-    wit::Mailbox { local: mailbox.local().to_owned(), domain: mailbox.domain().to_string() }
+    let domain = match mailbox.domain().name() {
+        Some(name) => name.to_owned(),
+        None => mailbox.domain().to_string(),
+    };
+    wit::Mailbox { local: mailbox.local().to_owned(), domain }
 }
 
 fn sender(path: &ReversePath) -> Option<wit::Mailbox> {

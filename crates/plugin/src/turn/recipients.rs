@@ -1,6 +1,8 @@
 //! RCPT: every recipient has a reply of its own, and goes on by itself.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::fmt;
 
 use waypost_hooks::{Fault, MAX_RECIPIENTS, RecipientAnswer, Transaction};
 use waypost_mail::Recipient;
@@ -14,9 +16,9 @@ use crate::question::OnRecipients;
 use crate::when::Known;
 use crate::{Stage, told};
 
-/// One recipient and what the answers so far come to.
+/// What the answers about one recipient so far come to.
+#[derive(Default)]
 struct Seen {
-    recipient: Recipient,
     answer: RecipientAnswer,
     decided: bool,
 }
@@ -27,18 +29,20 @@ impl Turn<'_> {
         transaction: &Transaction<'_>,
         recipients: &[Recipient],
     ) -> Result<Vec<RecipientAnswer>, Fault> {
-        let fresh = |recipient: &Recipient| Seen {
-            recipient: recipient.clone(),
-            answer: RecipientAnswer::default(),
-            decided: false,
-        };
-        let mut seen: Vec<Seen> = recipients.iter().map(fresh).collect();
+        // As those before left them.
+        let mut current = Cow::Borrowed(recipients);
+        let mut seen: Vec<Seen> = recipients.iter().map(|_| Seen::default()).collect();
         for plugin in self.generation.at(Stage::Recipients) {
-            let open: Vec<&Seen> = seen
-                .iter()
-                .filter(|one| !one.decided && plugin.config.when.covers(&one.recipient))
-                .collect();
-            let known: Vec<Recipient> = open.iter().map(|one| one.recipient.clone()).collect();
+            let is_open =
+                |(one, seen): &(&Recipient, &Seen)| !seen.decided && plugin.config.when.covers(one);
+            let known: Cow<'_, [Recipient]> =
+                match current.iter().zip(&seen).all(|both| is_open(&both)) {
+                    true => Cow::Borrowed(&*current),
+                    false => {
+                        let open = current.iter().zip(&seen).filter(is_open);
+                        open.map(|(recipient, _)| recipient.clone()).collect()
+                    }
+                };
             let all_known = Known {
                 sender: Some(transaction.sender),
                 recipients: Some(&known),
@@ -55,28 +59,30 @@ impl Turn<'_> {
                 envelope: told::envelope(None, transaction),
                 recipients: known.iter().map(told::recipient).collect(),
             };
-            let ids: HashSet<u32> = known.iter().map(|recipient| recipient.id).collect();
-            let about = known.iter().map(|r| r.mailbox.to_string()).collect::<Vec<_>>().join(", ");
+            let ids: BTreeSet<u32> = known.iter().map(|recipient| recipient.id).collect();
+            let failed = ids.clone();
             let asked = self
-                .ask(plugin, &about, question, None, move |ear, said| read(ear, said, ids))
+                .ask(plugin, &Addresses(&known), question, None, move |ear, said| {
+                    read(ear, said, ids)
+                })
                 .await;
             match asked {
                 Asked::Nothing => {}
                 Asked::Answer(answers) => {
+                    drop(known);
                     for (id, spoken) in answers {
-                        if let Some(one) = seen.iter_mut().find(|one| one.recipient.id == id) {
-                            one.add(spoken);
+                        if let Some(place) = current.iter().position(|one| one.id == id) {
+                            seen[place].add(spoken, &mut current, place);
                         }
                     }
                 }
                 Asked::Failed(fault, remedy) => {
                     let verdict = remedied(remedy).ok_or(fault)?;
-                    let failed = seen
-                        .iter_mut()
-                        .filter(|one| known.iter().any(|known| known.id == one.recipient.id));
-                    for one in failed {
-                        one.answer.verdict = verdict.clone();
-                        one.decided = true;
+                    for (one, seen) in current.iter().zip(&mut seen) {
+                        if failed.contains(&one.id) {
+                            seen.answer.verdict = verdict.clone();
+                            seen.decided = true;
+                        }
                     }
                 }
             }
@@ -86,15 +92,21 @@ impl Turn<'_> {
 }
 
 impl Seen {
-    fn add(&mut self, spoken: Spoken<RecipientAnswer>) {
+    /// Adds an answer, and shows the next plugin what it comes to.
+    fn add(
+        &mut self,
+        spoken: Spoken<RecipientAnswer>,
+        current: &mut Cow<'_, [Recipient]>,
+        place: usize,
+    ) {
         let Spoken { answer, last } = spoken;
         for attr in &answer.meta {
-            attr.clone().set(&mut self.recipient.meta);
+            attr.clone().set(&mut current.to_mut()[place].meta);
         }
         if !answer.replace_with.is_empty() {
             // One for one: the next plugin sees the new address.
             if let [only] = answer.replace_with.as_slice() {
-                self.recipient.mailbox = only.mailbox.clone();
+                current.to_mut()[place].mailbox = only.mailbox.clone();
             }
             self.answer.replace_with = answer.replace_with;
         }
@@ -105,12 +117,25 @@ impl Seen {
     }
 }
 
+/// Recipients in the words of a log.
+struct Addresses<'a>(&'a [Recipient]);
+
+impl fmt::Display for Addresses<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, recipient) in self.0.iter().enumerate() {
+            let comma = if index > 0 { ", " } else { "" };
+            write!(f, "{comma}{}", recipient.mailbox)?;
+        }
+        Ok(())
+    }
+}
+
 type Answers = Vec<(u32, Spoken<RecipientAnswer>)>;
 
 fn read(
     ear: Ear<'_>,
     said: Vec<wit::RecipientOutcome>,
-    mut open: HashSet<u32>,
+    mut open: BTreeSet<u32>,
 ) -> Result<(Answers, Word), String> {
     let mut answers = Vec::with_capacity(said.len());
     let mut word = Word::default();

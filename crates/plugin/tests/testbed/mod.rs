@@ -1,6 +1,7 @@
 //! A host with plugins at work, and the questions that the mail path would put to it.
 
 #![allow(dead_code, unreachable_pub, reason = "every test takes of it what it needs")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
 pub mod cache;
 pub mod doubles;
@@ -154,6 +155,11 @@ impl Bed {
         change: Change,
     ) -> Result<GenerationInfo, Vec<LoadError>> {
         self.policy.reload(config, change).await
+    }
+
+    /// Decisions are told to nobody.
+    pub fn nobody_watches(&mut self) {
+        self.watch = tokio::sync::broadcast::Sender::new(1).subscribe();
     }
 
     /// Decisions since it was asked last.
