@@ -23,9 +23,6 @@ impl<T> At<T> {
     }
 }
 
-/// An item of a list that may hold both: a string, or a table.
-pub(crate) type Mixed<'s> = Result<At<String>, Section<'s>>;
-
 /// A table that is being read. [`Section::end`] must be called when all keys were asked for.
 #[derive(Debug)]
 pub(crate) struct Section<'s> {
@@ -33,6 +30,13 @@ pub(crate) struct Section<'s> {
     at: Range<usize>,
     table: DeTable<'s>,
     asked: Vec<String>,
+}
+
+/// What a list may have in short and in full.
+#[derive(Debug)]
+pub(crate) enum Item<'s> {
+    Text(At<String>),
+    Table(Section<'s>),
 }
 
 impl<'s> Section<'s> {
@@ -230,7 +234,7 @@ impl<'s> Section<'s> {
         &mut self,
         key: &str,
         notes: &mut Notes<'_>,
-    ) -> Option<At<Vec<Mixed<'s>>>> {
+    ) -> Option<At<Vec<Item<'s>>>> {
         let found = self.take(key)?;
         let path = self.path(key);
         let DeValue::Array(items) = found.value else {
@@ -240,8 +244,10 @@ impl<'s> Section<'s> {
         for item in items {
             let at = item.span();
             match item.into_inner() {
-                DeValue::String(text) => list.push(Ok(At { value: text.into_owned(), at })),
-                DeValue::Table(table) => list.push(Err(Section::new(path.clone(), at, table))),
+                DeValue::String(text) => list.push(Item::Text(At { value: text.into_owned(), at })),
+                DeValue::Table(table) => {
+                    list.push(Item::Table(Section::new(path.clone(), at, table)))
+                }
                 other => {
                     self.wrong_type::<()>(key, "a list of strings and tables", &other, &at, notes);
                 }
@@ -260,8 +266,8 @@ impl<'s> Section<'s> {
         }
     }
 
-    /// A table whose keys the operator chooses: each key is read by `K`'s own rules, which `hint` says,
-    /// and each value by `read`.
+    /// A table whose keys the operator chooses: each key is read by `K`'s own rules, which `hint`
+    /// says, and each value by `read`.
     pub(crate) fn each<K: FromStr, T>(
         mut self,
         hint: &str,

@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that cannot go on says so")]
 #![allow(missing_docs, reason = "criterion's macros write functions")]
-#![allow(clippy::unwrap_used, reason = "what cannot be answered cannot be measured")]
 
 #[path = "../tests/testbed/mod.rs"]
 mod testbed;

@@ -43,9 +43,6 @@ pub(crate) struct Ear<'a> {
     pub(crate) grants: &'a Grants,
 }
 
-/// Recipients, what is done about them, and why.
-pub(crate) type Advised = (Vec<u32>, Remedy, Vec<Reason>);
-
 /// What is wrong with an answer, in words for its author.
 pub(crate) type Heard<T> = Result<T, String>;
 
@@ -384,7 +381,7 @@ impl Ear<'_> {
     }
 
     /// What is done about recipients, and why; those without an opinion are left out.
-    pub(crate) fn remedies(&self, said: Vec<wit::AttemptGroup>) -> Heard<Vec<Advised>> {
+    pub(crate) fn remedies(&self, said: Vec<wit::AttemptGroup>) -> Heard<Vec<Remedied>> {
         let mut remedies = Vec::with_capacity(said.len());
         for group in said {
             let remedy = match group.decision {

@@ -197,6 +197,7 @@ pub(crate) struct Pool {
 /// Instances that wait for a call.
 #[derive(Default)]
 struct Free {
+    #[expect(clippy::vec_box, reason = "an instance is large, and moved at every call")]
     instances: Vec<Box<Instance>>,
     /// The generation is not in force: nobody is kept waiting.
     retired: bool,
@@ -264,7 +265,7 @@ impl Pool {
 
     /// Octets of the free instance that was used last.
     pub(crate) fn memory_of_one(&self) -> Option<usize> {
-        self.waiting_for_work().instances.last().map(Instance::memory)
+        self.waiting_for_work().instances.last().map(|instance| instance.memory())
     }
 
     /// How many instances are free.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use waypost_admin::Bound;
 use waypost_config::{Settings, Startup};
@@ -28,6 +28,8 @@ use crate::policy;
 
 /// How long transactions and attempts may go on once the program is told to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// How often is looked whether all have let go of the spool.
+const LETTING_GO: Duration = Duration::from_millis(1);
 
 /// Sockets that are bound before the program gives up its privileges.
 #[derive(Debug)]
@@ -255,8 +257,25 @@ impl Relay {
         self.admin.abort();
         // Its socket is closed when it is gone, and not before.
         let _ = self.admin.await;
+        drop(self.controls);
+        free(self.spool).await;
         info!("ended");
     }
+}
+
+/// Frees the spool for another program. Tasks that end by themselves, such as the one that tells
+/// events, have it until they were run once more.
+async fn free(spool: Arc<LogSpool>) {
+    let alone = async {
+        while Arc::strong_count(&spool) > 1 {
+            sleep(LETTING_GO).await;
+        }
+    };
+    if timeout(PATIENCE, alone).await.is_err() {
+        warn!("the spool is still in use by a part of this program that should have ended");
+    }
+    // What was begun is written before it is free.
+    let _ = tokio::task::spawn_blocking(move || drop(spool)).await;
 }
 
 async fn open_spool(config: waypost_spool::Config, clock: Arc<dyn Clock>) -> Result<Arc<LogSpool>> {

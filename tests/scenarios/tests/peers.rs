@@ -14,6 +14,8 @@ mod aiosmtpd;
 mod postfix;
 #[path = "peers/program.rs"]
 mod program;
+#[path = "peers/python.rs"]
+mod python;
 
 #[path = "peers/aiosmtpd_gets_every_octet.rs"]
 mod aiosmtpd_gets_every_octet;

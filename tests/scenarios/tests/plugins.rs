@@ -1,17 +1,6 @@
 //! Stories of plugins: real components in the whole program, replaced, broken and rolled back while mail
 //! flows.
 
-#![allow(
-    clippy::expect_used,
-    clippy::panic,
-    clippy::unwrap_used,
-    reason = "a test that cannot go on has failed"
-)]
-#![allow(
-    dead_code,
-    reason = "the ways to run foreign programs are shared with the stories of peers"
-)]
-
 #[path = "plugins/a_broken_plugin_loses_nothing.rs"]
 mod a_broken_plugin_loses_nothing;
 #[path = "plugins/operators_look_and_steer.rs"]

@@ -10,8 +10,8 @@
 
 #[path = "peers/aiosmtpd.rs"]
 mod aiosmtpd;
-#[path = "peers/program.rs"]
-mod program;
+#[path = "peers/python.rs"]
+mod python;
 #[path = "policy/says.rs"]
 mod says;
 

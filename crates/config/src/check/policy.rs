@@ -11,7 +11,8 @@ use crate::mistake::Notes;
 use crate::section::nearest;
 
 /// How long peers wait at the stages of a session (RFC 5321 §4.5.3.2): five minutes for a greeting
-/// and the reply to a command, ten for the one to the end of data. RFC 4954 names no time of its own.
+/// and the reply to a command, ten for the one to the end of data. RFC 4954 names no time of its
+/// own.
 const WAITS: [(Stage, Duration); 6] = [
     (Stage::Connect, Duration::from_secs(300)),
     (Stage::Helo, Duration::from_secs(300)),

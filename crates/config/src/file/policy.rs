@@ -9,7 +9,7 @@ use waypost_smtp::Domain;
 use super::{Auth, Hop, Named, Secret, path, route, span};
 use crate::mistake::Notes;
 use crate::names::{PluginName, SourceIp};
-use crate::section::{At, Section};
+use crate::section::{At, Item, Section, parse};
 
 const NAME: &str = "write a name such as \"customers\" or \"main-2026\"";
 const SOURCES: &str =
@@ -125,14 +125,14 @@ fn pool(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<Source>> 
         notes.add(&at, format!("'{path}' is empty"), SOURCES);
     }
     let source = |item| match item {
-        Ok(text) => source(&path, text, notes),
-        Err(section) => described_source(section, notes),
+        Item::Text(text) => source(&path, text, notes),
+        Item::Table(section) => described_source(section, notes),
     };
     Some(addresses.into_iter().filter_map(source).collect())
 }
 
 fn source(path: &str, text: At<String>, notes: &mut Notes<'_>) -> Option<Source> {
-    let address = crate::section::parse(path, text, SOURCES, notes)?;
+    let address = parse(path, text, SOURCES, notes)?;
     Some(Source { address, ehlo: None })
 }
 

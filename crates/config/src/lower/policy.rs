@@ -65,7 +65,8 @@ fn plugins(file: &File, notes: &mut Notes<'_>) -> Vec<PluginConfig> {
     plugins
 }
 
-/// What is in the file is read when a generation is made; that there is one is said here, with its line.
+/// What is in the file is read when a generation is made; that there is none is told here, with the
+/// line.
 fn readable(path: &At<PathBuf>, what: &str, notes: &mut Notes<'_>) {
     let opened = SystemFile::open(&path.value).and_then(|file| file.metadata());
     let shown = path.value.display();

@@ -52,7 +52,8 @@ fn mode(mode: Mode) -> String {
         Mode::Enforce => "its answers count".to_owned(),
         Mode::DryRun => "dry run, its answers are recorded and do not count".to_owned(),
         Mode::Shadow(share) => {
-            format!("shadow, asked aside about {}% of all, its answers do not count", share * 100.0)
+            let percent = (share * 1000.0).round() / 10.0;
+            format!("shadow, asked aside about {percent}% of all, its answers do not count")
         }
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use crate::program::python;
+use crate::python::python;
 
 /// Writes each message it takes to a file of its own, named by a counter.
 const SCRIPT: &str = r#"

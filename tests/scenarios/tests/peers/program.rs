@@ -1,7 +1,6 @@
 //! Programs of others, run while the relay goes on.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 /// How a program ended, and all it said.
@@ -30,15 +29,4 @@ pub(crate) async fn run(package: &str, program: &str, arguments: &[&str], input:
     })
     .await
     .unwrap()
-}
-
-/// The Python with aiosmtpd: `WAYPOST_TEST_PYTHON`, or where `cargo xtask setup` puts it.
-pub(crate) fn python() -> String {
-    if let Ok(python) = std::env::var("WAYPOST_TEST_PYTHON") {
-        return python;
-    }
-    let target = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
-    let python = target.parent().unwrap().join("test-venv/bin/python");
-    assert!(python.exists(), "there is no {}: cargo xtask setup makes it", python.display());
-    python.display().to_string()
 }

@@ -13,7 +13,7 @@ use waypost_mail::SignRequest;
 use waypost_scenarios::{Door, Home, eventually};
 
 use crate::aiosmtpd::{Aiosmtpd, kept, stuffed};
-use crate::program::python;
+use crate::python::python;
 use crate::says::{Says, field};
 
 /// One line: pass or fail for each signature from the top, `RECORD` under every name.
