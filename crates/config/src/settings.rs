@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use toml::de::DeTable;
 use waypost_identity::Keyring;
 use waypost_inbound::ListenerConfig;
-use waypost_plugin::{HostConfig, PolicyConfig};
+use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -109,6 +109,16 @@ pub struct Process {
 }
 
 impl Settings {
+    /// Plugins are compiled by this program, unless the file names another. It must know
+    /// `plugin compile`; without one they are compiled within the process.
+    #[must_use]
+    pub fn compiled_by(mut self, program: impl Into<PathBuf>) -> Settings {
+        if self.startup.policy.compiler == Compiler::Here {
+            self.startup.policy.compiler = Compiler::Child(program.into());
+        }
+        self
+    }
+
     /// Reads the file and everything it names.
     ///
     /// # Errors

@@ -181,12 +181,12 @@ fn grants_and_conditions_are_lowered_as_documented() {
 }
 
 #[test]
-fn without_policy_nothing_is_asked_and_this_program_would_compile() {
-    let Settings { startup, reload } = Machine::new().good("");
+fn without_policy_nothing_is_asked_and_the_program_at_hand_would_compile() {
+    let settings = Machine::new().good("").compiled_by("/opt/waypost");
+    let Settings { startup, reload } = settings;
     assert!(reload.policy.plugins.is_empty() && reload.keys.names().next().is_none());
     assert_eq!(startup.policy.directory, Path::new("/var/spool/waypost/policy"));
-    let this = std::env::current_exe().expect("this program");
-    assert_eq!(startup.policy.compiler, Compiler::Child(this));
+    assert_eq!(startup.policy.compiler, Compiler::Child("/opt/waypost".into()));
 }
 
 /// A plugin with these lines, the first of which is line 8.

@@ -28,6 +28,8 @@ use crate::policy;
 
 /// How long transactions and attempts may go on once the program is told to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
+/// This program, even when another version was put into its file's place since.
+pub const THIS_PROGRAM: &str = "/proc/self/exe";
 /// How often is looked whether all have let go of the spool.
 const LETTING_GO: Duration = Duration::from_millis(1);
 

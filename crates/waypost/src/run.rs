@@ -6,12 +6,12 @@ use tracing::{error, info, warn};
 use waypost_config::Settings;
 
 use crate::args::ConfigArgs;
-use crate::relay::{Choices, Relay, Sockets};
+use crate::relay::{Choices, Relay, Sockets, THIS_PROGRAM};
 use crate::{privileges, telemetry};
 
 /// Runs the relay. Ports are bound and privileges dropped before the runtime has any thread.
 pub fn run(args: &ConfigArgs) -> Result<()> {
-    let settings = Settings::load(&args.config)?;
+    let settings = Settings::load(&args.config)?.compiled_by(THIS_PROGRAM);
     telemetry::start(&settings.startup.log)?;
     open_file_limit();
     let given = privileges::activated(&settings.startup.doors)?;

@@ -318,7 +318,8 @@ impl Home {
     /// The same, and why it cannot be started.
     pub async fn try_start(&self) -> Result<Running, String> {
         let text = self.write();
-        let mut settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
+        let settings = Settings::parse(&self.file(), &text).map_err(|e| e.to_string())?;
+        let mut settings = settings.compiled_by(program());
         self.amendments.iter().for_each(|amendment| (amendment.0)(&mut settings));
         let sockets = Sockets::bind(&settings.startup, Vec::new()).map_err(|e| format!("{e:#}"))?;
         let choices = Choices {
@@ -390,6 +391,13 @@ pub fn guest_file(name: &str) -> PathBuf {
     let file = directory.join(format!("{name}.wasm"));
     assert!(file.exists(), "{} is missing: cargo xtask guests", file.display());
     file
+}
+
+/// The program that the stories run as a process, next to their own.
+fn program() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let profile = test.ancestors().nth(2).expect("tests are in target/<profile>/deps");
+    profile.join("waypost-in-a-story")
 }
 
 /// `target/tmp`, found from the place of the running test: `/tmp` may be memory.

@@ -81,21 +81,15 @@ pub(super) fn host(file: &File, notes: &mut Notes<'_>) -> HostConfig {
     let directory = file.policy.directory.clone();
     HostConfig {
         directory: directory.unwrap_or_else(|| file.spool.path.value.join("policy")),
-        compiler: Compiler::Child(compiler(file, notes)),
+        compiler: compiler(file, notes),
         keep: file.policy.keep.unwrap_or(KEEP),
     }
 }
 
-fn compiler(file: &File, notes: &mut Notes<'_>) -> PathBuf {
-    if let Some(path) = &file.policy.compiler {
-        readable(path, "the program that compiles plugins, usually /usr/bin/waypost", notes);
-        return path.value.clone();
-    }
-    std::env::current_exe().unwrap_or_else(|error| {
-        let message = format!("cannot find out which program this is: {error}");
-        notes.add_to_file(message, "[policy] with compiler = \"/usr/bin/waypost\"");
-        PathBuf::new()
-    })
+fn compiler(file: &File, notes: &mut Notes<'_>) -> Compiler {
+    let Some(path) = &file.policy.compiler else { return Compiler::Here };
+    readable(path, "the program that compiles plugins, usually /usr/bin/waypost", notes);
+    Compiler::Child(path.value.clone())
 }
 
 pub(super) fn sources(file: &File) -> Sources {

@@ -19,7 +19,7 @@ use waypost_inbound::{ListenerKind, UsersFile, tls};
 use waypost_smtp::client::Credentials;
 use waypost_smtp::{Mailbox, Reply};
 
-use crate::relay::Relay;
+use crate::relay::{Relay, THIS_PROGRAM};
 use crate::send::authorities;
 use crate::sink::Sink;
 
@@ -66,7 +66,7 @@ impl Stage {
         write_keys(dir.path())?;
         crate::guests::unpack(&path("plugins"))?;
         fs::write(&config, configuration(dir.path(), &relay_pair, sink.address))?;
-        let settings = Settings::load(&config)?;
+        let settings = Settings::load(&config)?.compiled_by(THIS_PROGRAM);
         let socket = settings.startup.places.socket.clone();
         let relay = Relay::start(settings, &config).await?;
         Ok(Stage {
