@@ -54,4 +54,15 @@ mod tests {
         let recorded = fs::read_to_string(home().join("SOURCES")).unwrap();
         assert_eq!(recorded.trim(), sources().unwrap(), "stale: cargo xtask guests --embed");
     }
+
+    #[test]
+    fn it_carries_nothing_of_the_machine_that_built_them() {
+        for name in NAMES {
+            let octets = fs::read(home().join(format!("{name}.wasm"))).unwrap();
+            let text = String::from_utf8_lossy(&octets);
+            for place in ["/.cargo/", "/.cache/", "/home/", "/root/"] {
+                assert!(!text.contains(place), "{name} has a path with {place}");
+            }
+        }
+    }
 }

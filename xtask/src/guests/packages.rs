@@ -14,7 +14,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, bail, ensure};
 
-use super::toolchain::{Compiler, LINKER, TARGET};
+use super::toolchain::{Compiler, LINKER, TARGET, cargo_home, renamed};
 use super::{answer, finish, remove};
 
 const COMPILER: &str = "rustc-web";
@@ -151,8 +151,8 @@ impl Unpacked {
                 .env("RUSTC_BOOTSTRAP", "1")
                 .env("CARGO_TARGET_DIR", stub.join("target"))
                 // Without bitcode, guests with link-time optimisation do not link.
-                .env("RUSTFLAGS", "-C embed-bitcode=yes")
-                .env_remove("CARGO_ENCODED_RUSTFLAGS")
+                .env_remove("RUSTFLAGS")
+                .env("CARGO_ENCODED_RUSTFLAGS", self.std_flags())
                 .current_dir(&stub),
         )?;
         let library = self.usr().join("lib/rustlib").join(TARGET).join("lib");
@@ -165,6 +165,14 @@ impl Unpacked {
             }
         }
         Ok(fs::remove_dir_all(stub)?)
+    }
+
+    /// As the Rust project builds it: without this machine's places in messages of panics.
+    fn std_flags(&self) -> String {
+        let sources = self.usr().join("lib/rustlib/src/rust");
+        let places = [(sources, "/rustc"), (cargo_home(), "/cargo")];
+        let flags = ["-Cembed-bitcode=yes".to_owned()].into_iter().chain(renamed(places));
+        flags.collect::<Vec<_>>().join("\u{1f}")
     }
 
     /// Compiles a guest as guests are compiled.

@@ -57,6 +57,10 @@ impl Toolchain {
     pub(super) fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Self::bare_cargo(subcommand);
         cargo.env("RUSTC", &self.rustc).env("CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER", LINKER);
+        // A component tells nothing of the machine that built it.
+        let places = [(crate::workspace(), "/waypost"), (cargo_home(), "/cargo")];
+        let flags = renamed(places).collect::<Vec<_>>().join("\u{1f}");
+        cargo.env("CARGO_ENCODED_RUSTFLAGS", flags);
         cargo
     }
 
@@ -132,6 +136,21 @@ fn rustup(own: &Compiler) -> anyhow::Result<Option<PathBuf>> {
         "rustup installed {TARGET}, but not for the rustc that is first in PATH. Let rustup's come first"
     );
     Ok(Some(own.rustc.clone()))
+}
+
+/// Where cargo keeps the sources of dependencies.
+pub(super) fn cargo_home() -> PathBuf {
+    let default = || env::home_dir().unwrap_or_default().join(".cargo");
+    env::var_os("CARGO_HOME").map_or_else(default, PathBuf::from)
+}
+
+/// Flags by which places have other names in what is compiled.
+pub(super) fn renamed<const N: usize>(
+    places: [(PathBuf, &'static str); N],
+) -> impl Iterator<Item = String> {
+    places
+        .into_iter()
+        .map(|(place, name)| format!("--remap-path-prefix={}={name}", place.display()))
 }
 
 fn on_path(program: &str) -> bool {
