@@ -262,6 +262,7 @@ impl Intake {
             meta: envelope.meta,
             facts,
             sign,
+            reroutes: 0,
             routes: plan.routes,
             recipients: plan.recipients,
         };

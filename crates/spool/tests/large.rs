@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use bytes::Bytes;
 use common::*;
 use waypost_mail::{Body, IncomingFile, MessageId, RecipientState, Timestamp};
-use waypost_spool::{Arrival, Change, Spool, SpoolError};
+use waypost_spool::{Arrival, Change, Detours, Spool, SpoolError};
 
 const MIB: usize = 1024 * 1024;
 
@@ -25,7 +25,9 @@ async fn five_thousand_recipients_are_settled_one_by_one() {
         tokio::spawn(async move {
             let states = vec![(n * 10, done()), (n * 10 + 1, waiting(5_000)), (n * 10 + 2, held())];
             let id = MessageId(1);
-            spool.commit(Change::Settle { id, states, notice: None }).await
+            spool
+                .commit(Change::Settle { id, states, detours: Detours::default(), notice: None })
+                .await
         })
     });
     for task in tasks.collect::<Vec<_>>() {
