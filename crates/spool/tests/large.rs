@@ -4,6 +4,7 @@ mod common;
 
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use common::*;
@@ -127,7 +128,13 @@ async fn a_large_body_is_a_file_of_its_own_as_long_as_it_is_needed() {
     assert_eq!((names("bodies"), names("incoming")), (2, 0));
     let content = spool.content(MessageId(1)).unwrap();
     spool.commit(settle(1, &[0])).await.unwrap();
-    assert!(!kept.exists());
+    // It goes after the answer.
+    let gone = async {
+        while kept.exists() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), gone).await.unwrap();
     assert_eq!(content.read_at(HEADER.len() as u64, 5).unwrap(), &body[..5], "still being read");
 
     let second = config.path.join("bodies").join(MessageId(2).to_string());
