@@ -47,6 +47,7 @@ use waypost_smtp::client::Credentials;
 use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
 use crate::pool::Pool;
+use crate::remedy::Turns;
 use crate::tls::BrokenStartTls;
 
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
@@ -123,8 +124,7 @@ pub struct Delivery {
     credentials: RwLock<HashMap<String, Credentials>>,
     pool: Pool,
     broken_starttls: BrokenStartTls,
-    /// Held while a message is rerouted.
-    rerouting: tokio::sync::Mutex<()>,
+    rerouting: Turns,
     metrics: Metrics,
 }
 
@@ -134,7 +134,7 @@ impl Delivery {
         let pool = Pool::new(config.connections.clone());
         let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
         let credentials = RwLock::new(config.credentials.clone());
-        let rerouting = tokio::sync::Mutex::default();
+        let rerouting = Turns::default();
         Arc::new(Delivery { parts, config, credentials, pool, broken_starttls, rerouting, metrics })
     }
 

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use tokio::sync::MutexGuard;
+use tokio::sync::{Mutex, MutexGuard};
 use tracing::{info, warn};
 use waypost_hooks::{
     Attempt, AttemptAnswer, LaneAdvice, MAX_REROUTES, RecipientResult, Remedy, Way,
 };
-use waypost_mail::{Outcome, RecipientEntry, Why};
+use waypost_mail::{MessageId, Outcome, RecipientEntry, Why};
 use waypost_queue::{Settled, Ticket};
 
 use crate::Delivery;
@@ -18,9 +18,20 @@ use crate::stored::Stored;
 /// Longest pause or limit of a destination that policy can ask for at once.
 const LONGEST_ADVICE: Duration = Duration::from_secs(86_400);
 
+/// Reroutes of one message, from being counted to being stored, come one after the other. Messages
+/// share few locks, by their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Turns([Mutex<()>; 32]);
+
+impl Turns {
+    async fn of(&self, message: MessageId) -> MutexGuard<'_, ()> {
+        self.0[message.0 as usize % self.0.len()].lock().await
+    }
+}
+
 impl Delivery {
-    /// Lets policy change what is planned for recipients that were tried. While the guard is held, no
-    /// other message is rerouted, and this one's reroutes are what the spool says.
+    /// Lets policy change what is planned for recipients that were tried. While the guard is held, the
+    /// message is not rerouted by another attempt, and its reroutes are what the spool says.
     pub(crate) async fn judge(
         &self,
         ticket: &Ticket,
@@ -34,10 +45,11 @@ impl Delivery {
         self.advise(answer.advice);
         let reroutes = |(_, remedy): &(u32, Remedy)| matches!(remedy, Remedy::Reroute(_));
         let turn = match answer.remedies.iter().any(reroutes) {
-            true => Some(self.rerouting.lock().await),
+            true => Some(self.rerouting.of(ticket.id).await),
             false => None,
         };
-        self.apply(ticket, plans, answer.remedies);
+        let worn_out = turn.is_some() && self.is_worn_out(ticket);
+        self.apply(ticket, plans, answer.remedies, worn_out);
         turn
     }
 
@@ -82,7 +94,19 @@ impl Delivery {
         }
     }
 
-    fn apply(&self, ticket: &Ticket, plans: &mut [Plan], remedies: Vec<(u32, Remedy)>) {
+    /// True when the message was rerouted as often as it may be.
+    fn is_worn_out(&self, ticket: &Ticket) -> bool {
+        let stored = self.parts.queue.show(ticket.id).map(|entry| entry.reroutes);
+        stored.unwrap_or(ticket.entry.reroutes) as usize >= MAX_REROUTES
+    }
+
+    fn apply(
+        &self,
+        ticket: &Ticket,
+        plans: &mut [Plan],
+        remedies: Vec<(u32, Remedy)>,
+        worn_out: bool,
+    ) {
         let mut remedies: HashMap<u32, Remedy> = remedies.into_iter().collect();
         for (recipient, plan) in ticket.recipients.iter().zip(plans) {
             // Who was delivered stays delivered.
@@ -95,6 +119,9 @@ impl Delivery {
                 Remedy::RetryAt(at) => {
                     Settled::Again { at: self.legal_moment(at, ticket), why: why.clone() }
                 }
+                Remedy::Reroute(_) if worn_out => Settled::Held(format!(
+                    "policy rerouted the message {MAX_REROUTES} times, no more"
+                )),
                 Remedy::Reroute(way) => match self.rerouted(ticket, recipient, &way, why) {
                     Some(settled) => settled,
                     None => continue,
@@ -121,11 +148,6 @@ impl Delivery {
         why: &Why,
     ) -> Option<Settled> {
         let (message, rcpt) = (ticket.id, &recipient.recipient.mailbox);
-        let known = self.parts.queue.show(message).map(|entry| entry.reroutes);
-        if known.unwrap_or(ticket.entry.reroutes) as usize >= MAX_REROUTES {
-            let reason = format!("policy rerouted the message {MAX_REROUTES} times, no more");
-            return Some(Settled::Held(reason));
-        }
         match self.parts.intake.lower(way, rcpt.domain()) {
             Ok(route) => {
                 let now = self.parts.clock.now();

@@ -73,6 +73,27 @@ async fn who_is_rerouted_goes_the_other_way_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_delivery_there_says_nothing_about_the_first_way() {
+    let other = Upstream::new();
+    let rules = Rules::new().attempt(|attempt| match attempt.entry.sender.to_string() {
+        sender if sender.contains("eve") => Ok(all(attempt, &Remedy::Reroute(elsewhere()))),
+        _ => Ok(AttemptAnswer::default()),
+    });
+    let relay = Plan::new().0.up(ELSEWHERE, &other).hooks(Arc::new(rules)).run().await;
+    let stays = relay.send().await;
+    relay.deferred(stays).await;
+    let rest = || {
+        let destinations = relay.queue.status().destinations;
+        destinations.into_iter().find(|d| d.name == "there.example").and_then(|d| d.resting_until)
+    };
+    let first = rest().unwrap();
+    let goes = relay.post(Post { sender: "eve@home.example", ..Post::default() }).await;
+    relay.gone(goes).await;
+    assert_eq!(other.mails().len(), 1);
+    assert!(rest().is_some_and(|second| second > first), "it rests once more");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_way_that_the_configuration_does_not_know_leaves_the_plan() {
     let upstream = Upstream::new().once(Phase::Rcpt, Act::Say(REFUSED.into()));
     let (plan, _) = Plan::with(&upstream);
@@ -218,8 +239,7 @@ async fn who_had_no_way_gets_it_under_its_own_name() {
     let plan = plan.up(ELSEWHERE, &other).routing(named()).hooks(Arc::new(rules));
     let relay = plan.run().await;
     let began = relay.clock.now();
-    let id =
-        relay.post(Post { route: waypost_intake::routing::undecided(), ..Post::default() }).await;
+    let id = relay.post(Post { route: waypost_intake::routing::undecided(), ..Post::default() }).await;
     relay.gone(id).await;
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     assert_eq!(relay.clock.now().since(began).as_secs(), 120, "after a minute, and another");

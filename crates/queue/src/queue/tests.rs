@@ -452,6 +452,27 @@ async fn who_goes_another_way_is_due_there_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn delivery_by_another_way_does_not_end_the_rest_of_the_first() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    let ticket = house.next().await;
+    house.queue.rest("a.example", "away".into());
+    house.commit(entry(2, "a.example", 1)).await;
+    let now = house.clock.now();
+    let rerouted = Settled::Rerouted { route: route("b.example"), at: now, why: why() };
+    let states = vec![(0, rerouted), (1, Settled::Again { at: now, why: why() })];
+    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    let ticket = house.next().await;
+    assert_eq!(ticket.destination, "b.example");
+    house.settle_all(ticket, delivered()).await.unwrap();
+    house.quiet().await;
+    let status = house.queue.status();
+    let [first] = &status.destinations[..] else { panic!("{status:?}") };
+    assert_eq!((first.name.as_str(), first.waiting), ("a.example", 2));
+    assert!(first.resting_until.is_some_and(|until| until > now));
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_gets_a_way_at_last_has_made_no_attempt() {
     let house = house(Config::default()).await;
     house.commit(entry(1, "undecided", 1)).await;
