@@ -239,7 +239,7 @@ async fn who_had_no_way_gets_it_under_its_own_name() {
     let plan = plan.up(ELSEWHERE, &other).routing(named()).hooks(Arc::new(rules));
     let relay = plan.run().await;
     let began = relay.clock.now();
-    let id = relay.post(Post { route: waypost_intake::routing::undecided(), ..Post::default() }).await;
+    let id = relay.post(Post { route: waypost_intake::undecided(), ..Post::default() }).await;
     relay.gone(id).await;
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     assert_eq!(relay.clock.now().since(began).as_secs(), 120, "after a minute, and another");
