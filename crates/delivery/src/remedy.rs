@@ -18,8 +18,8 @@ use crate::stored::Stored;
 /// Longest pause or limit of a destination that policy can ask for at once.
 const LONGEST_ADVICE: Duration = Duration::from_secs(86_400);
 
-/// Reroutes of one message, from being counted to being stored, come one after the other. Messages
-/// share few locks, by their ids.
+/// Lets the reroutes of one message, each from its count to its record, come one after the other, so
+/// that tickets of one message cannot pass the limit together. Some messages share a lock.
 #[derive(Debug, Default)]
 pub(crate) struct Turns([Mutex<()>; 32]);
 

@@ -131,6 +131,27 @@ async fn reroutes_have_an_end() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn recipients_that_go_apart_share_the_reroutes_of_their_message() {
+    let upstream = Upstream::new().on(Phase::Rcpt, Act::Say(REFUSED.into()));
+    let tries = Arc::new(AtomicUsize::new(0));
+    let count = tries.clone();
+    let rules = Rules::new().attempt(move |attempt| {
+        let n = count.fetch_add(1, Ordering::SeqCst);
+        let apart = |id| Way { lane: Some(format!("lane{n} of {id}")), ..Way::default() };
+        let ids = attempt.results.iter().map(|result| result.recipient.recipient.id);
+        let remedies = ids.map(|id| (id, Remedy::Reroute(apart(id)))).collect();
+        Ok(AttemptAnswer { remedies, ..AttemptAnswer::default() })
+    });
+    let relay = Plan::with(&upstream).0.hooks(Arc::new(rules)).run().await;
+    let recipients = vec!["ann@there.example", "bob@there.example"];
+    let id = relay.post(Post { recipients, ..Post::default() }).await;
+    relay.until("both are held", || relay.queue.status().held == 2).await;
+    // Together once, then each for itself, and each once more in vain.
+    assert_eq!(tries.load(Ordering::SeqCst), MAX_REROUTES + 2);
+    assert_eq!(relay.queue.show(id).unwrap().reroutes as usize, MAX_REROUTES);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_reroute_may_name_a_moment() {
     let upstream = Upstream::new().once(Phase::Rcpt, Act::Say(REFUSED.into()));
     let later = Timestamp(1_800_057_600_000).after(Duration::from_secs(500));
