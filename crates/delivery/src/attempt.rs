@@ -1,16 +1,14 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
 mod prepare;
+mod undecided;
 
 use std::sync::Arc;
 
 use tracing::debug;
 use waypost_dns::{Host, Search, hosts};
-use waypost_hooks::RouteView;
 use waypost_intake::patience;
-use waypost_mail::{
-    NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
-};
+use waypost_mail::{NextHop, Outcome, RecipientState, Route, Timestamp, TlsLevel, Why};
 use waypost_queue::{Content, Ticket, expired};
 use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase};
@@ -19,7 +17,6 @@ use self::prepare::Prepared;
 use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
 use crate::pool::Key;
 use crate::source::{NoSource, choose};
-use crate::stored::Stored;
 use crate::{Delivery, SourceAddress};
 
 /// Octets that are kept of the reply by which a message was taken.
@@ -36,13 +33,8 @@ pub(crate) enum Fate {
     Postponed(Timestamp),
     /// It was not tried: an operator is to decide.
     Held(String),
-}
-
-impl Fate {
-    /// True when it was tried and not delivered.
-    pub(crate) fn is_failure(&self) -> bool {
-        matches!(self, Fate::Tried(outcome) if outcome.why().is_some())
-    }
+    /// It was not tried: it had no way, and has one from now on.
+    Routed(Route, Timestamp),
 }
 
 /// What an attempt came to.
@@ -85,27 +77,13 @@ struct Attempt<'a> {
 pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
     let mut attempt = Attempt::new(delivery, ticket);
     attempt.pass_over_the_doomed();
-    if attempt.fates.iter().any(Option::is_none) {
-        for (route, members) in attempt.routes().await {
-            attempt.travel(&route, &members).await;
-        }
+    let open = attempt.open(0..ticket.recipients.len());
+    match &ticket.route {
+        _ if open.is_empty() => {}
+        undecided if undecided.hops.is_empty() => attempt.find_ways(&open).await,
+        route => attempt.travel(route, &open).await,
     }
     attempt.report();
-    attempt.finish()
-}
-
-/// Tries some recipients of a ticket, by their places, once more by other ways that policy chose. The
-/// fates of the others are `Postponed` and mean nothing. How these ways fare says nothing about the
-/// ticket's destination.
-pub(crate) async fn again(
-    delivery: &Delivery,
-    ticket: &Ticket,
-    ways: &[(Route, Vec<usize>)],
-) -> Tried {
-    let mut attempt = Attempt::new(delivery, ticket);
-    for (route, members) in ways {
-        attempt.travel(route, members).await;
-    }
     attempt.finish()
 }
 
@@ -137,57 +115,6 @@ impl<'a> Attempt<'a> {
                 last if over => Some(Fate::Doomed(Why::Expired(last.cloned().map(Box::new)))),
                 _ => None,
             };
-        }
-    }
-
-    /// The ways to go, each with the recipients that take it: one, unless policy could not decide
-    /// when the message came and is asked again.
-    async fn routes(&mut self) -> Vec<(Route, Vec<usize>)> {
-        let route = &self.ticket.route;
-        if !route.hops.is_empty() {
-            return vec![(route.clone(), self.open(0..self.fates.len()))];
-        }
-        let entry = &self.ticket.entry;
-        let recipients: Vec<Recipient> =
-            self.ticket.recipients.iter().map(|r| r.recipient.clone()).collect();
-        let view = RouteView {
-            id: entry.id,
-            received: entry.received,
-            session: &entry.facts,
-            sender: &entry.sender,
-            recipients: &recipients,
-            expires: Some(entry.expires),
-            size: entry.size,
-            meta: &entry.meta,
-            text: &Stored { delivery: self.delivery, entry },
-        };
-        let plan = self.delivery.parts.intake.plan_again(&view).await;
-        let mut ways: Vec<(Route, Vec<usize>)> =
-            plan.routes.into_iter().map(|route| (route, Vec::new())).collect();
-        let open = self.open(0..self.fates.len());
-        for (index, planned) in plan.recipients.iter().enumerate() {
-            if !open.contains(&index) {
-                continue;
-            }
-            match self.planned_fate(planned, &ways) {
-                Some(fate) => self.fates[index] = Some(fate),
-                None => ways[planned.route as usize].1.push(index),
-            }
-        }
-        ways.retain(|(_, members)| !members.is_empty());
-        ways
-    }
-
-    /// What a new plan says about a recipient instead of a way to go now.
-    fn planned_fate(&self, planned: &RecipientEntry, ways: &[(Route, Vec<usize>)]) -> Option<Fate> {
-        let now = self.delivery.parts.clock.now();
-        let undecided = ways.get(planned.route as usize).is_none_or(|(w, _)| w.hops.is_empty());
-        match &planned.state {
-            RecipientState::Held { reason, .. } => Some(Fate::Held(reason.clone())),
-            RecipientState::Waiting { last: Some(why), .. } => Some(Fate::Doomed(why.clone())),
-            _ if undecided => Some(Fate::Postponed(self.later())),
-            RecipientState::Waiting { due, .. } if *due > now => Some(Fate::Postponed(*due)),
-            _ => None,
         }
     }
 

@@ -37,7 +37,10 @@ impl Dialer for TcpDialer {
                     SocketAddr::V4(_) => TcpSocket::new_v4()?,
                     SocketAddr::V6(_) => TcpSocket::new_v6()?,
                 };
-                socket.bind(SocketAddr::new(from, 0))?;
+                socket.bind(SocketAddr::new(from, 0)).map_err(|error| {
+                    let text = format!("cannot send from {from}: {error}; is it an address here?");
+                    io::Error::new(error.kind(), text)
+                })?;
                 socket.connect(address).await?
             }
         };

@@ -16,6 +16,7 @@ mod connection;
 mod dialer;
 mod metrics;
 mod pool;
+mod remedy;
 mod settle;
 mod source;
 mod stored;
@@ -46,7 +47,7 @@ use waypost_smtp::client::Credentials;
 use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
 use crate::pool::Pool;
-use crate::settle::Judged;
+use crate::remedy::Turns;
 use crate::tls::BrokenStartTls;
 
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
@@ -123,6 +124,7 @@ pub struct Delivery {
     credentials: RwLock<HashMap<String, Credentials>>,
     pool: Pool,
     broken_starttls: BrokenStartTls,
+    rerouting: Turns,
     metrics: Metrics,
 }
 
@@ -132,7 +134,8 @@ impl Delivery {
         let pool = Pool::new(config.connections.clone());
         let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
         let credentials = RwLock::new(config.credentials.clone());
-        Arc::new(Delivery { parts, config, credentials, pool, broken_starttls, metrics })
+        let rerouting = Turns::default();
+        Arc::new(Delivery { parts, config, credentials, pool, broken_starttls, rerouting, metrics })
     }
 
     /// Puts other logins in place; connections made from now on use them.
@@ -181,8 +184,7 @@ impl Delivery {
             bounced += ticket.recipients.len();
             let why = Why::Operator(reason.to_owned()).bounded();
             let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
-            let settled =
-                settle::settle(self, ticket, Judged::unasked(Tried { fates, hop: None })).await;
+            let settled = settle::settle(self, ticket, Tried { fates, hop: None }).await;
             settled.map_err(AdminError::Spool)?;
         }
         Ok(bounced)
@@ -192,10 +194,11 @@ impl Delivery {
         let _under_way = UnderWay::new(&self.metrics);
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {
-            let tried = bounded(&ticket, attempt::attempt(self, &ticket)).await;
-            let judged = settle::judge(self, &ticket, tried).await;
+            let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
+            let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
+            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket));
             // A failure is in the log, and the queue has the recipients back.
-            let _ = settle::settle(self, ticket, judged).await;
+            let _ = settle::settle(self, ticket, tried).await;
         }
         .instrument(span)
         .await;
@@ -231,13 +234,6 @@ impl Delivery {
             broken_starttls: &self.broken_starttls,
         }
     }
-}
-
-/// One way's attempt, cut off when it takes too long.
-async fn bounded(ticket: &Ticket, attempt: impl Future<Output = Tried>) -> Tried {
-    let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
-    let tried = tokio::time::timeout(limit, attempt).await;
-    tried.unwrap_or_else(|_| Tried::cut_off(ticket))
 }
 
 /// Counts an attempt for as long as it lives.

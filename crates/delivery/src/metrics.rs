@@ -43,7 +43,7 @@ pub struct AttemptLabels {
 /// Labels of a recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RecipientLabels {
-    /// [`waypost_mail::Outcome::label`], or `held`.
+    /// [`waypost_mail::Outcome::label`], `held` or `rerouted`.
     pub outcome: &'static str,
 }
 

@@ -95,7 +95,7 @@ pub struct Attempt<'a> {
 pub enum Remedy {
     /// Try again then.
     RetryAt(Timestamp),
-    /// Try again at once, this way; at most [`MAX_REROUTES`] times in one attempt, then it is held.
+    /// Try again at once, this way; at most [`MAX_REROUTES`] times for a message, then it is held.
     Reroute(Way),
     /// Give up; bounce with this reply.
     Fail(PermanentReply),
@@ -105,7 +105,8 @@ pub enum Remedy {
     Hold(String),
 }
 
-/// How often a recipient can be rerouted in one attempt before it is held.
+/// How often one message can be rerouted before it is held. Recipients that one attempt sends other ways
+/// count as once.
 pub const MAX_REROUTES: usize = 5;
 
 /// Ask the schedule to go easy on a destination.

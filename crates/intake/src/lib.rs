@@ -4,7 +4,7 @@
 //! [`Gather`] collects a body; [`Intake::accept`] takes the complete [`Message`] through its steps,
 //! each in a file of its own: the header is read and mended ([`submission`]), policy speaks and its
 //! edits are applied ([`policy`]), the trace field goes on top ([`trace`]), recipients get their
-//! routes ([`routing`]), and what has come of it is committed. Only then is there a 250.
+//! routes ([`plan`]), and what has come of it is committed. Only then is there a 250.
 
 #![forbid(unsafe_code)]
 
@@ -12,15 +12,17 @@ mod content;
 pub mod events;
 mod gather;
 mod notice;
+mod plan;
 mod policy;
-pub mod routing;
+mod routing;
 mod submission;
 mod trace;
 
 pub use events::Events;
 pub use gather::{Gather, GatherError};
 pub use notice::Notice;
-pub use routing::{NamedHop, NoWay, RoutePlan, RouteRule, Routing, Via, patience};
+pub use plan::{RoutePlan, patience, undecided};
+pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -262,6 +264,7 @@ impl Intake {
             meta: envelope.meta,
             facts,
             sign,
+            reroutes: 0,
             routes: plan.routes,
             recipients: plan.recipients,
         };

@@ -12,7 +12,7 @@ use waypost_smtp::{Domain, Reply};
 
 use crate::Intake;
 use crate::content::{Content, Place};
-use crate::routing::doomed;
+use crate::plan::doomed;
 
 /// The message hooks' decision, once their edits are applied.
 #[derive(Debug)]

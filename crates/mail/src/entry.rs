@@ -28,8 +28,10 @@ pub struct Entry {
     pub meta: Vec<Attr>,
     /// Signatures that the message got, so that a converted copy can be signed again.
     pub sign: Vec<SignRequest>,
-    /// The ways recipients refer to by index.
+    /// The ways recipients refer to by index. Ways that nobody takes any more stay where they are.
     pub routes: Vec<Route>,
+    /// How often policy sent recipients another way after an attempt.
+    pub reroutes: u32,
     /// The recipients and what became of each so far.
     pub recipients: Vec<RecipientEntry>,
 }

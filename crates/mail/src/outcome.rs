@@ -24,7 +24,7 @@ pub enum Outcome {
     Bounced(Why),
     /// The connection was lost after the final dot: it may or may not have been delivered.
     Unknown(Why),
-    /// An operator removed it without a notice.
+    /// An operator or policy removed it without a notice.
     Deleted,
 }
 

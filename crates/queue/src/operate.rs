@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState};
-use waypost_spool::{Change, SpoolError};
+use waypost_spool::{Change, Detours, SpoolError};
 
 use crate::finish::finish;
 use crate::metrics::SettledLabels;
@@ -155,7 +155,7 @@ impl Queue {
             }
             for (lease, _) in parts {
                 kind.note(&shared, &lease);
-                lease.end(&fates);
+                lease.end(&fates, None);
             }
             Ok(Touched { changed, in_flight })
         })
@@ -175,7 +175,9 @@ impl Kind {
     fn change(self, id: MessageId, states: Vec<(u32, RecipientState)>) -> Change {
         match self {
             Kind::Administer | Kind::Retry => Change::Administer { id, states },
-            Kind::Settle => Change::Settle { id, states, notice: None },
+            Kind::Settle => {
+                Change::Settle { id, states, detours: Detours::default(), notice: None }
+            }
         }
     }
 

@@ -41,6 +41,7 @@ pub(crate) fn entry(id: u64, domain: &str, recipients: u32) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        reroutes: 0,
         routes: vec![route(domain)],
         recipients: (0..recipients).map(|id| recipient(id, domain, 0)).collect(),
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_mail::{Outcome, RecipientState, Timestamp, Why};
-use waypost_spool::{Change, SpoolError};
+use waypost_spool::{Change, Detours, SpoolError};
 
 use crate::metrics::SettledLabels;
 use crate::shared::{Shared, whole};
@@ -21,6 +21,7 @@ const MAX_REASON: usize = 512;
 #[derive(Debug, Default)]
 struct Plan {
     states: Vec<(u32, RecipientState)>,
+    detours: Detours,
     fates: HashMap<u32, Fate>,
     labels: Vec<SettledLabels>,
     answered: bool,
@@ -34,8 +35,9 @@ pub(crate) async fn settle(
 ) -> Result<(), SpoolError> {
     let plan = Plan::new(&shared, &lease, settlement.states);
     lease.pause = UNWRITTEN_PAUSE;
-    let Plan { states, fates, labels, answered } = plan;
-    write(&shared, &lease, states, settlement.notice).await?;
+    let Plan { states, detours, fates, labels, answered } = plan;
+    let moved = !detours.routes.is_empty();
+    write(&shared, &lease, states, detours, settlement.notice).await?;
     for label in labels {
         shared.metrics.settled.get_or_create(&label).inc();
     }
@@ -43,7 +45,15 @@ pub(crate) async fn settle(
         let now = shared.clock.now();
         shared.state().schedule.answered(&lease.destination, now);
     }
-    lease.end(&fates);
+    // Before they are given back: nobody else changes them now.
+    let moved = moved.then(|| shared.spool.load(lease.job.id)).transpose();
+    if let Err(error) = &moved {
+        tracing::error!(
+            message = %lease.job.id, %error,
+            "recipients with another way cannot be read; they go on after a restart"
+        );
+    }
+    lease.end(&fates, moved.unwrap_or_default().as_ref());
     Ok(())
 }
 
@@ -52,6 +62,7 @@ async fn write(
     shared: &Arc<Shared>,
     lease: &Lease,
     states: Vec<(u32, RecipientState)>,
+    detours: Detours,
     notice: Option<Prepared>,
 ) -> Result<(), SpoolError> {
     let arrival = notice.map(Prepared::into_arrival);
@@ -66,7 +77,7 @@ async fn write(
         shared.state().arriving.insert(entry.id);
     }
     let notice = arrival.map(Box::new);
-    let result = shared.change(Change::Settle { id: lease.job.id, states, notice }).await;
+    let result = shared.change(Change::Settle { id: lease.job.id, states, detours, notice }).await;
     match (&result, entry) {
         (Ok(()), Some(entry)) => shared.arrived(entry),
         (Err(_), Some(entry)) => {
@@ -105,6 +116,18 @@ impl Plan {
                 let reason = bounded(reason);
                 let state = RecipientState::Held { tries: leased.tries, reason };
                 self.set(leased.id, state, Fate::Held, "held", "");
+            }
+            Settled::Rerouted { route, at, why } => {
+                self.detours.routes.push((leased.id, route));
+                self.detours.counted = true;
+                self.again(leased, at, why);
+                self.fates.insert(leased.id, Fate::Elsewhere(at));
+            }
+            Settled::Routed { route, at } => {
+                self.detours.routes.push((leased.id, route));
+                let state = RecipientState::Waiting { due: at, tries: leased.tries, last: None };
+                self.states.push((leased.id, state));
+                self.fates.insert(leased.id, Fate::Elsewhere(at));
             }
             Settled::Done(outcome) => self.done(leased, outcome),
         }

@@ -263,8 +263,9 @@ impl Shared {
         }
     }
 
-    /// Ends a lease: its recipients go on as their fates say, or are given back.
-    pub(crate) fn end(&self, lease: &mut Lease, fates: &HashMap<u32, Fate>) {
+    /// Ends a lease: its recipients go on as their fates say, or are given back. Those that go
+    /// elsewhere do so as `moved` says; without it they are found again at the next start.
+    pub(crate) fn end(&self, lease: &mut Lease, fates: &HashMap<u32, Fate>, moved: Option<&Entry>) {
         let now = self.clock.now();
         let recipients = std::mem::take(&mut lease.recipients);
         let mut state = self.state();
@@ -281,6 +282,7 @@ impl Shared {
                     waiting += 1;
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
+                Fate::Elsewhere(due) => state.move_on(moved, leased.id, due, now),
                 Fate::Held => state.counts.held += 1,
                 Fate::Done => {}
             }
@@ -361,6 +363,17 @@ impl State {
             }
             self.schedule.add(job, &destination, due, entry.expires, now);
         }
+    }
+
+    /// Enters a recipient that goes another way.
+    fn move_on(&mut self, entry: Option<&Entry>, id: u32, due: Timestamp, now: Timestamp) {
+        let Some(entry) = entry else { return };
+        let recipient = entry.recipients.iter().find(|r| r.recipient.id == id);
+        let way = recipient.and_then(|r| Some((r.route, entry.route_of(r)?.destination())));
+        let Some((route, destination)) = way else { return };
+        self.counts.waiting += 1;
+        self.schedule.count(&destination, 1);
+        self.schedule.add(Job { id: entry.id, route }, &destination, due, entry.expires, now);
     }
 
     /// Logs and counts a damaged message, once.

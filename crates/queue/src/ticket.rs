@@ -64,6 +64,22 @@ pub enum Settled {
     },
     /// Kept until an operator releases it; says who holds it and why.
     Held(String),
+    /// To be tried again another way; this attempt counts, and the message was rerouted once more.
+    Rerouted {
+        /// The new way.
+        route: Route,
+        /// Not before this moment.
+        at: Timestamp,
+        /// Why the old way failed.
+        why: Why,
+    },
+    /// It has a way now, where there was none; no attempt was made.
+    Routed {
+        /// The way.
+        route: Route,
+        /// Not before this moment.
+        at: Timestamp,
+    },
 }
 
 /// True when the message's time is over and what is left of it bounces.
@@ -98,6 +114,8 @@ pub(crate) struct Leased {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fate {
     Due(Timestamp),
+    /// Due then, by a way of its own in the spool.
+    Elsewhere(Timestamp),
     Held,
     Done,
 }
@@ -109,10 +127,11 @@ impl Lease {
         self.recipients.get(at).copied()
     }
 
-    /// Ends the lease. Recipients without a fate are given back.
-    pub(crate) fn end(mut self, fates: &HashMap<u32, Fate>) {
+    /// Ends the lease. Recipients without a fate are given back; `moved` is the message as it is now,
+    /// for those that go elsewhere.
+    pub(crate) fn end(mut self, fates: &HashMap<u32, Fate>, moved: Option<&Entry>) {
         let shared = self.shared.clone();
-        shared.end(&mut self, fates);
+        shared.end(&mut self, fates, moved);
     }
 }
 
@@ -120,7 +139,7 @@ impl Drop for Lease {
     fn drop(&mut self) {
         if !self.recipients.is_empty() {
             let shared = self.shared.clone();
-            shared.end(self, &HashMap::new());
+            shared.end(self, &HashMap::new(), None);
         }
     }
 }

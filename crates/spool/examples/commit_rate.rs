@@ -18,7 +18,7 @@ use waypost_mail::{
     RecipientState, Route, SessionId, SystemClock, Timestamp, TlsLevel,
 };
 use waypost_smtp::ReversePath;
-use waypost_spool::{Arrival, Change, Config, LogSpool, Spool};
+use waypost_spool::{Arrival, Change, Config, Detours, LogSpool, Spool};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
@@ -65,7 +65,14 @@ async fn run(
                 count.fetch_add(1, Ordering::Relaxed);
                 if settling {
                     let states = vec![(0, RecipientState::Done(Outcome::Deleted))];
-                    spool.commit(Change::Settle { id, states, notice: None }).await?;
+                    spool
+                        .commit(Change::Settle {
+                            id,
+                            states,
+                            detours: Detours::default(),
+                            notice: None,
+                        })
+                        .await?;
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             }
@@ -95,6 +102,7 @@ fn entry(id: MessageId) -> Result<Entry, Box<dyn Error + Send + Sync>> {
         facts: Facts::internal(SessionId(id.0)),
         meta: vec![],
         sign: Vec::new(),
+        reroutes: 0,
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
         recipients: vec![RecipientEntry { recipient, route: 0, state }],
     })

@@ -15,7 +15,7 @@ use crate::content::{LARGE, body_file, checksum};
 use crate::fault::{FaultPoint, Faults};
 use crate::log::sync_dir;
 use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record, Settlement};
-use crate::{Arrival, Change, SpoolError};
+use crate::{Arrival, Change, Detours, SpoolError};
 
 /// A change ready to be written, and who waits for it.
 #[derive(Debug)]
@@ -36,6 +36,7 @@ pub(crate) enum Work {
     Settle {
         id: MessageId,
         states: Vec<(u32, RecipientState)>,
+        detours: Detours,
         notice: Option<Entry>,
     },
     Remove(MessageId),
@@ -78,8 +79,12 @@ impl Encoder {
                 let record = self.record(Kind::Message, id, &meta, content)?;
                 Ok((Work::Accept(Some(meta.entry)), record, body))
             }
-            Change::Settle { id, states, notice } => self.settle(Kind::Done, id, states, notice),
-            Change::Administer { id, states } => self.settle(Kind::State, id, states, None),
+            Change::Settle { id, states, detours, notice } => {
+                self.settle(Kind::Done, id, states, detours, notice)
+            }
+            Change::Administer { id, states } => {
+                self.settle(Kind::State, id, states, Detours::default(), None)
+            }
             Change::Remove { id } => {
                 Ok((Work::Remove(id), Record::tomb(self.seal, id, self.now), None))
             }
@@ -91,6 +96,7 @@ impl Encoder {
         kind: Kind,
         id: MessageId,
         states: Vec<(u32, RecipientState)>,
+        detours: Detours,
         notice: Option<Box<Arrival>>,
     ) -> Result<Encoded, SpoolError> {
         let (notice, content, body) = match notice {
@@ -100,10 +106,11 @@ impl Encoder {
             }
             None => (None, [Bytes::new(), Bytes::new()], None),
         };
-        let meta = Settlement { states, notice };
+        let meta = Settlement { states, detours, notice };
         let record = self.record(kind, id, &meta, content)?;
-        let notice = meta.notice.map(|meta| meta.entry);
-        Ok((Work::Settle { id, states: meta.states, notice }, record, body))
+        let Settlement { states, detours, notice } = meta;
+        let notice = notice.map(|meta| meta.entry);
+        Ok((Work::Settle { id, states, detours, notice }, record, body))
     }
 
     /// The record of a fact of the ledger.

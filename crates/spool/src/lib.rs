@@ -46,7 +46,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waypost_mail::{Body, Entry, MessageId, RecipientState, Timestamp};
+use serde::{Deserialize, Serialize};
+use waypost_mail::{Body, Entry, MessageId, RecipientState, Route, Timestamp};
 
 /// A message about to become durable: final bytes, nothing left to decide.
 #[derive(Debug)]
@@ -71,6 +72,8 @@ pub enum Change {
         id: MessageId,
         /// Recipient id and its new state.
         states: Vec<(u32, RecipientState)>,
+        /// Recipients that go another way from now on, durable in the same record.
+        detours: Detours,
         /// The notice this causes, durable in the same record.
         notice: Option<Box<Arrival>>,
     },
@@ -87,6 +90,15 @@ pub enum Change {
         /// The message.
         id: MessageId,
     },
+}
+
+/// Other ways for some recipients of a message.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Detours {
+    /// Recipient id and its new way. Of no effect for a recipient that is done.
+    pub routes: Vec<(u32, Route)>,
+    /// They come after an attempt by another way: counted in [`Entry::reroutes`], once for all.
+    pub counted: bool,
 }
 
 /// Why a change or a read failed.
@@ -186,24 +198,53 @@ pub(crate) fn schedule(entry: &Entry) -> Vec<Due> {
     schedule.into_iter().map(due).collect()
 }
 
-/// Gives recipients their new states, and answers which have changed, by place. What is done
+/// Gives recipients their new ways and states, and answers which have changed, by place. What is done
 /// stays done: a late or repeated settlement changes nothing, nor does one of a recipient the
 /// message does not have.
-pub(crate) fn advance(entry: &mut Entry, states: &[(u32, RecipientState)]) -> Vec<usize> {
+pub(crate) fn advance(
+    entry: &mut Entry,
+    states: &[(u32, RecipientState)],
+    detours: &Detours,
+) -> Vec<usize> {
     let mut changed = Vec::with_capacity(states.len());
+    for (id, route) in &detours.routes {
+        let Some(at) = open_recipient(entry, *id) else { continue };
+        if let Some(index) = index_of(&mut entry.routes, route) {
+            entry.recipients[at].route = index;
+            changed.push(at);
+        }
+    }
+    if detours.counted && !changed.is_empty() {
+        entry.reroutes = entry.reroutes.saturating_add(1);
+    }
     for (id, state) in states {
-        // Ids are usually places, as intake numbers recipients from zero.
-        let guess = *id as usize;
-        let at = match entry.recipients.get(guess) {
-            Some(recipient) if recipient.recipient.id == *id => Some(guess),
-            _ => entry.recipients.iter().position(|r| r.recipient.id == *id),
-        };
-        let recipient = at.and_then(|at| entry.recipients.get_mut(at));
-        if let (Some(at), Some(recipient)) = (at, recipient.filter(|r| !r.state.is_done())) {
-            recipient.state = state.clone();
+        if let Some(at) = open_recipient(entry, *id) {
+            entry.recipients[at].state = state.clone();
             changed.push(at);
         }
     }
     changed.sort_unstable();
+    changed.dedup();
     changed
+}
+
+/// The place of a recipient that is not done.
+fn open_recipient(entry: &Entry, id: u32) -> Option<usize> {
+    // Ids are usually places, as intake numbers recipients from zero.
+    let guess = id as usize;
+    let at = match entry.recipients.get(guess) {
+        Some(recipient) if recipient.recipient.id == id => guess,
+        _ => entry.recipients.iter().position(|r| r.recipient.id == id)?,
+    };
+    (!entry.recipients[at].state.is_done()).then_some(at)
+}
+
+/// Where a way is, entered when it is new; absent when there are more than can be told apart.
+fn index_of(routes: &mut Vec<Route>, route: &Route) -> Option<u16> {
+    let known = routes.iter().position(|known| known == route);
+    let index = u16::try_from(known.unwrap_or(routes.len())).ok()?;
+    if known.is_none() {
+        routes.push(route.clone());
+    }
+    Some(index)
 }

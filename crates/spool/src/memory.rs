@@ -10,7 +10,7 @@ use bytes::{Bytes, BytesMut};
 use waypost_mail::ledger::{MAX_KEY, MAX_VALUE};
 use waypost_mail::{Body, Entry, Ledger, LedgerError, MessageId, Timestamp};
 
-use crate::{Arrival, Change, Content, Spool, SpoolError, advance};
+use crate::{Arrival, Change, Content, Detours, Spool, SpoolError, advance};
 
 /// Keeps everything until it is dropped. Behaves like `LogSpool` but for
 /// durability, and never awaits, so that paused tokio time stays exact.
@@ -73,9 +73,9 @@ impl Spool for MemorySpool {
         match change {
             Change::Accept(_) if state.full => return Err(SpoolError::NoSpace),
             Change::Accept(arrival) => state.accept(*arrival)?,
-            Change::Settle { id, states, notice } => {
+            Change::Settle { id, states, detours, notice } => {
                 let stored = state.messages.get_mut(&id).ok_or(SpoolError::Unknown(id))?;
-                advance(&mut stored.entry, &states);
+                advance(&mut stored.entry, &states, &detours);
                 if stored.entry.is_done() {
                     state.messages.remove(&id);
                 }
@@ -85,7 +85,7 @@ impl Spool for MemorySpool {
             }
             Change::Administer { id, states } => {
                 let stored = state.messages.get_mut(&id).ok_or(SpoolError::Unknown(id))?;
-                advance(&mut stored.entry, &states);
+                advance(&mut stored.entry, &states, &Detours::default());
                 if stored.entry.is_done() {
                     state.messages.remove(&id);
                 }
@@ -242,6 +242,7 @@ mod tests {
         let done = |recipient| Change::Settle {
             id,
             states: vec![(recipient, RecipientState::Done(Outcome::Deleted))],
+            detours: Detours::default(),
             notice: None,
         };
         spool.commit(done(0)).await.unwrap();

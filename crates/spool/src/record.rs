@@ -22,6 +22,8 @@ use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
 
+use crate::Detours;
+
 /// Octets of a record before its payload.
 pub(crate) const HEADER_LEN: usize = 48;
 /// Octets after its payload.
@@ -92,6 +94,7 @@ pub(crate) enum BodyPlace {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Settlement {
     pub(crate) states: Vec<(u32, RecipientState)>,
+    pub(crate) detours: Detours,
     pub(crate) notice: Option<MessageMeta>,
 }
 

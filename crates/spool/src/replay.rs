@@ -302,7 +302,7 @@ pub(crate) fn catch_up(
             .and_then(|(_, meta)| postcard::from_bytes::<Settlement>(&meta).ok())
         {
             Some(settlement) => {
-                crate::advance(&mut base.entry, &settlement.states);
+                crate::advance(&mut base.entry, &settlement.states, &settlement.detours);
             }
             None => unread = Some(*at),
         }

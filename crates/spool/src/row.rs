@@ -1,13 +1,14 @@
 //! How a message lies in sled: small values, each checked, and only the changed ones rewritten.
 //!
 //! A message whose entry is small is one value, `m|id`. Otherwise `m|id` names the checksums of
-//! blocks: what never changes in `x|id|part`, recipients in `r|id|block|part`, a fixed number to a
+//! blocks: what changes only when policy reroutes in `x|id|part`, recipients in `r|id|block|part`, a fixed number to a
 //! block, so that settling one of thousands rewrites one block.
 
 use crc32c::crc32c;
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
 
+use crate::Detours;
 use crate::segment::{Place, Position};
 
 /// No value in sled is larger: bigger ones would end in files that sled never syncs.
@@ -37,7 +38,7 @@ pub(crate) struct Kept {
 pub(crate) enum Shape {
     /// In the row.
     Inline,
-    /// In blocks: the unchanging one, then those of `size` recipients each.
+    /// In blocks: the one without recipients, then those of `size` recipients each.
     Blocks { head: Block, size: u32, recipients: Vec<Block> },
 }
 
@@ -75,10 +76,8 @@ impl Kept {
             return Some((kept, writes));
         }
         let id = entry.id;
-        let recipients = std::mem::take(&mut entry.recipients);
-        let head = postcard::to_stdvec(&entry).ok()?;
+        let head = head_of(&mut entry)?;
         let head = write_block(&mut writes, &head, 0, |part| head_key(id, part))?;
-        entry.recipients = recipients;
         let size = BLOCK.max(entry.recipients.len().div_ceil(MAX_BLOCKS));
         let blocks = entry.recipients.chunks(size).enumerate().map(|(n, block)| {
             let bytes = postcard::to_stdvec(block).ok()?;
@@ -91,13 +90,14 @@ impl Kept {
         Some((kept, writes))
     }
 
-    /// Gives recipients new states; answers the values that change.
+    /// Gives recipients new ways and states; answers the values that change.
     pub(crate) fn advance(
         &mut self,
         states: &[(u32, RecipientState)],
+        detours: &Detours,
         last: Position,
     ) -> Option<Writes> {
-        let changed = crate::advance(&mut self.entry, states);
+        let changed = crate::advance(&mut self.entry, states, detours);
         self.last = last;
         let id = self.entry.id;
         let mut writes = Vec::new();
@@ -112,7 +112,12 @@ impl Kept {
                 }
                 writes.push(self.row(&bytes)?);
             }
-            Shape::Blocks { size, recipients, .. } => {
+            Shape::Blocks { head, size, recipients } => {
+                if !detours.routes.is_empty() {
+                    let bytes = head_of(&mut self.entry)?;
+                    let key = |part| head_key(id, part);
+                    *head = write_block(&mut writes, &bytes, head.parts, key)?;
+                }
                 let size = *size as usize;
                 let mut numbers: Vec<usize> = changed.iter().map(|at| at / size.max(1)).collect();
                 numbers.dedup();
@@ -182,6 +187,14 @@ impl Kept {
         };
         (entry.id == id).then_some(Kept { entry, place, last, large, shape })
     }
+}
+
+/// Everything about a message but its recipients.
+fn head_of(entry: &mut Entry) -> Option<Vec<u8>> {
+    let recipients = std::mem::take(&mut entry.recipients);
+    let head = postcard::to_stdvec(entry).ok();
+    entry.recipients = recipients;
+    head
 }
 
 /// Where the record of a message is, from its row alone.
@@ -287,16 +300,17 @@ mod tests {
         let why = Why::Operator("because ".repeat(60));
         for id in [4999, 0, 7] {
             let state = RecipientState::Done(Outcome::Bounced(why.clone()));
-            let count = apply(&mut values, kept.advance(&[(id, state)], AT).unwrap());
+            let count =
+                apply(&mut values, kept.advance(&[(id, state)], &Detours::default(), AT).unwrap());
             assert!(count < 8, "{count} values for one recipient");
         }
         assert_eq!(read(&values, 5).unwrap().entry, kept.entry);
         let long: Vec<_> = (0..5000)
             .map(|id| (id, RecipientState::Held { tries: 9, reason: "long ".repeat(90) }))
             .collect();
-        apply(&mut values, kept.advance(&long, AT).unwrap());
+        apply(&mut values, kept.advance(&long, &Detours::default(), AT).unwrap());
         let short: Vec<_> = (0..5000).map(|id| (id, RecipientState::fresh(Timestamp(3)))).collect();
-        apply(&mut values, kept.advance(&short, AT).unwrap());
+        apply(&mut values, kept.advance(&short, &Detours::default(), AT).unwrap());
         assert_eq!(read(&values, 5).unwrap().entry, kept.entry);
 
         let key = values.keys().find(|k| k.starts_with(b"r|")).unwrap().clone();
@@ -313,7 +327,7 @@ mod tests {
             Kept::lay_out(samples::entry(5, 12, 0), Place { at: AT, len: 9 }, AT, false).unwrap();
         assert_eq!(apply(&mut values, writes), 1);
         let held = RecipientState::Held { tries: 1, reason: "x".repeat(INLINE) };
-        apply(&mut values, kept.advance(&[(3, held)], AT).unwrap());
+        apply(&mut values, kept.advance(&[(3, held)], &Detours::default(), AT).unwrap());
         assert!(values.len() > 1);
         assert_eq!(read(&values, 5).unwrap().entry, kept.entry);
         apply(&mut values, kept.removal());

@@ -29,6 +29,7 @@ pub(crate) fn entry(id: u64, recipients: u32, body: usize) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        reroutes: 0,
         routes: vec![Route::new(host, TlsLevel::Opportunistic)],
         recipients: (0..recipients).map(recipient).collect(),
     }

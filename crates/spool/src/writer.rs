@@ -20,7 +20,7 @@ use crate::record::{Fact, Record};
 use crate::row::{self, Kept, MAX_VALUE, Writes};
 use crate::segment::{Place, Position};
 use crate::spool::Shared;
-use crate::{Due, SpoolError, schedule};
+use crate::{Detours, Due, SpoolError, schedule};
 
 /// A group ends when it has this many octets.
 const GROUP: u64 = 16 * 1024 * 1024;
@@ -217,7 +217,7 @@ impl Writer {
                 let place = group.add(&self.log, record, owner);
                 self.arrive(group, entry, place, large)
             }
-            Work::Settle { id, states, notice } => {
+            Work::Settle { id, states, detours, notice } => {
                 let mut kept = self.recall(*id)?;
                 if let Some(entry) = notice {
                     let known = self.check_new(entry.id);
@@ -227,7 +227,7 @@ impl Writer {
                     }
                 }
                 let place = group.add(&self.log, record, owner);
-                self.settle(group, &mut kept, states, place.at)?;
+                self.settle(group, &mut kept, states, detours, place.at)?;
                 if kept.entry.is_done() {
                     let now = self.shared.clock.now();
                     group.add(&self.log, Record::tomb(self.log.seal(), *id, now), None);
@@ -285,10 +285,11 @@ impl Writer {
         group: &mut Group,
         kept: &mut Kept,
         states: &[(u32, RecipientState)],
+        detours: &Detours,
         at: Position,
     ) -> Result<(), String> {
         let before = schedule(&kept.entry);
-        let writes = kept.advance(states, at).ok_or("an entry cannot be laid out")?;
+        let writes = kept.advance(states, detours, at).ok_or("an entry cannot be laid out")?;
         group.writes.extend(writes);
         reschedule(&mut group.writes, &before, &schedule(&kept.entry));
         Ok(())

@@ -3,8 +3,8 @@
 mod common;
 
 use common::*;
-use waypost_mail::{Ledger, MessageId, RecipientState, Timestamp};
-use waypost_spool::{Change, LogSpool, OpenError, Spool, SpoolError};
+use waypost_mail::{Ledger, MessageId, NextHop, RecipientState, Route, Timestamp, TlsLevel};
+use waypost_spool::{Change, Detours, LogSpool, OpenError, Spool, SpoolError};
 
 #[tokio::test]
 async fn a_message_is_kept_until_it_is_done() {
@@ -54,7 +54,10 @@ async fn a_settlement_and_its_notice_are_one() {
     spool.commit(accept(1, 1, "\r\nlost\r\n")).await.unwrap();
     let notice = Some(Box::new(arrival(2, 1, "\r\nyour mail is lost\r\n")));
     let states = vec![(0, done())];
-    spool.commit(Change::Settle { id: MessageId(1), states, notice }).await.unwrap();
+    spool
+        .commit(Change::Settle { id: MessageId(1), states, detours: Detours::default(), notice })
+        .await
+        .unwrap();
     let expected = [HEADER, b"\r\nyour mail is lost\r\n"].concat();
     assert_eq!((ids(&*spool), bytes_of(&*spool, 2)), (vec![2], expected.clone()));
     drop(spool);
@@ -71,7 +74,12 @@ async fn the_schedule_follows_the_states() {
     spool.commit(accept(1, 2, "")).await.unwrap();
     spool.commit(accept(2, 1, "")).await.unwrap();
     let later = RecipientState::fresh(Timestamp(5_000));
-    let retry = Change::Settle { id: MessageId(1), states: vec![(0, later)], notice: None };
+    let retry = Change::Settle {
+        id: MessageId(1),
+        states: vec![(0, later)],
+        detours: Detours::default(),
+        notice: None,
+    };
     spool.commit(retry).await.unwrap();
     spool.commit(administer(2, 0, held())).await.unwrap();
     let moments = |after| {
@@ -83,6 +91,41 @@ async fn the_schedule_follows_the_states() {
     assert_eq!(moments(Some((Timestamp(1_000), MessageId(1)))), [(5_000, 1, to)]);
     spool.commit(Change::Remove { id: MessageId(1) }).await.unwrap();
     assert_eq!(moments(None), []);
+}
+
+#[tokio::test]
+async fn another_way_is_kept_with_the_state_it_comes_with() {
+    for recipients in [2, 200] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let (spool, _) = open(&config);
+        spool.commit(accept(1, recipients, "\r\nhello\r\n")).await.unwrap();
+        let elsewhere =
+            NextHop::Host { host: "other.example".into(), port: 26, implicit_tls: true };
+        let elsewhere = Route::new(elsewhere, TlsLevel::Never);
+        let reroute = |recipient, counted| Change::Settle {
+            id: MessageId(1),
+            states: vec![(recipient, RecipientState::fresh(Timestamp(7_000)))],
+            detours: Detours { routes: vec![(recipient, elsewhere.clone())], counted },
+            notice: None,
+        };
+        spool.commit(settle(1, &[0])).await.unwrap();
+        spool.commit(reroute(0, true)).await.unwrap();
+        let entry = spool.load(MessageId(1)).unwrap();
+        assert_eq!((entry.recipients[0].route, entry.routes.len(), entry.reroutes), (0, 1, 0));
+        spool.commit(reroute(1, false)).await.unwrap();
+        spool.commit(reroute(1, true)).await.unwrap();
+        let kept = spool.load(MessageId(1)).unwrap();
+        assert_eq!((kept.recipients[1].route, kept.routes.len(), kept.reroutes), (1, 2, 1));
+        assert_eq!(kept.route_of(&kept.recipients[1]), Some(&elsewhere));
+        let due = spool.due(None, 10).unwrap();
+        assert_eq!(due.last().unwrap().destinations, ["other.example:26"]);
+        drop(spool);
+        // As it is, then made anew from the log.
+        assert_eq!(open(&config).0.load(MessageId(1)).unwrap(), kept);
+        std::fs::remove_dir_all(config.path.join("index")).unwrap();
+        assert_eq!(open(&config).0.load(MessageId(1)).unwrap(), kept);
+    }
 }
 
 #[tokio::test]

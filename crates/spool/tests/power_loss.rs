@@ -22,7 +22,7 @@ use common::{accept, arrival, clock, done};
 use power::recorder::{Call, record};
 use power::{Recording, no_failures, say, scratch};
 use waypost_mail::{Ledger, MessageId, RecipientState, Timestamp};
-use waypost_spool::{Change, FaultPoint, Faults, LogSpool, Spool};
+use waypost_spool::{Change, Detours, FaultPoint, Faults, LogSpool, Spool};
 use world::{FACTS, REASON, World, body, config};
 
 const DIRECTORY: &str = "WAYPOST_POWER_DIRECTORY";
@@ -106,7 +106,10 @@ async fn half_a_group_is_worse_than_nothing() {
     let (spool, _) = LogSpool::open(config(after.path()), clock()).unwrap();
     let notice = Some(Box::new(arrival(2, 2, body(2))));
     let states = vec![(0, done()), (1, done())];
-    spool.commit(Change::Settle { id: MessageId(1), states, notice }).await.unwrap();
+    spool
+        .commit(Change::Settle { id: MessageId(1), states, detours: Detours::default(), notice })
+        .await
+        .unwrap();
     drop(spool);
 
     let segment = "spool/log/0000000001.log";
@@ -254,7 +257,12 @@ impl Child {
     async fn bounce(&self, id: u64, notice: u64) {
         let states = vec![(0, done()), (1, done())];
         let arrival = Some(Box::new(arrival(notice, 2, body(notice))));
-        let change = Change::Settle { id: MessageId(id), states, notice: arrival };
+        let change = Change::Settle {
+            id: MessageId(id),
+            states,
+            detours: Detours::default(),
+            notice: arrival,
+        };
         self.commit(format!("bounce {id} {notice}"), change).await;
         if notice.is_multiple_of(2) {
             self.commit(format!("remove {notice}"), remove(notice)).await;

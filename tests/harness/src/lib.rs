@@ -4,5 +4,6 @@
 
 pub mod authority;
 pub mod hooks;
+pub mod rules;
 pub mod upstream;
 pub mod zone;

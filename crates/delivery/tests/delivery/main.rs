@@ -11,3 +11,4 @@ mod notices;
 mod policy;
 mod relay;
 mod trouble;
+mod ways;

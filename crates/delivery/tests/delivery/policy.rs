@@ -240,7 +240,7 @@ async fn a_message_without_a_route_asks_again() {
     let routes = Mutex::new(vec![Ok(vec![group]), Err(fault())]);
     let upstream = Upstream::new();
     let (relay, _, _) = start(&upstream, Policy { routes, ..Policy::default() }).await;
-    let route = waypost_intake::routing::undecided();
+    let route = waypost_intake::undecided();
     let id = relay.post(Post { route, ..Post::default() }).await;
     relay.gone(id).await;
     assert_eq!(upstream.mails().len(), 1);

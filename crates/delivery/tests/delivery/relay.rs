@@ -46,6 +46,7 @@ impl Clock for PausedClock {
 pub(crate) struct Network {
     hosts: Mutex<HashMap<SocketAddr, Host>>,
     dialed: Mutex<Vec<SocketAddr>>,
+    sources: Mutex<Vec<Option<IpAddr>>>,
 }
 
 #[derive(Debug, Clone)]
@@ -55,6 +56,11 @@ enum Host {
 }
 
 impl Network {
+    /// Where the connections came from, one each.
+    pub(crate) fn sources(&self) -> Vec<Option<IpAddr>> {
+        self.sources.lock().unwrap().clone()
+    }
+
     pub(crate) fn dialed(&self) -> Vec<String> {
         self.dialed.lock().unwrap().iter().map(SocketAddr::to_string).collect()
     }
@@ -62,8 +68,9 @@ impl Network {
 
 #[async_trait]
 impl Dialer for Network {
-    async fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
+    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
         self.dialed.lock().unwrap().push(address);
+        self.sources.lock().unwrap().push(from);
         let host = self.hosts.lock().unwrap().get(&address).cloned();
         match host {
             Some(Host::Up(upstream)) => {
@@ -188,6 +195,16 @@ impl Plan {
         self
     }
 
+    pub(crate) fn keys(mut self, keys: Keyring) -> Plan {
+        self.keys = keys;
+        self
+    }
+
+    pub(crate) fn routing(mut self, routing: Routing) -> Plan {
+        self.routing = routing;
+        self
+    }
+
     /// Another network than the made-up one.
     pub(crate) fn dialer(mut self, dialer: Arc<dyn Dialer>) -> Plan {
         self.dialer = Some(dialer);
@@ -304,6 +321,7 @@ impl Relay {
             facts: Facts::internal(waypost_mail::SessionId(1)),
             meta: Vec::new(),
             sign: Vec::new(),
+            reroutes: 0,
             routes: vec![post.route],
             recipients: post.recipients.iter().enumerate().map(recipient).collect(),
         };

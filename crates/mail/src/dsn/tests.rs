@@ -28,6 +28,7 @@ fn entry(sender: ReversePath) -> Entry {
         facts: Facts::internal(SessionId(1)),
         meta: Vec::new(),
         sign: Vec::new(),
+        reroutes: 0,
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
         recipients: Vec::new(),
     }

@@ -100,6 +100,7 @@ pub fn entry(facts: Facts, addresses: &[&str], text: &Text) -> Entry {
         facts,
         meta: vec![Attr { name: "other/key".to_owned(), value: "value".to_owned() }],
         sign: Vec::new(),
+        reroutes: 0,
         routes: Vec::new(),
         recipients: recipients.collect(),
     }

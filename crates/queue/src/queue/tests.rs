@@ -425,3 +425,65 @@ async fn many_tasks_deliver_everybody_once() {
     assert!(house.spool.ids(None, 1).unwrap().is_empty());
     assert!(house.queue.status().destinations.is_empty());
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_goes_another_way_is_due_there_at_once() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    let ticket = house.next().await;
+    let now = house.clock.now();
+    let rerouted = Settled::Rerouted { route: route("b.example"), at: now, why: why() };
+    let states =
+        vec![(0, rerouted), (1, Settled::Again { at: now.after(seconds(60)), why: why() })];
+    house.queue.rest("a.example", "away".into());
+    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    assert_eq!(house.standing(), (2, 0, 0));
+    let ticket = house.next().await;
+    assert_eq!((ticket.destination.as_str(), ids(&ticket.recipients)), ("b.example", vec![0]));
+    assert_eq!((ticket.route.clone(), ticket.entry.reroutes), (route("b.example"), 1));
+    assert!(matches!(house.state(1, 0), RecipientState::Waiting { tries: 1, .. }));
+    drop(ticket);
+    // A new start on the same spool finds it there.
+    house.queue.close();
+    let again = house_on(house.spool.clone(), Config::default()).await;
+    let ticket = again.next_after(seconds(2)).await;
+    assert_eq!(ticket.destination, "b.example");
+    assert_eq!(again.standing(), (1, 0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn delivery_by_another_way_does_not_end_the_rest_of_the_first() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    let ticket = house.next().await;
+    house.queue.rest("a.example", "away".into());
+    house.commit(entry(2, "a.example", 1)).await;
+    let now = house.clock.now();
+    let rerouted = Settled::Rerouted { route: route("b.example"), at: now, why: why() };
+    let states = vec![(0, rerouted), (1, Settled::Again { at: now, why: why() })];
+    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    let ticket = house.next().await;
+    assert_eq!(ticket.destination, "b.example");
+    house.settle_all(ticket, delivered()).await.unwrap();
+    house.quiet().await;
+    let status = house.queue.status();
+    let [first] = &status.destinations[..] else { panic!("{status:?}") };
+    assert_eq!((first.name.as_str(), first.waiting), ("a.example", 2));
+    assert!(first.resting_until.is_some_and(|until| until > now));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gets_a_way_at_last_has_made_no_attempt() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "undecided", 1)).await;
+    let ticket = house.next().await;
+    let at = house.clock.now().after(seconds(5));
+    let settled = Settled::Routed { route: route("b.example"), at };
+    house.settle_all(ticket, settled).await.unwrap();
+    house.quiet().await;
+    let ticket = house.next_after(seconds(6)).await;
+    assert_eq!((ticket.destination.as_str(), ticket.entry.reroutes), ("b.example", 0));
+    assert!(matches!(house.state(1, 0), RecipientState::Waiting { tries: 0, last: None, .. }));
+    house.settle_all(ticket, delivered()).await.unwrap();
+    assert_eq!((house.standing(), house.queue.status().destinations), ((0, 0, 0), vec![]));
+}

@@ -18,7 +18,7 @@ use waypost_mail::{
     RecipientState, Route, SessionId, Timestamp, TlsLevel,
 };
 use waypost_smtp::ReversePath;
-use waypost_spool::{Arrival, Change, Config, LogSpool, Report, Spool};
+use waypost_spool::{Arrival, Change, Config, Detours, LogSpool, Report, Spool};
 
 pub const HEADER: &[u8] = b"Subject: a sample\r\n";
 pub const NOW: Timestamp = Timestamp(1_000_000);
@@ -62,6 +62,7 @@ pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        reroutes: 0,
         routes: vec![Route::new(host, TlsLevel::Opportunistic)],
         recipients: (0..recipients).map(recipient).collect(),
     }
@@ -87,7 +88,7 @@ pub fn held() -> RecipientState {
 
 pub fn settle(id: u64, recipients: &[u32]) -> Change {
     let states = recipients.iter().map(|id| (*id, done())).collect();
-    Change::Settle { id: MessageId(id), states, notice: None }
+    Change::Settle { id: MessageId(id), states, detours: Detours::default(), notice: None }
 }
 
 pub fn administer(id: u64, recipient: u32, state: RecipientState) -> Change {

@@ -90,5 +90,9 @@ async fn or_wait_for_one() {
     }
     assert!(seen.lock().unwrap().is_empty());
     assert_eq!(relay.queued().len(), 2);
+    // It is our mistake, and the next hop is not left alone for it.
+    assert!(relay.queue().status().destinations.iter().all(|d| d.resting_until.is_none()));
+    peer.deliver("usual@sender.example", &["b@dest.example"], "Subject: x\r\n\r\ny\r\n").await;
+    eventually("other mail goes there", || upstream.mails().len() == 1).await;
     relay.stop().await;
 }

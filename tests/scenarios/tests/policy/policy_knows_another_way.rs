@@ -1,6 +1,8 @@
 //! A next hop does not take a message, and policy sends it another way at once: those recipients that
 //! failed and no others, and not for ever.
 
+use std::path::{Path, PathBuf};
+
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_hooks::{AttemptAnswer, MAX_REROUTES, Remedy};
 use waypost_mail::RecipientState;
@@ -12,6 +14,7 @@ use crate::says::{Says, by_name, fault, with_hop};
 const TO: [&str; 2] = ["b@dest.example", "c@dest.example"];
 
 struct World {
+    spool: PathBuf,
     relay: Running,
     first: Upstream,
     second: Upstream,
@@ -26,7 +29,7 @@ async fn world(policy: Says, first: Upstream, second: Upstream) -> World {
         .hooks(policy.ready())
         .route("*", first.listen().await.unwrap());
     let home = with_hop(home, "second", second.listen().await.unwrap());
-    World { relay: home.start().await, first, second }
+    World { spool: home.spool(), relay: home.start().await, first, second }
 }
 
 impl World {
@@ -84,14 +87,56 @@ async fn and_not_for_ever() {
     let entry = world.relay.queue().show(id.parse().unwrap()).unwrap();
     for recipient in &entry.recipients {
         let RecipientState::Held { reason, .. } = &recipient.state else { panic!("{recipient:?}") };
-        assert_eq!(reason, "policy rerouted it 5 times in one attempt");
+        assert_eq!(reason, "policy rerouted the message 5 times, no more");
     }
-    // An operator decides, and the way is free now.
-    world.first.relent();
+    assert_eq!(entry.reroutes as usize, MAX_REROUTES);
+    // An operator decides, and the way it took last is free now.
+    world.second.relent();
     world.relay.queue().release(id.parse().unwrap()).await.unwrap();
     world.relay.empty().await;
-    assert_eq!(world.first.mails().len(), 1);
+    assert_eq!((world.first.mails().len(), world.second.mails().len()), (0, 1));
     world.relay.stop().await;
+}
+
+/// What is on the disk while the other way is being gone is all that a crash would leave: a relay that
+/// begins with that, without the policy and without an index, goes the other way too.
+#[tokio::test]
+async fn and_a_crash_does_not_forget_it() {
+    let first = Upstream::new().refusing(TO[1], "450 4.2.1 not here");
+    let second = Upstream::new().once(Phase::Mail, Act::Hang);
+    let policy = Says::new().remedy(Remedy::Reroute(by_name("second")));
+    let world = world(policy, first, second).await;
+    let id = world.send().await.parse().unwrap();
+    eventually("the other way is being gone", || world.second.connections() == 1).await;
+
+    let elsewhere = world.first.listen().await.unwrap();
+    let survivor = Home::new().trusting().route("*", elsewhere);
+    copy(&world.spool, &survivor.spool());
+    let tries = world.first.heard().matches("MAIL FROM").count();
+    let again = survivor.start().await;
+    again.empty().await;
+    assert_eq!(world.second.mails()[0].to, [TO[1]]);
+    assert_eq!(world.second.mails().len(), 1);
+    assert_eq!(world.first.heard().matches("MAIL FROM").count(), tries, "nothing goes the old way");
+    assert!(again.queue().show(id).is_err(), "it is settled");
+    again.stop().await;
+    drop(world.relay);
+}
+
+/// Copies a spool but its index, whose files come and go.
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap().map(Result::unwrap) {
+        if entry.file_name() == "index" {
+            continue;
+        }
+        let place = to.join(entry.file_name());
+        match entry.file_type().unwrap() {
+            kind if kind.is_dir() => copy(&entry.path(), &place),
+            kind if kind.is_file() => drop(std::fs::copy(entry.path(), place).unwrap()),
+            _ => {}
+        }
+    }
 }
 
 /// A way that the configuration does not know changes nothing, and neither does a policy that fails.
