@@ -25,7 +25,9 @@ fn calls(criterion: &mut Criterion) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let guards = ["rust", "c", "javascript", "python"];
     let guard = |language: &&str| PluginConfig::new("guard", guest(&format!("guard-{language}")));
+    let content = PluginConfig::new("content", guest("five-hooks"));
     let beds = guards.iter().map(|language| (*language, vec![guard(language)]));
+    let beds = [("rust, no opinion", vec![content])].into_iter().chain(beds);
     let (facts, letter, sender, to) = (facts("mx"), letter(), sender(), recipients(&TO));
     let (before, complete) = (transaction(&facts, &sender, &[]), transaction(&facts, &sender, &to));
     let view = MessageView { transaction: complete, id: MessageId(number()), text: &letter };

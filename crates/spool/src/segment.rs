@@ -17,7 +17,7 @@ use crate::record::{self, HEADER_LEN, Header, Kind, MARK_LEN, TRAILER_LEN};
 pub(crate) const START: u64 = 64;
 
 const MAGIC: [u8; 7] = *b"waypost";
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const WINDOW: usize = 256 * 1024;
 
 /// Where a record begins: number of the segment, offset in it. Later ones are greater.
@@ -58,7 +58,7 @@ impl SegmentHeader {
         bytes
     }
 
-    /// The header at the start of `bytes`, absent when it is damaged. An error when a later version
+    /// The header at the start of `bytes`, absent when it is damaged. An error when another version
     /// wrote it, whose records must not be taken for damage.
     pub(crate) fn parse(bytes: &[u8]) -> io::Result<Option<SegmentHeader>> {
         let Some(bytes) = bytes.first_chunk::<{ START as usize }>() else { return Ok(None) };
@@ -66,7 +66,10 @@ impl SegmentHeader {
             return Ok(None);
         }
         if bytes[7] != VERSION {
-            let why = format!("the log has format {}, written by a later version", bytes[7]);
+            let why = format!(
+                "the log has format {}, this program has {VERSION}: it was written by another version",
+                bytes[7]
+            );
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
         }
         Ok(Self::parse_sound(bytes))

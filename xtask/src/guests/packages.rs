@@ -140,7 +140,7 @@ impl Unpacked {
         fs::write(
             stub.join("Cargo.toml"),
             "[package]\nname = \"stub\"\nversion = \"0.0.0\"\nedition = \"2024\"\n[workspace]\n\
-             [profile.release]\nopt-level = \"s\"\ndebug = false\n",
+             [profile.release]\nopt-level = 3\ndebug = false\n",
         )?;
         finish(
             Command::new("cargo")
