@@ -13,12 +13,9 @@ const MAX_KEYS: usize = 100_000;
 /// Tokens are counted in millionths, so that slow rates add up.
 const WHOLE: u128 = 1_000_000;
 
-/// All buckets. They outlive generations; a bucket whose settings change keeps its levels.
+/// The levels of all buckets. They outlive generations; each of those takes by its own settings.
 #[derive(Debug, Default)]
-pub(crate) struct Buckets {
-    levels: Mutex<HashMap<String, HashMap<String, Level>>>,
-    settings: Mutex<BTreeMap<String, Bucket>>,
-}
+pub(crate) struct Buckets(Mutex<HashMap<String, HashMap<String, Level>>>);
 
 #[derive(Debug, Clone, Copy)]
 struct Level {
@@ -35,27 +32,28 @@ pub(crate) struct Taken {
 }
 
 impl Buckets {
-    /// Puts other settings in force.
-    pub(crate) fn configure(&self, settings: &BTreeMap<String, Bucket>) {
-        let mut levels = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Forgets the levels of buckets that are not there any more.
+    pub(crate) fn keep_only(&self, settings: &BTreeMap<String, Bucket>) {
+        let mut levels = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         levels.retain(|name, _| settings.contains_key(name));
-        *self.settings.lock().unwrap_or_else(PoisonError::into_inner) = settings.clone();
     }
 
-    /// Takes `tokens` of `key`'s bucket, all or none; nothing when there is no such bucket.
-    pub(crate) fn take(&self, name: &str, key: &str, tokens: u32, now: Timestamp) -> Option<Taken> {
-        let bucket = {
-            let settings = self.settings.lock().unwrap_or_else(PoisonError::into_inner);
-            *settings.get(name)?
-        };
-        let mut all = self.levels.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Takes `tokens` for `key` from the bucket of this name and these settings, all or none.
+    pub(crate) fn take(
+        &self,
+        (name, bucket): (&str, &Bucket),
+        key: &str,
+        tokens: u32,
+        now: Timestamp,
+    ) -> Taken {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let keys = all.entry(name.to_owned()).or_default();
         if keys.len() >= MAX_KEYS && !keys.contains_key(key) {
-            make_room(keys, &bucket, now);
+            make_room(keys, bucket, now);
         }
         let full = Level { millionths: u128::from(bucket.burst) * WHOLE, at: now };
         let level = keys.entry(key.to_owned()).or_insert(full);
-        Some(level.take(&bucket, tokens, now))
+        level.take(bucket, tokens, now)
     }
 }
 
@@ -112,30 +110,26 @@ mod tests {
 
     use super::*;
 
-    fn buckets(tokens: u32, burst: u32) -> Buckets {
-        let buckets = Buckets::default();
-        let bucket = Bucket { tokens, per: Duration::from_secs(60), burst };
-        buckets.configure(&BTreeMap::from([("b".to_owned(), bucket)]));
-        buckets
+    fn bucket(tokens: u32, burst: u32) -> Bucket {
+        Bucket { tokens, per: Duration::from_secs(60), burst }
     }
 
     #[test]
     fn fills_up_with_time_and_no_further() {
-        let buckets = buckets(60, 2);
-        let take = |tokens, at| buckets.take("b", "k", tokens, Timestamp(at)).unwrap();
+        let (buckets, bucket) = (Buckets::default(), bucket(60, 2));
+        let take = |tokens, at| buckets.take(("b", &bucket), "k", tokens, Timestamp(at));
         assert!(take(2, 1000).allowed);
         let refused = take(1, 1000);
         assert_eq!((refused.allowed, refused.retry_after_ms), (false, 1000));
         assert!(!take(1, 1999).allowed && take(1, 2000).allowed);
         assert_eq!(take(0, 1_000_000).remaining, 2);
         assert_eq!(take(3, 1_000_000).retry_after_ms, u64::MAX);
-        assert_eq!(buckets.take("other", "k", 1, Timestamp(0)), None);
     }
 
     #[test]
     fn many_small_steps_add_up_and_the_clock_may_go_back() {
-        let buckets = buckets(1, 1);
-        let take = |tokens, at| buckets.take("b", "k", tokens, Timestamp(at)).unwrap();
+        let (buckets, bucket) = (Buckets::default(), bucket(1, 1));
+        let take = |tokens, at| buckets.take(("b", &bucket), "k", tokens, Timestamp(at));
         assert!(take(1, 100_000).allowed);
         for step in 1..60 {
             assert!(!take(1, 100_000 + step * 1000).allowed);
@@ -145,9 +139,21 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_apart() {
-        let buckets = buckets(1, 1);
-        assert!(buckets.take("b", "one", 1, Timestamp(0)).unwrap().allowed);
-        assert!(buckets.take("b", "two", 1, Timestamp(0)).unwrap().allowed);
+    fn keys_and_names_are_apart() {
+        let (buckets, bucket) = (Buckets::default(), bucket(1, 1));
+        for (name, key) in [("b", "one"), ("b", "two"), ("c", "one")] {
+            assert!(buckets.take((name, &bucket), key, 1, Timestamp(0)).allowed);
+        }
+    }
+
+    #[test]
+    fn generations_share_levels_and_not_settings() {
+        let (buckets, wide, narrow) = (Buckets::default(), bucket(60, 10), bucket(60, 2));
+        let take = |bucket, tokens| buckets.take(("b", bucket), "k", tokens, Timestamp(0));
+        assert_eq!(take(&wide, 3).remaining, 7);
+        assert!(!take(&narrow, 3).allowed, "one may not take more than its own burst");
+        assert_eq!(take(&wide, 0).remaining, 2, "what both took is gone for both");
+        buckets.keep_only(&BTreeMap::new());
+        assert_eq!(take(&wide, 0).remaining, 10);
     }
 }

@@ -105,13 +105,18 @@ impl Context {
     /// `over-quota` for the guest; or, past all patience, a trap.
     pub(crate) fn spend(&mut self, octets: usize) -> wasmtime::Result<Result<(), HostError>> {
         self.call.host_calls += 1;
-        self.call.octets = self.call.octets.saturating_add(octets);
         if self.call.host_calls >= STOPPED_AT {
             self.call.stopped = Some(FaultKind::Quota);
             return Err(wasmtime::format_err!("{STOPPED_AT} host calls in one call"));
         }
-        let over = self.call.host_calls > MAX_HOST_CALLS || self.call.octets > MAX_OCTETS;
-        Ok(if over { Err(HostError::OverQuota) } else { Ok(()) })
+        let within = self.may_hand_over(octets) && self.call.host_calls <= MAX_HOST_CALLS;
+        Ok(if within { Ok(()) } else { Err(HostError::OverQuota) })
+    }
+
+    /// Counts further octets of a host call that was counted, and says whether the quota allows them.
+    pub(crate) fn may_hand_over(&mut self, octets: usize) -> bool {
+        self.call.octets = self.call.octets.saturating_add(octets);
+        self.call.octets <= MAX_OCTETS
     }
 
     /// True in a hook, false while the instance begins.

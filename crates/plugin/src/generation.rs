@@ -88,7 +88,7 @@ pub enum LoadError {
     /// One of its components was rolled back and is not loaded again by itself.
     #[error(
         "plugin {plugin}, sha256:{digest}, was rolled back because of its faults; to load it all the \
-         same, reload by hand"
+         same: waypost plugin reload"
     )]
     Bad {
         /// Which.
@@ -130,6 +130,7 @@ impl Maker {
             Ok(tables) => shared.tables = Arc::new(tables),
             Err(wrong) => errors.extend(wrong.into_iter().map(LoadError::Table)),
         }
+        shared.limits = Arc::new(config.limits.clone());
         shared.secrets = Arc::new(config.secrets.clone());
         let mut ready = Vec::new();
         for plugin in &config.plugins {

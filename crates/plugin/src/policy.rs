@@ -64,7 +64,9 @@ struct Live {
 struct Canary {
     generation: Arc<Generation>,
     percent: u8,
+    since: Timestamp,
     until: Timestamp,
+    who: String,
     /// The counts of the current generation when the trial began.
     before: Counts,
 }
@@ -164,7 +166,6 @@ impl Policy {
         let maker = Maker { workshop, ticker, series: Arc::default() };
         let kv = Arc::new(Store::load(&*services.ledger, services.clock.clone()).await?);
         let buckets = Arc::new(Buckets::default());
-        buckets.configure(&config.limits);
         let path = host.directory.join("audit.log");
         let audit = Audit::open(&path).map_err(|error| OpenError::Audit { path, error })?;
         let shared = shared(&services, &kv, &buckets);
@@ -240,10 +241,12 @@ impl Policy {
                 return Err(errors);
             }
         };
-        self.buckets.configure(&config.limits);
         self.maker.series.add("policy_reloads", &[("result", "loaded")], 1);
         match change.canary {
-            None => self.put_in_force(generation.clone(), &change.who, "loaded"),
+            None => {
+                self.put_in_force(generation.clone(), &change.who, "loaded");
+                self.buckets.keep_only(&config.limits);
+            }
             Some((percent, how_long)) => {
                 self.put_on_trial(generation.clone(), percent.min(100), how_long, &change.who);
             }
@@ -343,9 +346,16 @@ impl Policy {
         who: &str,
     ) {
         let live = self.live.load();
-        let until = self.services.clock.now().after(how_long);
-        let before = counts(&live.current);
-        let canary = Canary { generation: generation.clone(), percent, until, before };
+        let since = self.services.clock.now();
+        let until = since.after(how_long);
+        let canary = Canary {
+            generation: generation.clone(),
+            percent,
+            since,
+            until,
+            who: who.to_owned(),
+            before: counts(&live.current),
+        };
         let old =
             self.live.swap(Arc::new(Live { current: live.current.clone(), canary: Some(canary) }));
         if let Some(replaced) = &old.canary {
@@ -427,13 +437,11 @@ impl Policy {
         };
         let book = self.book();
         let kept = book.kept.iter().find(|kept| kept.generation.id == generation.id);
-        GenerationInfo {
-            id: generation.id,
-            state,
-            since: kept.map_or_else(|| self.services.clock.now(), |kept| kept.since),
-            who: kept.map_or_else(String::new, |kept| kept.who.clone()),
-            plugins: names(generation),
-        }
+        let kept = kept.map(|kept| (kept.since, kept.who.clone()));
+        let trial = trial.map(|canary| (canary.since, canary.who.clone()));
+        let begun = trial.or(kept);
+        let (since, who) = begun.unwrap_or_else(|| (self.services.clock.now(), String::new()));
+        GenerationInfo { id: generation.id, state, since, who, plugins: names(generation) }
     }
 
     pub(crate) fn current(&self) -> Arc<Generation> {
@@ -521,6 +529,7 @@ fn shared(services: &Services, kv: &Arc<Store>, buckets: &Arc<Buckets>) -> Share
         kv: kv.clone(),
         buckets: buckets.clone(),
         tables: Arc::default(),
+        limits: Arc::default(),
         secrets: Arc::default(),
     }
 }

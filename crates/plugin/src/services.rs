@@ -7,10 +7,10 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use waypost_mail::{Clock, Fetch, Ledger};
 
-use crate::Secret;
 use crate::bucket::Buckets;
 use crate::kv::Store;
 use crate::table::Tables;
+use crate::{Bucket, Secret};
 
 /// What the room stands on.
 #[derive(Clone)]
@@ -72,6 +72,7 @@ pub(crate) struct Shared {
     pub(crate) kv: Arc<Store>,
     pub(crate) buckets: Arc<Buckets>,
     pub(crate) tables: Arc<Tables>,
+    pub(crate) limits: Arc<BTreeMap<String, Bucket>>,
     pub(crate) secrets: Arc<BTreeMap<String, Secret>>,
 }
 

@@ -10,11 +10,11 @@ use crate::context::Context;
 
 impl Host for Context {
     async fn send(&mut self, request: Request) -> wasmtime::Result<Result<Response, HostError>> {
+        super::spend!(self, request.url.len() + request.body.len());
         let rights = self.rights.clone();
         let Some(allow) = rights.grants.http.as_ref().filter(|_| self.in_hook()) else {
             return Ok(Err(self.denied("http.send")));
         };
-        super::spend!(self, request.url.len() + request.body.len());
         let Request { method, url, headers, body, timeout_ms } = request;
         let asked = FetchRequest {
             method,
@@ -30,7 +30,7 @@ impl Host for Context {
             Err(FetchError::Invalid(text)) => return Ok(Err(HostError::Invalid(text))),
             Err(other) => return Ok(Err(HostError::Unavailable(other.to_string()))),
         };
-        super::spend!(self, answered.body.len());
+        super::hand_over!(self, answered.body.len());
         let header = |(name, value)| Attr { name, value };
         Ok(Ok(Response {
             status: answered.status,

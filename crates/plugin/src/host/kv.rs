@@ -48,9 +48,10 @@ impl Host for Context {
         namespace: String,
         key: String,
     ) -> wasmtime::Result<Result<Option<Vec<u8>>, HostError>> {
+        super::spend!(self, key.len());
         granted!(self, &namespace, Access::Read, "kv.get");
         let value = self.rights.services.kv.get(&namespace, &key);
-        super::spend!(self, key.len() + value.as_ref().map_or(0, |value| value.len()));
+        super::hand_over!(self, value.as_ref().map_or(0, |value| value.len()));
         Ok(Ok(value.map(|value| value.to_vec())))
     }
 
@@ -61,8 +62,8 @@ impl Host for Context {
         value: Vec<u8>,
         ttl_s: Option<u32>,
     ) -> wasmtime::Result<Result<(), HostError>> {
-        granted!(self, &namespace, Access::Write, "kv.set");
         super::spend!(self, key.len() + value.len());
+        granted!(self, &namespace, Access::Write, "kv.set");
         let kv = &self.rights.services.kv;
         Ok(kv.set(&namespace, &key, value.into(), seconds(ttl_s)).map_err(told))
     }
@@ -72,8 +73,8 @@ impl Host for Context {
         namespace: String,
         key: String,
     ) -> wasmtime::Result<Result<(), HostError>> {
-        granted!(self, &namespace, Access::Write, "kv.remove");
         super::spend!(self, key.len());
+        granted!(self, &namespace, Access::Write, "kv.remove");
         Ok(self.rights.services.kv.remove(&namespace, &key).map_err(told))
     }
 
@@ -84,8 +85,8 @@ impl Host for Context {
         by: i64,
         ttl_s: Option<u32>,
     ) -> wasmtime::Result<Result<i64, HostError>> {
-        granted!(self, &namespace, Access::Write, "kv.add");
         super::spend!(self, key.len() + 8);
+        granted!(self, &namespace, Access::Write, "kv.add");
         let kv = &self.rights.services.kv;
         Ok(kv.add(&namespace, &key, by, seconds(ttl_s)).map_err(told))
     }

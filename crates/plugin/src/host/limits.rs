@@ -14,22 +14,23 @@ impl Host for Context {
         key: String,
         tokens: u32,
     ) -> wasmtime::Result<Result<Allowance, HostError>> {
+        super::spend!(self, key.len());
         if !self.in_hook() || !self.rights.grants.limits.contains(&bucket) {
             return Ok(Err(self.denied("limits.take")));
         }
-        super::spend!(self, key.len());
         if key.len() > MAX_KEY {
             return Ok(Err(HostError::Invalid("a key has at most 256 octets".to_owned())));
         }
         let shared = &self.rights.services;
-        let taken = shared.buckets.take(&bucket, &key, tokens, shared.services.clock.now());
-        Ok(match taken {
-            Some(taken) => Ok(Allowance {
-                allowed: taken.allowed,
-                remaining: taken.remaining,
-                retry_after_ms: taken.retry_after_ms,
-            }),
-            None => Err(HostError::Invalid("there is no bucket of this name".to_owned())),
-        })
+        let Some(settings) = shared.limits.get(&bucket) else {
+            return Ok(Err(HostError::Invalid("there is no bucket of this name".to_owned())));
+        };
+        let now = shared.services.clock.now();
+        let taken = shared.buckets.take((&bucket, settings), &key, tokens, now);
+        Ok(Ok(Allowance {
+            allowed: taken.allowed,
+            remaining: taken.remaining,
+            retry_after_ms: taken.retry_after_ms,
+        }))
     }
 }

@@ -1,5 +1,5 @@
 //! What a guest can ask of the host: one file for each interface of the contract. Every function looks
-//! at the grant first, then at what is left of the call's quotas.
+//! at what is left of the call's quotas first, then at the grant: being refused costs too.
 
 mod clock;
 mod dns;
@@ -55,6 +55,14 @@ macro_rules! spend {
         }
     };
 }
+/// As [`spend!`], for what the host hands over in a call that was counted.
+macro_rules! hand_over {
+    ($context:expr, $octets:expr) => {
+        if !$context.may_hand_over($octets) {
+            return Ok(Err(crate::bindings::waypost::policy::types::HostError::OverQuota));
+        }
+    };
+}
 /// Ends a host function that has no error of its own with an empty answer, when the quota is used up.
 macro_rules! spend_or {
     ($context:expr, $octets:expr, $empty:expr) => {
@@ -63,4 +71,4 @@ macro_rules! spend_or {
         }
     };
 }
-use {spend, spend_or};
+use {hand_over, spend, spend_or};

@@ -13,11 +13,11 @@ impl Host for Context {
         name: String,
         data: Vec<u8>,
     ) -> wasmtime::Result<Result<Vec<u8>, HostError>> {
+        super::spend!(self, data.len());
         let grants = &self.rights.grants;
         if !self.in_hook() || !(grants.secrets.contains(&name) || grants.reveal.contains(&name)) {
             return Ok(Err(self.denied("secrets.hmac-sha256")));
         }
-        super::spend!(self, data.len());
         let Some(secret) = self.rights.services.secrets.get(&name) else {
             return Ok(Err(HostError::Invalid("there is no secret of this name".to_owned())));
         };
@@ -30,10 +30,10 @@ impl Host for Context {
     }
 
     async fn reveal(&mut self, name: String) -> wasmtime::Result<Result<String, HostError>> {
+        super::spend!(self, 256);
         if !self.in_hook() || !self.rights.grants.reveal.contains(&name) {
             return Ok(Err(self.denied("secrets.reveal")));
         }
-        super::spend!(self, 256);
         let secret = self.rights.services.secrets.get(&name);
         Ok(match secret.map(|secret| String::from_utf8(secret.octets().to_vec())) {
             Some(Ok(text)) => Ok(text),

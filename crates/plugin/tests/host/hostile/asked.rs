@@ -18,11 +18,15 @@ fn patient(mut plugin: waypost_plugin::PluginConfig) -> waypost_plugin::PluginCo
 /// 23: past 1000 calls functions say so; the guest counts them and traps when it is not 500 of 1500.
 #[tokio::test]
 async fn past_a_thousand_calls_functions_say_so() {
-    let mut plugin = patient(hostile("p", "over-quota"));
-    plugin.grants.kv.insert("ns".to_owned(), Access::Write);
-    let bed = Bed::with([plugin]).await;
-    bed.ask(Stage::Recipients, "bad").await.unwrap();
-    bed.good(Stage::Recipients).await;
+    for granted in [true, false] {
+        let mut plugin = patient(hostile("p", "over-quota"));
+        if granted {
+            plugin.grants.kv.insert("ns".to_owned(), Access::Write);
+        }
+        let bed = Bed::with([plugin]).await;
+        bed.ask(Stage::Recipients, "bad").await.unwrap();
+        bed.good(Stage::Recipients).await;
+    }
 }
 
 /// 24: a line of 10 MB is more than one transfer takes.

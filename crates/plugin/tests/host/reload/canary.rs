@@ -68,6 +68,7 @@ async fn a_share_of_the_transactions() {
     assert!((5..=40).contains(&share), "{share} of 100");
     let infos = bed.policy.generations();
     assert!(infos[0].state.starts_with("canary at 20 % until"), "{infos:?}");
+    assert_eq!(infos[0].who, "operator");
     assert_eq!((infos[1].id, infos[1].state.as_str()), (1, "current"));
     // By hand it ends at once.
     assert_eq!(bed.policy.rollback(None, "operator").await.unwrap().id, 1);
