@@ -41,7 +41,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Facts, MessageId, Timestamp};
 
-/// Why policy decided as it did; stored with the message and shown to operators.
+/// Why policy decided as it did, for the log and for who watches decisions.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reason {
     /// A short stable code, `greylisted`.
