@@ -17,7 +17,9 @@ typedef struct guard_string_t {
 // One name and value. Names are lower-case ASCII `[a-z0-9._/-]` of 1 to 64 octets, values at
 // most 4 KiB of UTF-8. Where a plugin sets attributes, an empty value removes the attribute.
 typedef struct policy_attr_t {
+  // What it is called.
   guard_string_t   name;
+  // What it is.
   guard_string_t   value;
 } policy_attr_t;
 
@@ -34,8 +36,8 @@ typedef struct {
   guard_string_t val;
 } guard_option_string_t;
 
-// Why a plugin decided as it did. The host keeps reasons with plugin, generation, duration and
-// the edits that were applied, and shows them to operators.
+// Why a plugin decided as it did. The host writes reasons to its log, with plugin, generation,
+// duration and the edits.
 typedef struct policy_reason_t {
   // A short stable code for statistics, such as `greylisted`; at most 64 octets.
   guard_string_t   code;
@@ -116,6 +118,7 @@ typedef struct policy_session_t {
 typedef struct policy_recipient_t {
   // Stable within the message; answers refer to it.
   uint32_t   id;
+  // Where its mail goes.
   policy_mailbox_t   address;
   // Metadata of this recipient that policy set, as `plugin/key`.
   policy_list_attr_t   meta;
@@ -140,7 +143,7 @@ typedef struct {
 
 // The mail transaction so far.
 typedef struct policy_envelope_t {
-  // The transaction's id, which becomes the queue id; absent before MAIL was accepted.
+  // The transaction's id, which becomes the queue id; absent before `on-message`.
   guard_option_string_t   id;
   // Reverse path; absent for the null sender `<>`.
   policy_option_mailbox_t   sender;
@@ -245,6 +248,7 @@ typedef struct {
 
 // A refusal for now, 4xx. It cannot be of another class.
 typedef struct policy_transient_reply_t {
+  // Which.
   policy_transient_code_t   code;
   // Subject and detail of the enhanced status (RFC 3463); the host puts the class 4 in front.
   // The host chooses when it is absent.
@@ -256,6 +260,7 @@ typedef struct policy_transient_reply_t {
 
 // A refusal for good, 5xx. It cannot be of another class.
 typedef struct policy_permanent_reply_t {
+  // Which.
   policy_permanent_code_t   code;
   // Subject and detail of the enhanced status (RFC 3463); the host puts the class 5 in front.
   guard_option_tuple2_u16_u16_t   enhanced;
@@ -288,7 +293,7 @@ typedef struct policy_verdict_t {
 
 // No objection; the next plugin of the chain is asked.
 #define POLICY_VERDICT_PROCEED 0
-// No objection, and nobody else is asked at this stage. Needs the grant `final`; without it,
+// No objection, and nobody else is asked at this stage. Needs the grant `accept`; without it,
 // it is read as `proceed`. It never widens who may relay.
 #define POLICY_VERDICT_ACCEPT 1
 // Refuse.
@@ -304,9 +309,11 @@ typedef struct policy_sender_change_t {
   } val;
 } policy_sender_change_t;
 
+// It stays as it is.
 #define POLICY_SENDER_CHANGE_KEEP 0
 // The null sender `<>`.
 #define POLICY_SENDER_CHANGE_NULL_SENDER 1
+// Another address.
 #define POLICY_SENDER_CHANGE_TO 2
 
 typedef struct {
@@ -316,13 +323,16 @@ typedef struct {
 
 // Answer about the session or the sender.
 typedef struct policy_session_outcome_t {
+  // The decision.
   policy_verdict_t   verdict;
-  // Wait this long before the reply; the configuration caps it.
+  // Wait this long before the reply; the relay waits at most a minute. Delays of several plugins
+  // add up.
   uint32_t   delay_ms;
   // Session metadata to set, without the plugin's prefix.
   policy_list_attr_t   meta;
   // Another reverse path; at the sender hook only.
   policy_sender_change_t   sender;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_session_outcome_t;
 
@@ -335,12 +345,14 @@ typedef struct {
 typedef struct policy_recipient_outcome_t {
   // Which recipient; one that the call asked about.
   uint32_t   id;
+  // The decision.
   policy_verdict_t   verdict;
   // Deliver to these instead; empty keeps the address. They must be such as the submitter
   // could have named itself, or in a domain of the grant `recipients`.
   policy_list_mailbox_t   replace_with;
   // Recipient metadata to set, without the plugin's prefix.
   policy_list_attr_t   meta;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_recipient_outcome_t;
 
@@ -354,9 +366,11 @@ typedef struct policy_message_verdict_t {
   } val;
 } policy_message_verdict_t;
 
+// No objection; the next plugin is asked.
 #define POLICY_MESSAGE_VERDICT_PROCEED 0
 // As `verdict.accept`.
 #define POLICY_MESSAGE_VERDICT_ACCEPT 1
+// Refuse.
 #define POLICY_MESSAGE_VERDICT_REFUSE 2
 // Say 250 and drop the message; needs the grant `discard`. The text goes to the log.
 #define POLICY_MESSAGE_VERDICT_DISCARD 3
@@ -368,8 +382,11 @@ typedef struct policy_message_verdict_t {
 // message is refused with it; otherwise the message is taken for the rest, and those refused
 // bounce.
 typedef struct policy_recipient_verdict_t {
+  // Which recipient.
   uint32_t   id;
+  // The reply, or what the notice says.
   policy_refusal_t   verdict;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_recipient_verdict_t;
 
@@ -387,11 +404,13 @@ typedef struct policy_new_header_t {
   guard_string_t   name;
   // Unfolded; the host folds. No CR, LF or NUL. At most 16 KiB.
   guard_string_t   value;
+  // Where it goes.
   policy_header_place_t   place;
 } policy_new_header_t;
 
 // Another value for a field.
 typedef struct policy_header_change_t {
+  // Which field.
   uint32_t   id;
   // As in `new-header`.
   guard_string_t   value;
@@ -403,10 +422,14 @@ typedef struct {
 } guard_list_u8_t;
 
 // Replace `remove` octets at `offset` of the body, as it was when the call began, by `insert`. The
-// body begins behind the blank line. Splices of one answer rise and do not overlap.
+// body begins behind the blank line. Splices of one answer rise and do not overlap. A bare CR or LF
+// in the new body is stored as CRLF.
 typedef struct policy_splice_t {
+  // Where in the body.
   uint64_t   offset;
+  // How many octets go.
   uint64_t   remove;
+  // What comes in their place; the splices of one answer put in at most 4 MiB.
   guard_list_u8_t   insert;
 } policy_splice_t;
 
@@ -440,7 +463,7 @@ typedef struct policy_sign_request_t {
 } policy_sign_request_t;
 
 // A change to the message. The edits of one answer apply together or not at all, in order, after
-// all were checked against the grant `edit`.
+// all were checked against the grant `edit`. At most 2000, of which 256 of header fields.
 typedef struct policy_message_edit_t {
   uint8_t tag;
   union {
@@ -457,7 +480,9 @@ typedef struct policy_message_edit_t {
   } val;
 } policy_message_edit_t;
 
+// A field more; needs `edit.add` for its name.
 #define POLICY_MESSAGE_EDIT_ADD_HEADER 0
+// Another value for a field; needs `edit.remove` for its name.
 #define POLICY_MESSAGE_EDIT_CHANGE_HEADER 1
 // Remove the field of this id.
 #define POLICY_MESSAGE_EDIT_REMOVE_HEADER 2
@@ -469,7 +494,9 @@ typedef struct policy_message_edit_t {
 #define POLICY_MESSAGE_EDIT_ADD_RECIPIENT 5
 // One recipient fewer. When none is left the answer is invalid.
 #define POLICY_MESSAGE_EDIT_REMOVE_RECIPIENT 6
+// Another piece of body; needs `edit.body`.
 #define POLICY_MESSAGE_EDIT_SPLICE_BODY 7
+// A signature; needs the key in `sign`. At most 8 for a message.
 #define POLICY_MESSAGE_EDIT_SIGN 8
 // Message metadata to set, without the plugin's prefix; kept with the message in the queue.
 #define POLICY_MESSAGE_EDIT_SET_META 9
@@ -486,10 +513,13 @@ typedef struct {
 
 // Answer about a complete message.
 typedef struct policy_message_outcome_t {
+  // The decision.
   policy_message_verdict_t   verdict;
   // Refused recipients; those not mentioned proceed.
   policy_list_recipient_verdict_t   recipients;
+  // Changes; at most 2000.
   policy_list_message_edit_t   edits;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_message_outcome_t;
 
@@ -511,6 +541,7 @@ typedef uint8_t policy_tls_policy_t;
 typedef struct policy_host_port_t {
   // A host name, or an address in text form.
   guard_string_t   host;
+  // Its TCP port.
   uint16_t   port;
   // TLS from the first octet, as on port 465.
   bool   implicit_tls;
@@ -540,12 +571,13 @@ typedef struct {
 
 // The way of some recipients.
 typedef struct policy_route_t {
-  // Empty for the mail exchangers of the recipient's domain.
+  // At most 16; empty for the mail exchangers of the recipient's domain.
   policy_list_hop_t   hops;
   // Queue lane for scheduling and limits: `[a-z0-9._-]`, at most 64 octets.
   guard_option_string_t   lane;
   // Name of a pool of source addresses (`[policy.sources]`).
   guard_option_string_t   source;
+  // What the way must offer.
   policy_tls_policy_t   tls;
   // No attempt before this moment.
   guard_option_u64_t   not_before_ms;
@@ -563,6 +595,7 @@ typedef struct policy_route_decision_t {
 
 // No opinion: the next plugin is asked, and at the end the configured routes.
 #define POLICY_ROUTE_DECISION_PROCEED 0
+// This way.
 #define POLICY_ROUTE_DECISION_ROUTE 1
 // Bounce; when it hits every recipient of a message at the door, the message is refused.
 #define POLICY_ROUTE_DECISION_FAIL 2
@@ -578,13 +611,17 @@ typedef struct {
 typedef struct policy_route_group_t {
   // Recipient ids; each at most once over all groups. Those not mentioned proceed.
   guard_list_u32_t   recipients;
+  // What becomes of them.
   policy_route_decision_t   decision;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_route_group_t;
 
 // A message that is in the queue, or about to be.
 typedef struct policy_queued_t {
+  // Its queue id.
   guard_string_t   id;
+  // When it was received.
   uint64_t   received_ms;
   // When undelivered recipients bounce; absent before the message is committed.
   guard_option_u64_t   expires_ms;
@@ -594,6 +631,7 @@ typedef struct policy_queued_t {
   policy_option_mailbox_t   sender;
   // Only the recipients that this call is about.
   policy_list_recipient_t   recipients;
+  // What is known of it without reading it.
   policy_message_info_t   message;
   // Message metadata that policy set, as `plugin/key`.
   policy_list_attr_t   meta;
@@ -603,6 +641,7 @@ typedef struct policy_queued_t {
 
 // One copy about to be sent.
 typedef struct policy_delivery_t {
+  // The message, with the recipients on this copy.
   policy_queued_t   message;
   // The next hop, `name[address]:port`.
   guard_string_t   target;
@@ -632,6 +671,7 @@ typedef struct policy_prepare_outcome_t {
   policy_sender_change_t   sender;
   // Do not send now, try again at this moment; the attempt does not count.
   guard_option_u64_t   postpone_until_ms;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_prepare_outcome_t;
 
@@ -652,6 +692,7 @@ typedef struct policy_remote_reply_t {
   uint16_t   code;
   // Its enhanced status, when it sent one.
   guard_option_tuple3_u8_u16_u16_t   enhanced;
+  // Its text.
   guard_list_string_t   lines;
 } policy_remote_reply_t;
 
@@ -689,6 +730,7 @@ typedef struct {
 
 // One attempt that was made.
 typedef struct policy_attempt_t {
+  // The message, with the recipients that were tried.
   policy_queued_t   message;
   // The last next hop spoken to, `name[address]:port`, if any.
   guard_option_string_t   target;
@@ -725,13 +767,17 @@ typedef struct policy_attempt_decision_t {
 
 // One decision for a group of recipients.
 typedef struct policy_attempt_group_t {
+  // Recipient ids; each at most once over all groups.
   guard_list_u32_t   recipients;
+  // What is done about them.
   policy_attempt_decision_t   decision;
+  // Why; at most 32.
   policy_list_reason_t   reasons;
 } policy_attempt_group_t;
 
 // Ask the schedule to go easy on a lane.
 typedef struct policy_lane_advice_t {
+  // Which lane, as `attempt.lane` names it.
   guard_string_t   lane;
   // Make no attempt for this long; at most a day.
   guard_option_u32_t   pause_s;
@@ -755,15 +801,18 @@ typedef struct {
 typedef struct policy_attempt_outcome_t {
   // Recipients that no group mentions fare as the host planned.
   policy_list_attempt_group_t   groups;
+  // At most 16 pieces.
   policy_list_lane_advice_t   advice;
 } policy_attempt_outcome_t;
 
 // Something that happened. Events are facts, never questions.
 typedef struct policy_event_t {
   // `session.opened`, `session.closed`, `message.accepted`, `message.refused`,
-  // `delivery.delivered`, `delivery.deferred`, `delivery.bounced`.
+  // `delivery.delivered`, `delivery.deferred`, `delivery.bounced`, `delivery.dropped`.
   guard_string_t   kind;
+  // When, in milliseconds since 1970.
   uint64_t   at_ms;
+  // The message, if it is about one.
   guard_option_string_t   message_id;
   // What else there is to say.
   guard_string_t   text;
@@ -777,6 +826,7 @@ typedef struct policy_credentials_t {
   guard_string_t   mechanism;
   // Whom the submitter wants to act as, if another.
   guard_option_string_t   authzid;
+  // Whose password it is said to be.
   guard_string_t   authcid;
   // The password. The host never logs or records it.
   guard_string_t   secret;
@@ -841,8 +891,11 @@ typedef struct exports_lifecycle_interest_t {
 
 // What a plugin says of itself.
 typedef struct exports_lifecycle_plugin_info_t {
+  // Its own name, at most 64 octets; operators see it beside the one in the configuration.
   guard_string_t   name;
+  // Its version, at most 64 octets.
   guard_string_t   version;
+  // What it wants to be told.
   exports_lifecycle_interest_t   interest;
 } exports_lifecycle_plugin_info_t;
 
