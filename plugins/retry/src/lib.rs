@@ -179,7 +179,7 @@ impl Retry {
         match action.delay(&self.curves, result.attempts) {
             Some(delay) => {
                 let ms = jittered(delay.ms(), self.jitter, call.seed, &attempt.message.id);
-                let words = format!("again in {} min", ms.div_ceil(60_000));
+                let words = format!("again in {}", in_words(ms));
                 (AttemptDecision::RetryAt(call.now_ms.saturating_add(ms)), words)
             }
             None => (AttemptDecision::Proceed, "as planned".to_owned()),
@@ -253,6 +253,14 @@ fn jittered(ms: u64, percent: u8, seed: u64, id: &str) -> u64 {
     x ^= x >> 31;
     let width = ms / 100 * u64::from(percent);
     if width == 0 { ms } else { ms - width + x % (2 * width + 1) }
+}
+
+/// A time as people say it, never shorter than it is.
+fn in_words(ms: u64) -> String {
+    match ms.div_ceil(1000) {
+        seconds @ 0..120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
 }
 
 waypost_sdk::export!(Retry: self_test, attempt);

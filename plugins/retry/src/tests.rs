@@ -2,7 +2,7 @@ use serde_json::{Value, json};
 use waypost_sdk::prelude::*;
 use waypost_sdk::testing::{Host, call, queued};
 
-use super::{Retry, jittered, reply};
+use super::{Retry, in_words, jittered, reply};
 
 fn plugin(config: Value) -> Result<Retry, String> {
     let config = serde_json::from_value(config).map_err(|wrong| wrong.to_string())?;
@@ -264,4 +264,10 @@ fn bad_configurations_are_refused_with_the_path_of_the_key() {
 #[test]
 fn the_self_test_finds_nothing_to_complain_of() {
     assert!(plugin(json!({})).unwrap().self_test().is_empty());
+}
+
+#[test]
+fn times_are_said_no_shorter_than_they_are() {
+    let said = [1, 1000, 119_000, 119_001, 180_001].map(in_words);
+    assert_eq!(said, ["1 s", "1 s", "119 s", "2 min", "4 min"]);
 }
