@@ -25,7 +25,7 @@ use crate::{Budget, Stage};
 const MOST_CALLS: u32 = 1000;
 const LONGEST_LIFE: Duration = Duration::from_secs(300);
 /// Calls that may wait for a slot, for each slot there is, and for how long.
-const WAITERS: usize = 4;
+const WAITERS: usize = 256;
 const PATIENCE: Duration = Duration::from_millis(250);
 /// What beginning an instance may take.
 pub(crate) const BIRTH: Budget =
