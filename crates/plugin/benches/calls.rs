@@ -35,6 +35,9 @@ fn calls(criterion: &mut Criterion) {
         let mut bed = runtime.block_on(Bed::with(plugins));
         bed.nobody_watches();
         let hooks = &bed.answers;
+        criterion.bench_function(&format!("sender, {name}"), |bencher| {
+            bencher.to_async(&runtime).iter(async || hooks.on_sender(&before).await.unwrap());
+        });
         criterion.bench_function(&format!("recipients x1, {name}"), |bencher| {
             bencher
                 .to_async(&runtime)
