@@ -60,7 +60,6 @@ impl Turn<'_> {
                 recipients: known.iter().map(told::recipient).collect(),
             };
             let ids: BTreeSet<u32> = known.iter().map(|recipient| recipient.id).collect();
-            let failed = ids.clone();
             let asked = self
                 .ask(plugin, &Addresses(&known), question, None, move |ear, said| {
                     read(ear, said, ids)
@@ -79,7 +78,7 @@ impl Turn<'_> {
                 Asked::Failed(fault, remedy) => {
                     let verdict = remedied(remedy).ok_or(fault)?;
                     for (one, seen) in current.iter().zip(&mut seen) {
-                        if failed.contains(&one.id) {
+                        if !seen.decided && plugin.config.when.covers(one) {
                             seen.answer.verdict = verdict.clone();
                             seen.decided = true;
                         }

@@ -1,5 +1,7 @@
 //! Connection, greeting, login and sender: somebody waits for one reply.
 
+use std::borrow::Cow;
+
 use waypost_hooks::{
     AuthDecision, Credentials, Fault, Refusal, SenderAnswer, SenderChange, SessionAnswer,
     Transaction, Verdict,
@@ -112,18 +114,18 @@ impl Turn<'_> {
 }
 
 /// What the answers so far come to, and the session and sender as the next plugin sees them.
-struct Together {
-    facts: Facts,
-    sender: ReversePath,
+struct Together<'a> {
+    facts: Cow<'a, Facts>,
+    sender: Cow<'a, ReversePath>,
     answer: SessionAnswer,
     change: SenderChange,
 }
 
-impl Together {
-    fn new(facts: &Facts, transaction: Option<&Transaction<'_>>) -> Together {
+impl<'a> Together<'a> {
+    fn new(facts: &'a Facts, transaction: Option<&Transaction<'a>>) -> Together<'a> {
         Together {
-            facts: facts.clone(),
-            sender: transaction.map_or(ReversePath::Null, |t| t.sender.clone()),
+            facts: Cow::Borrowed(facts),
+            sender: transaction.map_or(Cow::Owned(ReversePath::Null), |t| Cow::Borrowed(t.sender)),
             answer: SessionAnswer::default(),
             change: SenderChange::Keep,
         }
@@ -131,7 +133,7 @@ impl Together {
 
     fn known<'b>(&'b self, transaction: Option<&'b Transaction<'_>>) -> Known<'b> {
         Known {
-            sender: transaction.map(|_| &self.sender),
+            sender: transaction.map(|_| &*self.sender),
             size: transaction.and_then(|transaction| transaction.declared_size),
             ..Known::session(&self.facts)
         }
@@ -139,10 +141,10 @@ impl Together {
 
     fn add(&mut self, (answer, change): (SessionAnswer, SenderChange)) {
         for attr in &answer.meta {
-            attr.clone().set(&mut self.facts.meta);
+            attr.clone().set(&mut self.facts.to_mut().meta);
         }
         if let SenderChange::To(path) = &change {
-            self.sender = path.clone();
+            self.sender = Cow::Owned(path.clone());
             self.change = change;
         }
         self.answer.verdict = answer.verdict;
