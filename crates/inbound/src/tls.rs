@@ -93,6 +93,7 @@ pub(crate) fn facts(connection: &ServerConnection) -> TlsFacts {
             .unwrap_or("unknown")
             .replacen("TLS13_", "TLS_", 1),
         sni: connection.server_name().map(str::to_owned),
+        certificate: None,
     }
 }
 

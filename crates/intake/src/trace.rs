@@ -80,6 +80,7 @@ mod tests {
                 version: "1.3".into(),
                 cipher: "TLS13_AES_256_GCM_SHA384".into(),
                 sni: None,
+                certificate: None,
             }),
             ..Facts::internal(SessionId(1))
         }

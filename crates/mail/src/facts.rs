@@ -2,6 +2,7 @@
 //! policy, kept with the message.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -73,4 +74,21 @@ pub struct TlsFacts {
     pub cipher: String,
     /// Server name the client asked for.
     pub sni: Option<String>,
+    /// Who the client proved to be by a certificate that an authority of ours vouches for. Known
+    /// while the session lasts; not kept with the message.
+    #[serde(skip)]
+    pub certificate: Option<Arc<ClientCertificate>>,
+}
+
+/// What a client's certificate says of it, once it was verified.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientCertificate {
+    /// The subject, as RFC 4514 writes it: `CN=printer,O=Example`.
+    pub subject: String,
+    /// Alternative names of the kind dNSName, in lower case (RFC 5280 §4.2.1.6).
+    pub dns_names: Vec<String>,
+    /// Alternative names of the kind rfc822Name: mail addresses, as they are written.
+    pub addresses: Vec<String>,
+    /// SHA-256 of the whole certificate in DER.
+    pub sha256: [u8; 32],
 }

@@ -29,7 +29,7 @@ pub use body::{Body, IncomingFile};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entry::{Entry, RecipientEntry, RecipientState};
 pub use envelope::{Envelope, Recipient};
-pub use facts::{Facts, Protocol, TlsFacts};
+pub use facts::{ClientCertificate, Facts, Protocol, TlsFacts};
 pub use fetch::{
     Addresses, Allow, AllowRule, Fetch, FetchError, FetchRequest, FetchResponse, Origin, Scheme,
 };

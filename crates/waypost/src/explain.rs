@@ -108,6 +108,7 @@ pub(crate) fn case(request: ExplainRequest) -> Result<Case, String> {
         version: "1.3".to_owned(),
         cipher: "unknown".to_owned(),
         sni: None,
+        certificate: None,
     });
     let session = Facts {
         listener: request.listener,

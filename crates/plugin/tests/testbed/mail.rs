@@ -36,6 +36,7 @@ pub fn facts(listener: &str) -> Facts {
             version: "1.3".to_owned(),
             cipher: "TLS_AES_128_GCM_SHA256".to_owned(),
             sni: None,
+            certificate: None,
         }),
         may_relay: false,
         ..Facts::internal(SessionId(number()))
