@@ -7,17 +7,18 @@ use std::path::{Path, PathBuf};
 
 use waypost_mail::Timestamp;
 
-use crate::config::{Config, OpenError};
-use crate::index::{Index, IndexError};
+use crate::config::OpenError;
+use crate::index::Index;
 use crate::log::sync_dir;
 use crate::replay::Fold;
+use crate::rows::{RowsError, RowsPlace};
 use crate::segment;
 
 /// The directories of a spool.
 #[derive(Debug)]
 pub(crate) struct Dirs {
     pub(crate) log: PathBuf,
-    index: PathBuf,
+    pub(crate) index: PathBuf,
     pub(crate) bodies: PathBuf,
     pub(crate) incoming: PathBuf,
 }
@@ -76,32 +77,31 @@ impl Dirs {
     }
 }
 
-/// Opens sled. When its files are damaged they are set aside, and new ones are begun.
+/// Opens the index. When it is damaged it is set aside, and a new one is begun.
 pub(crate) fn open_index(
-    config: &Config,
-    dirs: &Dirs,
+    place: &dyn RowsPlace,
     fold: &Fold,
     now: Timestamp,
 ) -> Result<(Index, Option<String>), OpenError> {
-    let absent = !dirs.index.join("db").exists() && !fold.is_empty();
-    let open = || Index::open(&dirs.index, config.cache, config.open_timeout);
-    let why = match open() {
-        Ok(index) if absent => {
+    let absent = !place.exists() && !fold.is_empty();
+    let why = match place.open() {
+        Ok(rows) if absent => {
             tracing::error!("the spool's index is absent; it is rebuilt from the log");
-            return Ok((index, Some("it was absent".to_owned())));
+            return Ok((Index::new(rows), Some("it was absent".to_owned())));
         }
-        Ok(index) => return Ok((index, None)),
-        Err(IndexError::Damaged(why)) => why,
-        Err(IndexError::System(error)) => return Err(OpenError::Index(error.to_string())),
-        Err(IndexError::NoOverride) => return Err(OpenError::NoOverride),
+        Ok(rows) => return Ok((Index::new(rows), None)),
+        Err(RowsError::Damaged(why)) => why,
+        Err(error) => return Err(refused(error)),
     };
-    let aside = config.path.join(format!("index.damaged-{}", now.0));
-    tracing::error!(why, aside = %aside.display(), "the index is damaged; it is rebuilt from the log");
-    fs::rename(&dirs.index, &aside).map_err(OpenError::io("moving", &dirs.index))?;
-    sync_dir(&config.path).map_err(OpenError::io("syncing", &config.path))?;
-    match open() {
-        Ok(index) => Ok((index, Some(why))),
-        Err(IndexError::NoOverride) => Err(OpenError::NoOverride),
-        Err(error) => Err(OpenError::Index(error.to_string())),
+    let aside = place.set_aside(now).map_err(|error| OpenError::Index(error.to_string()))?;
+    tracing::error!(why, aside, "the index is damaged; it is rebuilt from the log");
+    let rows = place.open().map_err(refused)?;
+    Ok((Index::new(rows), Some(why)))
+}
+
+fn refused(error: RowsError) -> OpenError {
+    match error {
+        RowsError::NoOverride => OpenError::NoOverride,
+        error => OpenError::Index(error.to_string()),
     }
 }

@@ -22,9 +22,11 @@ mod reconcile;
 mod record;
 mod replay;
 mod row;
+mod rows;
 #[cfg(test)]
 mod samples;
 mod segment;
+mod sled_rows;
 mod space;
 mod spool;
 #[cfg(target_os = "linux")]
@@ -37,6 +39,9 @@ pub use fault::{FaultPoint, Faults};
 pub use inspect::Inspector;
 pub use memory::MemorySpool;
 pub use metrics::Metrics;
+pub use row::Writes;
+pub use rows::{Rows, RowsError, RowsPlace};
+pub use sled_rows::SledRows;
 pub use spool::LogSpool;
 
 use std::collections::BTreeMap;

@@ -58,7 +58,7 @@ struct Row {
 }
 
 /// Values to write, or keys to remove.
-pub(crate) type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
+pub type Writes = Vec<(Vec<u8>, Option<Vec<u8>>)>;
 
 impl Kept {
     /// A message laid out for the first time, and the values that make it.

@@ -25,6 +25,7 @@ use crate::reconcile::Reconciliation;
 use crate::record::Fact;
 use crate::replay::Fold;
 use crate::row;
+use crate::sled_rows::SledPlace;
 use crate::space::Space;
 use crate::waiting::Queue;
 use crate::writer::{Group, Trouble, Writer};
@@ -75,7 +76,12 @@ impl LogSpool {
         // sled writes when it opens, and must meet no full disk.
         space.balance();
         let mut fold = Fold::read(&dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
-        let (index, rebuilt) = open_index(&config, &dirs, &fold, clock.now())?;
+        let place = SledPlace {
+            dir: dirs.index.clone(),
+            cache: config.cache,
+            timeout: config.open_timeout,
+        };
+        let (index, rebuilt) = open_index(&place, &fold, clock.now())?;
         let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
         if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
             let reading = OpenError::io("reading", &dirs.log);
