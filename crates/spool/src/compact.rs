@@ -106,8 +106,8 @@ impl Writer {
 
     fn scan(&self, number: u32) -> Result<Scan, Trouble> {
         let path = segment::file_of(&self.shared.log_dir, number);
-        let scan = std::fs::File::open(path)
-            .and_then(|file| Scan::new(file, number, self.log.seal(), false));
+        let opened = self.shared.disk.open(&path);
+        let scan = opened.and_then(|file| Scan::new(file, number, self.log.seal(), false));
         scan.map_err(|error| Trouble::Later(format!("reading a segment of the log: {error}")))
     }
 

@@ -2,8 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::disk::{Disk, RealDisk};
 use crate::fault::Faults;
 
 /// Where and how a spool keeps mail.
@@ -22,6 +24,8 @@ pub struct Config {
     pub reserve: u64,
     /// How long sled may take to open before its files are set aside and made anew.
     pub open_timeout: Duration,
+    /// Where files are; another one than the machine's is for tests and simulations.
+    pub disk: Arc<dyn Disk>,
     /// For tests: failures at chosen steps.
     pub faults: Faults,
 }
@@ -36,6 +40,7 @@ impl Config {
             keep_free: 256 * MIB,
             reserve: 32 * MIB,
             open_timeout: Duration::from_secs(120),
+            disk: Arc::new(RealDisk),
             faults: Faults::default(),
         }
     }

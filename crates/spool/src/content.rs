@@ -1,8 +1,6 @@
 //! The bytes of a message in the log, verified before the first of them is given out.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +9,7 @@ use crc32c::{crc32c, crc32c_append};
 use nix::errno::Errno;
 use waypost_mail::MessageId;
 
+use crate::disk::{Disk, DiskFile};
 use crate::log::Readers;
 use crate::record::{
     self, BodyPlace, HEADER_LEN, Header, Kind, MessageMeta, Settlement, TRAILER_LEN,
@@ -28,7 +27,7 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) meta: MessageMeta,
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     /// Where header and body begin in the segment, and how long they are.
     start: u64,
     len: u64,
@@ -97,7 +96,7 @@ impl Stored {
         let memory = memory.map(|bytes| bytes.slice(meta_end..meta_end + len as usize));
         let crc = match &memory {
             Some(content) => crc32c_append(header.meta_crc, content),
-            None => checksum(&file, start, len, header.meta_crc)?,
+            None => checksum(&*file, start, len, header.meta_crc)?,
         };
         let mut trailer = [0; TRAILER_LEN];
         file.read_exact_at(&mut trailer, start + len)?;
@@ -119,18 +118,18 @@ impl Stored {
     }
 
     /// The message's bytes, with a large body verified too.
-    pub(crate) fn into_content(self, bodies: &Path) -> Result<LogContent, String> {
+    pub(crate) fn into_content(self, disk: &dyn Disk, bodies: &Path) -> Result<LogContent, String> {
         let id = self.meta.entry.id;
         let body = match self.meta.body {
             BodyPlace::Inline => None,
             BodyPlace::Lost(why) => return Err(why),
             BodyPlace::File { offset, len, crc } => {
                 let text = |error: io::Error| format!("its body file: {error}");
-                let file = File::open(body_file(bodies, id)).map_err(text)?;
-                if checksum(&file, offset, len, 0).map_err(text)? != crc {
+                let file = disk.open(&body_file(bodies, id)).map_err(text)?;
+                if checksum(&*file, offset, len, 0).map_err(text)? != crc {
                     return Err("the checksum of its body file is wrong".to_owned());
                 }
-                Some(Part { file: Arc::new(file), start: offset, len })
+                Some(Part { file, start: offset, len })
             }
         };
         let head = Part { file: self.file, start: self.start, len: self.len };
@@ -153,7 +152,7 @@ pub(crate) fn body_file(bodies: &Path, id: MessageId) -> PathBuf {
 }
 
 /// crc32c of a part of a file, continuing from `crc`.
-pub(crate) fn checksum(file: &File, start: u64, len: u64, mut crc: u32) -> io::Result<u32> {
+pub(crate) fn checksum(file: &dyn DiskFile, start: u64, len: u64, mut crc: u32) -> io::Result<u32> {
     let mut piece = vec![0; PIECE.min(len as usize)];
     let mut done = 0;
     while done < len {
@@ -176,7 +175,7 @@ pub(crate) struct LogContent {
 
 #[derive(Debug)]
 struct Part {
-    file: Arc<File>,
+    file: Arc<dyn DiskFile>,
     start: u64,
     len: u64,
 }

@@ -1,15 +1,14 @@
 //! The directories of a spool, and what is done to them before it is opened.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use waypost_mail::Timestamp;
 
 use crate::config::OpenError;
+use crate::disk::{self, Disk};
 use crate::index::Index;
-use crate::log::sync_dir;
 use crate::replay::Fold;
 use crate::rows::{RowsError, RowsPlace};
 use crate::segment;
@@ -17,6 +16,7 @@ use crate::segment;
 /// The directories of a spool.
 #[derive(Debug)]
 pub(crate) struct Dirs {
+    disk: Arc<dyn Disk>,
     pub(crate) log: PathBuf,
     pub(crate) index: PathBuf,
     pub(crate) bodies: PathBuf,
@@ -24,29 +24,29 @@ pub(crate) struct Dirs {
 }
 
 impl Dirs {
-    pub(crate) fn make(path: &Path) -> Result<Dirs, OpenError> {
+    pub(crate) fn make(disk: Arc<dyn Disk>, path: &Path) -> Result<Dirs, OpenError> {
         let dirs = Dirs {
+            disk,
             log: path.join("log"),
             index: path.join("index"),
             bodies: path.join("bodies"),
             incoming: path.join("incoming"),
         };
-        let make = |dir: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(dir);
         for dir in [&dirs.log, &dirs.bodies, &dirs.incoming] {
-            make(dir).map_err(OpenError::io("making", dir))?;
+            dirs.disk.make_dir(dir).map_err(OpenError::io("making", dir))?;
         }
-        sync_dir(path).map_err(OpenError::io("syncing", path))?;
+        dirs.disk.sync_dir(path).map_err(OpenError::io("syncing", path))?;
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let parent = parent.unwrap_or(Path::new("."));
-        sync_dir(parent).map_err(OpenError::io("syncing", parent))?;
+        dirs.disk.sync_dir(parent).map_err(OpenError::io("syncing", parent))?;
         Ok(dirs)
     }
 
     /// What was being received when the last program ended was never accepted.
     pub(crate) fn wipe_incoming(&self) -> Result<(), OpenError> {
         let wipe = || -> io::Result<()> {
-            for file in fs::read_dir(&self.incoming)? {
-                fs::remove_file(file?.path())?;
+            for name in self.disk.names(&self.incoming)? {
+                self.disk.remove(&self.incoming.join(name))?;
             }
             Ok(())
         };
@@ -56,21 +56,22 @@ impl Dirs {
     /// Takes a torn end off the log; where it may have been more than that, a copy stays.
     pub(crate) fn cut(&self, fold: &Fold) -> io::Result<()> {
         if let Some(number) = fold.stillborn {
-            fs::remove_file(segment::file_of(&self.log, number))?;
-            sync_dir(&self.log)?;
+            self.disk.remove(&segment::file_of(&self.log, number))?;
+            self.disk.sync_dir(&self.log)?;
         }
         let end = fold.end();
         let Some(usage) = fold.segments.get(&end.segment) else { return Ok(()) };
         let path = segment::file_of(&self.log, end.segment);
-        let file = fs::OpenOptions::new().write(true).open(&path)?;
-        if file.metadata()?.len() <= usage.len {
+        let file = self.disk.extend(&path)?;
+        let len = file.len()?;
+        if len <= usage.len {
             return Ok(());
         }
         if fold.damaged > 0 {
             let aside = self.log.with_file_name("damaged");
-            fs::create_dir_all(&aside)?;
+            self.disk.make_dir(&aside)?;
             let name = format!("segment-{:010}-cut-at-{}.log", end.segment, end.offset);
-            fs::copy(&path, aside.join(name))?;
+            disk::copy(&*self.disk, &*file, &aside.join(name), len)?;
         }
         file.set_len(usage.len)?;
         file.sync_all()

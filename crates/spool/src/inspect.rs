@@ -1,11 +1,13 @@
 //! Looking into a spool that no program runs, without changing anything in it.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use waypost_mail::{Entry, MessageId};
 
 use crate::config::{Config, OpenError};
 use crate::content::{Stored, Unreadable};
+use crate::disk::Disk;
 use crate::lock::Lock;
 use crate::log::Readers;
 use crate::replay::{self, Fate, Fold, Trail};
@@ -15,6 +17,7 @@ use crate::{Content, SpoolError};
 /// starts on it waits until the look is over.
 #[derive(Debug)]
 pub struct Inspector {
+    disk: Arc<dyn Disk>,
     fold: Fold,
     readers: Readers,
     bodies: std::path::PathBuf,
@@ -30,9 +33,11 @@ impl Inspector {
             return Err(OpenError::io("reading", log)(absent));
         }
         let lock = Lock::share(&config.path)?;
-        let fold = Fold::read(&log).map_err(OpenError::io("reading", &log))?;
+        let fold = Fold::read(&*config.disk, &log).map_err(OpenError::io("reading", &log))?;
         let bodies = config.path.join("bodies");
-        Ok(Inspector { fold, readers: Readers::new(log), bodies, _lock: lock })
+        let disk = config.disk.clone();
+        let readers = Readers::new(disk.clone(), log);
+        Ok(Inspector { disk, fold, readers, bodies, _lock: lock })
     }
 
     /// Octets of the log that cannot be read.
@@ -65,7 +70,7 @@ impl Inspector {
         let place = self.trail(id)?.place;
         match Stored::read(&self.readers, self.seal(), id, place) {
             Ok(stored) => {
-                let content = stored.into_content(Path::new(&self.bodies));
+                let content = stored.into_content(&*self.disk, Path::new(&self.bodies));
                 Ok(Box::new(content.map_err(|why| SpoolError::Damaged(id, why))?))
             }
             Err(Unreadable::Damaged(why, _) | Unreadable::NotNow(why)) => {

@@ -1,10 +1,9 @@
 //! Changes on their way to the writer: encoded by whoever asks, so that the one thread that
 //! writes has little left to do.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -12,8 +11,8 @@ use tokio::sync::oneshot;
 use waypost_mail::{Body, Entry, IncomingFile, MessageId, RecipientState, Timestamp};
 
 use crate::content::{LARGE, body_file, checksum};
+use crate::disk::Disk;
 use crate::fault::{FaultPoint, Faults};
-use crate::log::sync_dir;
 use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record, Settlement};
 use crate::{Arrival, Change, Detours, SpoolError};
 
@@ -26,6 +25,15 @@ pub(crate) struct Job {
     /// The file of the large body the record names; removed with this, unless it is kept.
     pub(crate) body: Option<IncomingFile>,
     pub(crate) answer: oneshot::Sender<Result<(), SpoolError>>,
+}
+
+impl Job {
+    /// Answers that it cannot be. What it brought is gone before anybody hears of it.
+    pub(crate) fn refuse(self, error: SpoolError) {
+        drop(self.body);
+        // Whoever asked may be gone.
+        let _ = self.answer.send(Err(error));
+    }
 }
 
 /// What a record changes.
@@ -52,6 +60,7 @@ pub(crate) type Encoded = (Work, Record, Option<IncomingFile>);
 pub(crate) struct Encoder {
     pub(crate) seal: u64,
     pub(crate) now: Timestamp,
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) bodies: PathBuf,
     pub(crate) faults: Faults,
 }
@@ -143,7 +152,7 @@ impl Encoder {
             Body::Memory(bytes) if bytes.len() as u64 <= LARGE => inline(bytes),
             Body::Memory(bytes) => self.write_body(id, &bytes).map_err(failed)?,
             Body::File { file, offset, len } if len <= LARGE => {
-                inline(read_part(&file, offset, len).map_err(failed)?)
+                inline(self.read_part(&file, offset, len).map_err(failed)?)
             }
             Body::File { file, offset, len } => {
                 self.move_body(id, file, offset, len).map_err(failed)?
@@ -158,12 +167,11 @@ impl Encoder {
         bytes: &Bytes,
     ) -> io::Result<(BodyPlace, Bytes, Option<IncomingFile>)> {
         let path = body_file(&self.bodies, id);
-        let mut options = fs::OpenOptions::new();
-        let mut out = options.write(true).create_new(true).mode(0o600).open(&path)?;
+        let out = self.disk.create(&path, true)?;
         let file = IncomingFile::new(path);
-        out.write_all(bytes)?;
+        out.append_all(bytes)?;
         out.sync_all()?;
-        sync_dir(&self.bodies)?;
+        self.disk.sync_dir(&self.bodies)?;
         self.faults.hit(FaultPoint::BodyMoved)?;
         let place = BodyPlace::File { offset: 0, len: bytes.len() as u64, crc: crc32c(bytes) };
         Ok((place, Bytes::new(), Some(file)))
@@ -176,24 +184,24 @@ impl Encoder {
         offset: u64,
         len: u64,
     ) -> io::Result<(BodyPlace, Bytes, Option<IncomingFile>)> {
-        let open = File::open(file.path())?;
-        let crc = checksum(&open, offset, len, 0)?;
+        let open = self.disk.open(file.path())?;
+        let crc = checksum(&*open, offset, len, 0)?;
         open.sync_all()?;
         let path = body_file(&self.bodies, id);
         // Unlike a rename this never takes the place of another message's body; the old name goes
         // with `file`.
-        fs::hard_link(file.path(), &path)?;
+        self.disk.link(file.path(), &path)?;
         let file = IncomingFile::new(path);
-        sync_dir(&self.bodies)?;
+        self.disk.sync_dir(&self.bodies)?;
         self.faults.hit(FaultPoint::BodyMoved)?;
         Ok((BodyPlace::File { offset, len, crc }, Bytes::new(), Some(file)))
     }
-}
 
-fn read_part(file: &IncomingFile, offset: u64, len: u64) -> io::Result<Bytes> {
-    let mut bytes = vec![0; len as usize];
-    File::open(file.path())?.read_exact_at(&mut bytes, offset)?;
-    Ok(Bytes::from(bytes))
+    fn read_part(&self, file: &IncomingFile, offset: u64, len: u64) -> io::Result<Bytes> {
+        let mut bytes = vec![0; len as usize];
+        self.disk.open(file.path())?.read_exact_at(&mut bytes, offset)?;
+        Ok(Bytes::from(bytes))
+    }
 }
 
 /// A full disk refuses one message, and so do a lack of descriptors or memory, as nothing is

@@ -10,6 +10,7 @@ mod compact;
 mod config;
 mod content;
 mod dirs;
+mod disk;
 mod fault;
 mod index;
 mod inspect;
@@ -35,6 +36,7 @@ mod waiting;
 mod writer;
 
 pub use config::{Config, OpenError, Report};
+pub use disk::{Disk, DiskFile, RealDisk};
 pub use fault::{FaultPoint, Faults};
 pub use inspect::Inspector;
 pub use memory::MemorySpool;

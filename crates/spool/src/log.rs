@@ -6,14 +6,13 @@
 //! What still lives in an old segment is written anew when too much around it is dead.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use waypost_mail::Timestamp;
 
+use crate::disk::{Appender, Disk, DiskFile};
 use crate::fault::{FaultPoint, Faults};
 use crate::record::Record;
 use crate::segment::{self, Place, Position, START, SegmentHeader};
@@ -26,6 +25,7 @@ const OPEN: usize = 64;
 /// The end of the log, where records are appended, and what is known of its segments.
 #[derive(Debug)]
 pub(crate) struct Log {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     seal: u64,
     segment_size: u64,
@@ -33,7 +33,7 @@ pub(crate) struct Log {
     readers: Arc<Readers>,
     segments: BTreeMap<u32, Usage>,
     current: u32,
-    out: BufWriter<File>,
+    out: BufWriter<Appender>,
     len: u64,
 }
 
@@ -52,7 +52,9 @@ pub(crate) struct Usage {
 
 impl Log {
     /// The log in `dir`, appending to the youngest of `segments`, or to a first one.
+    #[expect(clippy::too_many_arguments, reason = "each says something else")]
     pub(crate) fn open(
+        disk: Arc<dyn Disk>,
         dir: PathBuf,
         seal: u64,
         segment_size: u64,
@@ -61,16 +63,17 @@ impl Log {
         now: Timestamp,
         faults: Faults,
     ) -> io::Result<Log> {
-        let readers = Arc::new(Readers { dir: dir.clone(), open: Mutex::default() });
+        let readers = Arc::new(Readers::new(disk.clone(), dir.clone()));
         let (current, len, file) = match segments.last_key_value() {
             Some((number, usage)) => {
-                let file = OpenOptions::new().append(true).open(segment::file_of(&dir, *number))?;
+                let file = disk.extend(&segment::file_of(&dir, *number))?;
                 (*number, usage.len, file)
             }
-            None => (1, START, create(&dir, 1, seal, highest, now)?),
+            None => (1, START, create(&*disk, &dir, 1, seal, highest, now)?),
         };
-        let out = BufWriter::with_capacity(BUFFER, file);
-        let mut log = Log { dir, seal, segment_size, faults, readers, segments, current, out, len };
+        let out = BufWriter::with_capacity(BUFFER, Appender(file));
+        let mut log =
+            Log { disk, dir, seal, segment_size, faults, readers, segments, current, out, len };
         log.segments.entry(current).or_default().len = len;
         Ok(log)
     }
@@ -94,10 +97,10 @@ impl Log {
             return Ok(());
         }
         self.faults.hit(FaultPoint::Roll)?;
-        let file = create(&self.dir, self.current + 1, self.seal, highest, now)?;
+        let file = create(&*self.disk, &self.dir, self.current + 1, self.seal, highest, now)?;
         self.current += 1;
         self.len = START;
-        self.out = BufWriter::with_capacity(BUFFER, file);
+        self.out = BufWriter::with_capacity(BUFFER, Appender(file));
         self.segments.insert(self.current, Usage { len: START, ..Usage::default() });
         Ok(())
     }
@@ -127,10 +130,11 @@ impl Log {
 
     /// Takes back what a failed append has written.
     fn cut(&mut self) -> io::Result<()> {
-        let file = self.out.get_ref().try_clone()?;
+        let file = self.out.get_ref().0.clone();
         file.set_len(self.len)?;
         // The old writer still holds what it could not write, and must not try again.
-        let old = std::mem::replace(&mut self.out, BufWriter::with_capacity(BUFFER, file));
+        let old =
+            std::mem::replace(&mut self.out, BufWriter::with_capacity(BUFFER, Appender(file)));
         drop(old.into_parts());
         Ok(())
     }
@@ -138,7 +142,7 @@ impl Log {
     /// What was appended is on the disk when this returns.
     pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.faults.hit(FaultPoint::Sync)?;
-        self.out.get_ref().sync_data()?;
+        self.out.get_ref().0.sync_data()?;
         self.faults.hit(FaultPoint::Synced)
     }
 
@@ -194,12 +198,12 @@ impl Log {
         let path = segment::file_of(&self.dir, number);
         if usage.damaged {
             let aside = self.dir.with_file_name("damaged");
-            std::fs::create_dir_all(&aside)?;
-            std::fs::rename(&path, aside.join(format!("segment-{number:010}.log")))?;
+            self.disk.make_dir(&aside)?;
+            self.disk.rename(&path, &aside.join(format!("segment-{number:010}.log")))?;
         } else {
-            std::fs::remove_file(&path)?;
+            self.disk.remove(&path)?;
         }
-        sync_dir(&self.dir)?;
+        self.disk.sync_dir(&self.dir)?;
         self.segments.remove(&number);
         self.readers.forget(number);
         Ok(())
@@ -208,44 +212,46 @@ impl Log {
 
 /// A new segment, synced with its directory. One of that number can only be the remains of a crash
 /// right here, with nothing in it.
-fn create(dir: &Path, number: u32, seal: u64, highest: u64, now: Timestamp) -> io::Result<File> {
+fn create(
+    disk: &dyn Disk,
+    dir: &Path,
+    number: u32,
+    seal: u64,
+    highest: u64,
+    now: Timestamp,
+) -> io::Result<Arc<dyn DiskFile>> {
     let path = segment::file_of(dir, number);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+    let file = disk.create(&path, false)?;
     let header = SegmentHeader { number, seal, created: now, highest };
-    let made = file.write_all(&header.encode()).and_then(|()| file.sync_all());
-    if let Err(error) = made.and_then(|()| sync_dir(dir)) {
-        let _ = std::fs::remove_file(&path);
+    let made = file.append_all(&header.encode()).and_then(|()| file.sync_all());
+    if let Err(error) = made.and_then(|()| disk.sync_dir(dir)) {
+        let _ = disk.remove(&path);
         return Err(error);
     }
-    OpenOptions::new().append(true).open(path)
-}
-
-/// Makes names in a directory durable.
-pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
-    File::open(dir)?.sync_all()
+    Ok(file)
 }
 
 /// Open segments for reading.
 #[derive(Debug)]
 pub(crate) struct Readers {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
-    open: Mutex<HashMap<u32, Arc<File>>>,
+    open: Mutex<HashMap<u32, Arc<dyn DiskFile>>>,
 }
 
 impl Readers {
-    /// Readers without a log that is written.
-    pub(crate) fn new(dir: PathBuf) -> Readers {
-        Readers { dir, open: Mutex::default() }
+    /// Readers of the segments in `dir`, whether a log is written there or not.
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf) -> Readers {
+        Readers { disk, dir, open: Mutex::default() }
     }
 
     /// The file of a segment. It can be read to its end even when it is removed meanwhile.
-    pub(crate) fn file(&self, number: u32) -> io::Result<Arc<File>> {
+    pub(crate) fn file(&self, number: u32) -> io::Result<Arc<dyn DiskFile>> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(file) = open.get(&number) {
             return Ok(file.clone());
         }
-        let file = Arc::new(File::open(segment::file_of(&self.dir, number))?);
+        let file = self.disk.open(&segment::file_of(&self.dir, number))?;
         if open.len() >= OPEN {
             open.clear();
         }

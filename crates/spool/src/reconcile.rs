@@ -1,8 +1,6 @@
 //! Bringing the index and the log to one opinion at start. The log decides; where it is damaged,
 //! the index helps; what neither knows for certain is held, never delivered.
 
-use std::fs;
-
 use waypost_mail::{Entry, MessageId, Timestamp};
 
 use crate::compact::quarantine;
@@ -312,21 +310,22 @@ impl Reconciliation<'_> {
     /// that nobody knows any more: a person decides.
     fn bodies(&self) {
         let shared = &self.writer.shared;
-        let Ok(files) = fs::read_dir(&shared.bodies) else { return };
-        for file in files.flatten() {
-            let id = file.file_name().to_str().and_then(|name| name.parse::<MessageId>().ok());
+        let Ok(names) = shared.disk.names(&shared.bodies) else { return };
+        for name in names {
+            let path = shared.bodies.join(&name);
+            let id = name.to_str().and_then(|name| name.parse::<MessageId>().ok());
             let fate = id.and_then(|id| self.fold.messages.get(&id));
             let result = match fate {
                 Some(Fate::Live(_)) => continue,
                 None if self.report.damaged > 0 => {
                     let aside = shared.bodies.with_file_name("damaged");
-                    let to = aside.join(file.file_name());
-                    fs::create_dir_all(&aside).and_then(|()| fs::rename(file.path(), to))
+                    let made = shared.disk.make_dir(&aside);
+                    made.and_then(|()| shared.disk.rename(&path, &aside.join(name)))
                 }
-                _ => fs::remove_file(file.path()),
+                _ => shared.disk.remove(&path),
             };
             if let Err(error) = result {
-                tracing::warn!(path = %file.path().display(), %error, "a body file cannot be removed");
+                tracing::warn!(path = %path.display(), %error, "a body file cannot be removed");
             }
         }
     }

@@ -1,7 +1,6 @@
 //! What the log says, read from its beginning: which messages live and where, and what is damaged.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, Timestamp};
 
 use crate::content::{Stored, Unreadable, message_in};
+use crate::disk::Disk;
 use crate::log::{Readers, Usage};
 use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Settlement};
 use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
@@ -83,42 +83,43 @@ impl Trail {
 impl Fold {
     /// Reads all segments in `log`, changing nothing. The last group ends where the first octet of
     /// it is missing: it was not acknowledged, and half of it is worse than nothing.
-    pub(crate) fn read(log: &Path) -> io::Result<Fold> {
-        Fold::read_with(log, End::OfGroups)
+    pub(crate) fn read(disk: &dyn Disk, log: &Path) -> io::Result<Fold> {
+        Fold::read_with(disk, log, End::OfGroups)
     }
 
     /// Reads all segments when the last group is known to have been acknowledged: whatever of it
     /// is sound counts, and what is not is damage.
-    pub(crate) fn read_acknowledged(log: &Path) -> io::Result<Fold> {
-        Fold::read_with(log, End::OfRecords)
+    pub(crate) fn read_acknowledged(disk: &dyn Disk, log: &Path) -> io::Result<Fold> {
+        Fold::read_with(disk, log, End::OfRecords)
     }
 
-    fn read_with(log: &Path, end: End) -> io::Result<Fold> {
+    fn read_with(disk: &dyn Disk, log: &Path, end: End) -> io::Result<Fold> {
         let mut fold = Fold::default();
-        let numbers = segment::list(log)?;
+        let numbers = segment::list(disk, log)?;
         let mut headers = Vec::new();
         for number in &numbers {
-            let (header, seal) = head_of(&segment::file_of(log, *number), *number)?;
+            let (header, seal) = head_of(disk, &segment::file_of(log, *number), *number)?;
             fold.seal = fold.seal.or(seal);
             fold.highest = fold.highest.max(header.map_or(0, |header| header.highest));
             headers.push(header);
         }
         for (number, header) in numbers.iter().zip(headers) {
             let last = (Some(number) == numbers.last()).then_some(end);
-            fold.segment(log, *number, last, header.is_some())?;
+            fold.segment(disk, log, *number, last, header.is_some())?;
         }
         Ok(fold)
     }
 
     fn segment(
         &mut self,
+        disk: &dyn Disk,
         log: &Path,
         number: u32,
         last: Option<End>,
         headed: bool,
     ) -> io::Result<()> {
-        let file = File::open(segment::file_of(log, number))?;
-        let len = file.metadata()?.len();
+        let file = disk.open(&segment::file_of(log, number))?;
+        let len = file.len()?;
         let mut usage = Usage { len, ..Usage::default() };
         // Only the end of the youngest segment can be torn, and a sound header does not tell.
         let mut scan = Scan::new(file, number, self.seal.unwrap_or_default(), last.is_some())?;
@@ -244,10 +245,15 @@ impl Fold {
 }
 
 /// The header of a segment and the seal, which the first record knows too.
-fn head_of(path: &Path, number: u32) -> io::Result<(Option<SegmentHeader>, Option<u64>)> {
-    use std::io::Read;
-    let mut bytes = Vec::new();
-    File::open(path)?.take(START + HEADER_LEN as u64).read_to_end(&mut bytes)?;
+fn head_of(
+    disk: &dyn Disk,
+    path: &Path,
+    number: u32,
+) -> io::Result<(Option<SegmentHeader>, Option<u64>)> {
+    let file = disk.open(path)?;
+    let len = file.len()?.min(START + HEADER_LEN as u64);
+    let mut bytes = vec![0; len as usize];
+    file.read_exact_at(&mut bytes, 0)?;
     let header = SegmentHeader::parse(&bytes)?.filter(|header| header.number == number);
     let seal = match header {
         Some(header) => Some(header.seal),
@@ -339,7 +345,7 @@ mod tests {
     fn what_cannot_be_read_now_is_not_concluded_from() {
         let dir = tempfile::tempdir().unwrap();
         let place = Place { at: Position { segment: 1, offset: 0 }, len: 100 };
-        let readers = Readers::new(dir.path().to_owned());
+        let readers = Readers::new(std::sync::Arc::new(crate::RealDisk), dir.path().to_owned());
         let (nothing, why) = base(&readers, 7, MessageId(1), place).unwrap();
         assert!(nothing.is_none() && why.is_some());
         assert!(meta_at(&readers, 7, place.at).unwrap().is_none());

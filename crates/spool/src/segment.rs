@@ -1,9 +1,8 @@
 //! One file of the log: its header, and finding records in it, whatever happened to it.
 
-use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use crc32c::crc32c;
@@ -11,6 +10,7 @@ use memchr::memmem;
 use serde::{Deserialize, Serialize};
 use waypost_mail::Timestamp;
 
+use crate::disk::{Disk, DiskFile};
 use crate::record::{self, HEADER_LEN, Header, Kind, MARK_LEN, TRAILER_LEN};
 
 /// Octets before a segment's first record.
@@ -92,10 +92,9 @@ pub(crate) fn file_of(log: &Path, number: u32) -> PathBuf {
 }
 
 /// Numbers of the segments in a directory, in order.
-pub(crate) fn list(log: &Path) -> io::Result<Vec<u32>> {
+pub(crate) fn list(disk: &dyn Disk, log: &Path) -> io::Result<Vec<u32>> {
     let mut numbers = Vec::new();
-    for item in std::fs::read_dir(log)? {
-        let name = item?.file_name();
+    for name in disk.names(log)? {
         let number: Option<u32> =
             name.to_str().and_then(|n| n.strip_suffix(".log")).and_then(|n| n.parse().ok());
         numbers.extend(number);
@@ -136,7 +135,12 @@ pub(crate) struct Scan {
 }
 
 impl Scan {
-    pub(crate) fn new(file: File, number: u32, seal: u64, thorough: bool) -> io::Result<Scan> {
+    pub(crate) fn new(
+        file: Arc<dyn DiskFile>,
+        number: u32,
+        seal: u64,
+        thorough: bool,
+    ) -> io::Result<Scan> {
         Ok(Scan { window: Window::new(file)?, number, seal, at: START, thorough })
     }
 
@@ -209,15 +213,15 @@ impl Scan {
 /// A piece of a file in memory that moves along.
 #[derive(Debug)]
 struct Window {
-    file: File,
+    file: Arc<dyn DiskFile>,
     len: u64,
     start: u64,
     bytes: Vec<u8>,
 }
 
 impl Window {
-    fn new(file: File) -> io::Result<Window> {
-        let len = file.metadata()?.len();
+    fn new(file: Arc<dyn DiskFile>) -> io::Result<Window> {
+        let len = file.len()?;
         // Offsets have 32 bits; no segment of ours comes near.
         let len = len.min(u64::from(u32::MAX));
         Ok(Window { file, len, start: 0, bytes: Vec::new() })

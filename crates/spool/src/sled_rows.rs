@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use waypost_mail::Timestamp;
 
-use crate::log::sync_dir;
+use crate::disk::{Disk, RealDisk};
 use crate::row::Writes;
 use crate::rows::{Rows, RowsError, RowsPlace};
 
@@ -45,7 +45,7 @@ impl RowsPlace for SledPlace {
     fn set_aside(&self, now: Timestamp) -> io::Result<String> {
         let aside = self.dir.with_file_name(format!("index.damaged-{}", now.0));
         fs::rename(&self.dir, &aside)?;
-        self.dir.parent().map_or(Ok(()), sync_dir)?;
+        self.dir.parent().map_or(Ok(()), |parent| RealDisk.sync_dir(parent))?;
         Ok(aside.display().to_string())
     }
 }
@@ -163,9 +163,9 @@ fn sync_files(dir: &Path) -> io::Result<()> {
     for name in ["conf", "db"] {
         fs::File::open(dir.join(name))?.sync_all()?;
     }
-    sync_dir(&dir.join("blobs"))?;
-    sync_dir(dir)?;
-    dir.parent().map_or(Ok(()), sync_dir)
+    RealDisk.sync_dir(&dir.join("blobs"))?;
+    RealDisk.sync_dir(dir)?;
+    dir.parent().map_or(Ok(()), |parent| RealDisk.sync_dir(parent))
 }
 
 /// Errors and panics of sled in words.

@@ -4,11 +4,13 @@ use std::fs::{self, OpenOptions};
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use nix::fcntl::{FallocateFlags, fallocate};
-use nix::sys::statvfs::statvfs;
 use waypost_mail::Timestamp;
+
+use crate::disk::Disk;
 
 /// How long an answer of the system is believed, in milliseconds.
 const FRESH: u64 = 1000;
@@ -19,6 +21,7 @@ const TIGHT: u64 = 8 * 1024 * 1024;
 /// Free space, and the reserve.
 #[derive(Debug)]
 pub(crate) struct Space {
+    disk: Arc<dyn Disk>,
     dir: PathBuf,
     keep_free: u64,
     reserve: u64,
@@ -28,10 +31,10 @@ pub(crate) struct Space {
 }
 
 impl Space {
-    pub(crate) fn new(dir: PathBuf, keep_free: u64, reserve: u64) -> Space {
+    pub(crate) fn new(disk: Arc<dyn Disk>, dir: PathBuf, keep_free: u64, reserve: u64) -> Space {
         let reserved = AtomicBool::new(reserve_file(&dir).exists());
         let (free, asked) = (AtomicU64::new(0), AtomicU64::new(0));
-        Space { dir, keep_free, reserve, free, asked, reserved }
+        Space { disk, dir, keep_free, reserve, free, asked, reserved }
     }
 
     /// True when there is room for new mail.
@@ -56,10 +59,7 @@ impl Space {
 
     /// Asks the system. An answer that does not come means that there is no room.
     pub(crate) fn ask(&self) -> u64 {
-        let free = statvfs(&self.dir).map_or(0, |v| {
-            #[allow(clippy::useless_conversion, reason = "the types differ between systems")]
-            u64::from(v.blocks_available()).saturating_mul(u64::from(v.fragment_size()))
-        });
+        let free = self.disk.free(&self.dir).unwrap_or(0);
         self.free.store(free, Ordering::Relaxed);
         free
     }

@@ -15,6 +15,7 @@ use waypost_mail::{Clock, Entry, Ledger, LedgerError, MessageId, Timestamp};
 use crate::config::{Config, OpenError, Report};
 use crate::content::{Stored, Unreadable};
 use crate::dirs::{Dirs, open_index};
+use crate::disk::Disk;
 use crate::fault::Faults;
 use crate::index::{FactRow, Index};
 use crate::job::{Encoded, Encoder, Job, Work};
@@ -45,6 +46,7 @@ pub struct LogSpool {
 /// What the writer and everybody else share.
 #[derive(Debug)]
 pub(crate) struct Shared {
+    pub(crate) disk: Arc<dyn Disk>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) index: Index,
     pub(crate) readers: Arc<Readers>,
@@ -68,14 +70,16 @@ impl LogSpool {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
         let began = Instant::now();
-        let dirs = Dirs::make(&config.path)?;
+        let dirs = Dirs::make(config.disk.clone(), &config.path)?;
         let lock = Lock::take(&config.path)?;
         dirs.wipe_incoming()?;
-        let space = Space::new(config.path.clone(), config.keep_free, config.reserve);
+        let disk = config.disk.clone();
+        let space = Space::new(disk.clone(), config.path.clone(), config.keep_free, config.reserve);
         space.ask();
         // sled writes when it opens, and must meet no full disk.
         space.balance();
-        let mut fold = Fold::read(&dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
+        let mut fold =
+            Fold::read(&*disk, &dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
         let place = SledPlace {
             dir: dirs.index.clone(),
             cache: config.cache,
@@ -85,7 +89,7 @@ impl LogSpool {
         let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
         if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
             let reading = OpenError::io("reading", &dirs.log);
-            fold = Fold::read_acknowledged(&dirs.log).map_err(reading)?;
+            fold = Fold::read_acknowledged(&*disk, &dirs.log).map_err(reading)?;
             if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
                 tracing::error!("acknowledged records at the end of the log are lost");
                 fold.lost_after_end();
@@ -186,6 +190,7 @@ fn writer(
 ) -> Result<Writer, OpenError> {
     let seal = fold.seal.unwrap_or_else(rand::random);
     let log = Log::open(
+        config.disk.clone(),
         dirs.log.clone(),
         seal,
         config.segment_size.clamp(4096, 1 << 30),
@@ -196,6 +201,7 @@ fn writer(
     );
     let log = log.map_err(OpenError::io("opening", &dirs.log))?;
     let shared = Shared {
+        disk: config.disk.clone(),
         clock,
         index,
         readers: log.readers(),
@@ -253,7 +259,8 @@ impl Shared {
 
     pub(crate) fn encoder(&self) -> Encoder {
         let (seal, now) = (self.seal, self.clock.now());
-        Encoder { seal, now, bodies: self.bodies.clone(), faults: self.faults.clone() }
+        let (bodies, faults) = (self.bodies.clone(), self.faults.clone());
+        Encoder { seal, now, disk: self.disk.clone(), bodies, faults }
     }
 }
 
@@ -299,7 +306,7 @@ impl Spool for LogSpool {
                 .ok_or_else(|| SpoolError::Damaged(id, "its row in the index is damaged".into()))?;
             match Stored::read(&shared.readers, shared.seal, id, place) {
                 Ok(stored) => {
-                    let content = stored.into_content(&shared.bodies);
+                    let content = stored.into_content(&*shared.disk, &shared.bodies);
                     let content = content.map_err(|why| SpoolError::Damaged(id, why))?;
                     return Ok(Box::new(content));
                 }

@@ -146,7 +146,7 @@ impl Writer {
                 answer(jobs, &Ok(()));
                 for body in bodies {
                     // One that stays is removed at the next start.
-                    let _ = std::fs::remove_file(body);
+                    let _ = self.shared.disk.remove(&body);
                 }
                 Ok(())
             }
@@ -172,7 +172,7 @@ impl Writer {
         for mut job in std::mem::take(jobs) {
             match self.stage(&mut group, &mut job, jobs.len()) {
                 Ok(()) => jobs.push(job),
-                Err(Refusal::Caller(error)) => drop(job.answer.send(Err(error))),
+                Err(Refusal::Caller(error)) => job.refuse(error),
                 // Those after it are told by the loss of their sender.
                 Err(Refusal::Storage(text)) => return Err((Trouble::Failed(text), group.records)),
             }
@@ -197,7 +197,7 @@ impl Writer {
             job.record = job.record.or_else(|| records.remove(&number));
             if matches!(job.work, Work::Accept(_)) {
                 self.shared.metrics.refused.inc();
-                drop(job.answer.send(Err(SpoolError::NoSpace)));
+                job.refuse(SpoolError::NoSpace);
             } else {
                 kept.push(job);
             }
