@@ -79,6 +79,7 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         session: id,
         listener: listener.name.clone(),
         client,
+        client_name: None,
         local: std::net::SocketAddr::new(local.ip().to_canonical(), local.port()),
         helo: None,
         protocol: Protocol::Smtp,

@@ -15,7 +15,9 @@ pub(crate) fn received(
     let mut value = String::new();
     if facts.protocol != Protocol::Internal {
         let helo = facts.helo.as_deref().unwrap_or("unknown");
-        value += &format!("from {} ({}) ", printable(helo), literal(facts.client));
+        let name = facts.client_name.as_deref().map(|name| printable(name) + " ");
+        let name = name.unwrap_or_default();
+        value += &format!("from {} ({name}{}) ", printable(helo), literal(facts.client));
         if let Some(tls) = &facts.tls {
             value += &format!("(using TLSv{} with cipher {}) ", tls.version, tls.cipher);
         }
@@ -96,6 +98,14 @@ mod tests {
              TLS13_AES_256_GCM_SHA384) by r.example (Waypost) with ESMTPSA id 0000000000001 \
              for <rcpt@example.org>; Thu, 1 Jan 1970 00:00:00 +0000\r\n"
         );
+    }
+
+    #[test]
+    fn a_name_that_a_trusted_peer_told_is_written_down() {
+        let facts = Facts { client_name: Some("mx.client.example".into()), ..facts() };
+        let field = received("r.example", &facts, &envelope(1), Timestamp(0));
+        let field = String::from_utf8(field).unwrap().replace("\r\n ", " ");
+        assert!(field.contains("(mx.client.example [192.0.2.7])"), "{field}");
     }
 
     #[test]

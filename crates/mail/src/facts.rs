@@ -17,6 +17,8 @@ pub struct Facts {
     pub listener: String,
     /// The peer's address and port. IPv4-mapped addresses are IPv4 here.
     pub client: SocketAddr,
+    /// The client's host name, where a trusted peer told it (XCLIENT); never looked up.
+    pub client_name: Option<String>,
     /// Our end of the connection.
     pub local: SocketAddr,
     /// Argument of EHLO or HELO, once given.
@@ -42,6 +44,7 @@ impl Facts {
             session,
             listener: "internal".to_owned(),
             client: nowhere,
+            client_name: None,
             local: nowhere,
             helo: None,
             protocol: Protocol::Internal,

@@ -8,6 +8,7 @@
 
 pub mod attr;
 pub mod body;
+pub mod certificate;
 pub mod clock;
 pub mod dsn;
 pub mod entry;
@@ -26,6 +27,7 @@ pub mod text;
 
 pub use attr::Attr;
 pub use body::{Body, IncomingFile};
+pub use certificate::{Fingerprint, FingerprintError};
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use entry::{Entry, RecipientEntry, RecipientState};
 pub use envelope::{Envelope, Recipient};
