@@ -16,6 +16,7 @@ use crate::mistake::Notes;
 pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     listeners(file, notes);
     submission(file, notes);
+    client_certificates(file, notes);
     nobody(file, notes);
     routes(file, notes);
     admin(file, notes);
@@ -51,7 +52,7 @@ fn listeners(file: &File, notes: &mut Notes<'_>) {
 fn submission(file: &File, notes: &mut Notes<'_>) {
     for listener in file.listeners.iter().filter(|l| l.kind != ListenerKind::Relay) {
         let name = &listener.name.value;
-        if file.certificates.is_empty() {
+        if file.tls.certificates.is_empty() {
             notes.add(
                 &listener.address.at,
                 format!("listener '{name}' takes submissions, which need TLS, and there is no certificate"),
@@ -68,10 +69,25 @@ fn submission(file: &File, notes: &mut Notes<'_>) {
     }
 }
 
+fn client_certificates(file: &File, notes: &mut Notes<'_>) {
+    let asking = file.listeners.iter().filter_map(|listener| listener.door.clients.as_ref());
+    let asking: Vec<_> = asking.collect();
+    if let (true, Some(clients)) = (file.tls.certificates.is_empty(), asking.first()) {
+        let message = "clients can show a certificate only where there is TLS, and there is no [[tls.certificate]]";
+        notes.add(&clients.at, message, "[[tls.certificate]] with chain = \"…\" and key = \"…\"");
+    }
+    if let (true, Some(rule)) = (asking.is_empty(), file.admitted.first()) {
+        let message = "'relay.certificates' admits nobody: no listener asks for a certificate";
+        let hint = "client-certificates = { mode = \"ask\", ca-file = \"…\" } in a [[listener]]";
+        notes.add(&rule.at, message, hint);
+    }
+}
+
 /// A relay that nobody may use is a mistake too.
 fn nobody(file: &File, notes: &mut Notes<'_>) {
-    let users_can_log_in = file.users_file.is_some() && !file.certificates.is_empty();
-    if file.networks.is_empty() && file.domains.is_empty() && !users_can_log_in {
+    let users_can_log_in = file.users_file.is_some() && !file.tls.certificates.is_empty();
+    let strangers = file.networks.is_empty() && file.domains.is_empty();
+    if strangers && file.admitted.is_empty() && !users_can_log_in {
         notes.add_to_file(
             "nobody may relay: there are no networks, no recipient domains and no users",
             "[relay] with networks = [\"192.0.2.0/24\"] or domains = [\"example.org\"]",

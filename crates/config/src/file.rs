@@ -1,5 +1,6 @@
 //! The configuration file as a model: every key that exists is read here, once.
 
+mod door;
 mod plugin;
 mod policy;
 mod route;
@@ -8,7 +9,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use waypost_inbound::ListenerKind;
+use waypost_inbound::{CertificateRule, ListenerKind};
 use waypost_mail::{DomainPattern, Network};
 use waypost_smtp::{Domain, Mailbox};
 
@@ -17,6 +18,7 @@ use crate::names::Name;
 use crate::section::{At, Section};
 use crate::units::{Octets, Span, Word};
 
+pub(crate) use door::{Clients, Door, Tls};
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};
@@ -37,11 +39,12 @@ pub(crate) struct File {
     pub(crate) log: Log,
     pub(crate) process: Process,
     pub(crate) listeners: Vec<Listener>,
-    pub(crate) certificates: Vec<Certificate>,
-    pub(crate) ca_file: Option<At<PathBuf>>,
+    pub(crate) tls: Tls,
     pub(crate) users_file: Option<At<PathBuf>>,
     pub(crate) networks: Vec<At<Network>>,
     pub(crate) domains: Vec<At<DomainPattern>>,
+    /// Certificates of clients that may relay.
+    pub(crate) admitted: Vec<At<CertificateRule>>,
     pub(crate) routes: Vec<Route>,
     /// Signing keys by name.
     pub(crate) keys: Named<At<PathBuf>>,
@@ -87,12 +90,7 @@ pub(crate) struct Listener {
     pub(crate) name: At<String>,
     pub(crate) kind: ListenerKind,
     pub(crate) address: At<SocketAddr>,
-}
-
-#[derive(Debug)]
-pub(crate) struct Certificate {
-    pub(crate) certificate: At<PathBuf>,
-    pub(crate) key: At<PathBuf>,
+    pub(crate) door: Door,
 }
 
 #[derive(Debug, Default)]
@@ -145,14 +143,14 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let process = process(top.section("process", notes), notes);
     let listeners = top.sections("listener", notes).into_iter();
     let listeners = listeners.filter_map(|section| listener(section, notes)).collect();
-    let (certificates, ca_file) = tls(top.section("tls", notes), notes);
+    let tls = door::tls(top.section("tls", notes), notes);
     let users_file = top.section("users", notes).and_then(|mut section| {
         let file = path(&mut section, "file", notes);
         let file = section.required("file", file, "file = \"/etc/waypost/users\"", notes);
         section.end(notes);
         file
     });
-    let (networks, domains) = relay(top.section("relay", notes), notes);
+    let (networks, domains, admitted) = relay(top.section("relay", notes), notes);
     let routes = top.sections("route", notes).into_iter();
     let routes = routes.filter_map(|section| route::route(section, notes)).collect();
     let keys = policy::keys(top.section("keys", notes), notes);
@@ -172,11 +170,11 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         log,
         process,
         listeners,
-        certificates,
-        ca_file,
+        tls,
         users_file,
         networks,
         domains,
+        admitted,
         routes,
         keys,
         policy,
@@ -258,6 +256,7 @@ fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Listener>
     let address = section.parsed::<SocketAddr>("address", ADDRESS, notes);
     let address = section.required("address", address, ADDRESS, notes);
     let at = section.at().clone();
+    let door = door::door(&mut section, notes);
     section.end(notes);
     let (kind, address) = (kind?, address?);
     let name = match name {
@@ -269,38 +268,19 @@ fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Listener>
         "submission" => ListenerKind::Submission,
         _ => ListenerKind::Submissions,
     };
-    Some(Listener { name, kind, address })
+    Some(Listener { name, kind, address, door })
 }
 
-fn tls(
-    section: Option<Section<'_>>,
-    notes: &mut Notes<'_>,
-) -> (Vec<Certificate>, Option<At<PathBuf>>) {
-    let Some(mut section) = section else { return (Vec::new(), None) };
-    let ca_file = path(&mut section, "ca-file", notes);
-    let pairs = section.sections("certificate", notes).into_iter();
-    let certificates = pairs.filter_map(|mut pair| {
-        let chain = path(&mut pair, "chain", notes);
-        let chain = pair.required("chain", chain, "the PEM file with the certificate chain", notes);
-        let key = path(&mut pair, "key", notes);
-        let key = pair.required("key", key, "the PEM file with the private key", notes);
-        pair.end(notes);
-        Some(Certificate { certificate: chain?, key: key? })
-    });
-    let certificates = certificates.collect();
-    section.end(notes);
-    (certificates, ca_file)
-}
+type Relay = (Vec<At<Network>>, Vec<At<DomainPattern>>, Vec<At<CertificateRule>>);
 
-fn relay(
-    section: Option<Section<'_>>,
-    notes: &mut Notes<'_>,
-) -> (Vec<At<Network>>, Vec<At<DomainPattern>>) {
-    let Some(mut section) = section else { return (Vec::new(), Vec::new()) };
+fn relay(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Relay {
+    let Some(mut section) = section else { return Relay::default() };
     let networks = section.list("networks", NETWORK, notes).map_or_else(Vec::new, |l| l.value);
     let domains = section.list("domains", PATTERN, notes).map_or_else(Vec::new, |l| l.value);
+    let hint = "write a fingerprint, \"sha256:…\", or an alternative name of the certificate";
+    let admitted = section.list("certificates", hint, notes).map_or_else(Vec::new, |l| l.value);
     section.end(notes);
-    (networks, domains)
+    (networks, domains, admitted)
 }
 
 fn dns(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Dns {

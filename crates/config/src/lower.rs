@@ -1,6 +1,7 @@
 //! From the model to each room's own settings. Here the world is read: secrets, certificates,
 //! users, trusted authorities, signing keys.
 
+mod door;
 mod policy;
 
 use std::collections::HashMap;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
-use waypost_inbound::{KeyPair, ListenerConfig, Users, UsersError, tls};
+use waypost_inbound::{ListenerConfig, Users, UsersError};
 use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
 use waypost_smtp::client::Credentials;
@@ -131,9 +132,8 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     limits.max_commands = given.commands.unwrap_or(limits.max_commands);
     limits.command_timeout = given.command_timeout.unwrap_or(limits.command_timeout);
     settings.users = users(file, notes)?;
-    if !file.certificates.is_empty() {
-        settings.tls = Some(certificates(file, notes)?);
-    }
+    settings.relay.certificates = file.admitted.iter().map(|rule| rule.value.clone()).collect();
+    door::tls(file, &mut settings, notes)?;
     Some(settings)
 }
 
@@ -152,27 +152,6 @@ fn users(file: &File, notes: &mut Notes<'_>) -> Option<Users> {
         }
         Err(error) => {
             notes.add(&path.at, error.to_string(), "");
-            None
-        }
-    }
-}
-
-fn certificates(
-    file: &File,
-    notes: &mut Notes<'_>,
-) -> Option<std::sync::Arc<rustls::ServerConfig>> {
-    let pair = |pair: &file::Certificate| KeyPair {
-        certificate: pair.certificate.value.clone(),
-        key: pair.key.value.clone(),
-    };
-    let pairs: Vec<KeyPair> = file.certificates.iter().map(pair).collect();
-    let at = file.certificates.first().map(|pair| pair.certificate.at.clone()).unwrap_or(0..0);
-    match tls::server_config(&pairs) {
-        Ok(config) => Some(config),
-        Err(errors) => {
-            for error in errors {
-                notes.add(&at, error.to_string(), "");
-            }
             None
         }
     }
@@ -254,7 +233,7 @@ fn delivery(
     credentials: &HashMap<String, Credentials>,
     notes: &mut Notes<'_>,
 ) -> Option<waypost_delivery::Config> {
-    let roots = roots::load(file.ca_file.as_ref(), notes)?;
+    let roots = roots::load(file.tls.ca_file.as_ref(), notes)?;
     let tls = match ClientTls::new(roots) {
         Ok(tls) => tls,
         Err(error) => {

@@ -5,7 +5,8 @@ mod policy;
 
 use std::fmt::Write as _;
 
-use waypost_inbound::ListenerKind;
+use waypost_inbound::tls::ClientRule;
+use waypost_inbound::{DoorRules, ListenerKind};
 use waypost_intake::{RouteRule, Via};
 use waypost_mail::{NextHop, TlsLevel};
 
@@ -37,9 +38,20 @@ fn doors(settings: &Settings) -> String {
             ListenerKind::Submission => "submission; STARTTLS, then a login, are required",
             ListenerKind::Submissions => "submission; TLS from the first byte, a login is required",
         };
-        let _ = writeln!(text, "  on {} ({}): {how}", door.address, door.config.name);
+        let name = &door.config.name;
+        let asked = asked(settings.reload.inbound.doors.get(name));
+        let _ = writeln!(text, "  on {} ({name}): {how}{asked}", door.address);
     }
     text
+}
+
+/// What a listener wants to know of its clients.
+fn asked(rules: Option<&DoorRules>) -> &'static str {
+    match rules.map(|rules| &rules.tls.clients) {
+        None | Some(ClientRule::None) => "",
+        Some(ClientRule::Ask(_)) => "; clients are asked for a certificate",
+        Some(ClientRule::Require(_)) => "; clients must prove who they are by a certificate",
+    }
 }
 
 fn relaying(reload: &Reload) -> String {
@@ -51,6 +63,13 @@ fn relaying(reload: &Reload) -> String {
     }
     if !rule.networks.is_empty() {
         let _ = writeln!(text, "  peers in {}: to anybody", join(&rule.networks));
+    }
+    if !rule.certificates.is_empty() {
+        let _ = writeln!(
+            text,
+            "  clients whose certificate is {}: to anybody",
+            join(&rule.certificates)
+        );
     }
     if !rule.domains.is_empty() {
         let _ = writeln!(text, "  everybody else: only to {}", join(&rule.domains));

@@ -1,13 +1,14 @@
 //! What the doors are told.
 
+use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_mail::DomainPattern;
 use waypost_smtp::server::{AuthRule, Rules, TlsRule};
 use waypost_smtp::{Domain, Mailbox};
 
+use crate::tls::{self, Certificates, TlsPolicy};
 use crate::{RelayRule, Users};
 
 /// One place where peers may connect. Fixed until the program restarts.
@@ -59,10 +60,23 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may log in. Where nobody can, submission listeners take no mail.
     pub users: Users,
-    /// Our side of TLS, as [`crate::tls::server_config`] makes it.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// Our side of TLS. Without certificates there is none.
+    pub tls: Option<Certificates>,
+    /// How often the files of certificates are looked at.
+    pub look_at_files: Duration,
+    /// How long session tickets are sealed with the same key, at most 6 hours.
+    pub ticket_rotation: Duration,
+    /// What is special at single listeners, by their names.
+    pub doors: HashMap<String, DoorRules>,
     /// Who gets mail for `<postmaster>`; absent means postmaster at our own name.
     pub postmaster: Option<Mailbox>,
+}
+
+/// What is special at one listener.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DoorRules {
+    /// What it asks of TLS.
+    pub tls: TlsPolicy,
 }
 
 /// Why settings do not serve the listeners there are.
@@ -71,6 +85,9 @@ pub enum SettingsError {
     /// Submission is encrypted, always.
     #[error("listener '{0}' takes submissions and needs a certificate: set one, or remove it")]
     NoCertificate(String),
+    /// What a listener asks of TLS cannot be had.
+    #[error("listener '{0}' cannot speak TLS as it is told: {1}")]
+    TlsPolicy(String, String),
     /// The host name cannot stand in a greeting.
     #[error("'{0}' is no host name: write one like \"mail.example.org\"")]
     HostName(String),
@@ -88,6 +105,9 @@ impl Settings {
             limits: Limits::default(),
             users: Users::new([]),
             tls: None,
+            look_at_files: Duration::from_secs(30),
+            ticket_rotation: tls::TICKET_ROTATION,
+            doors: HashMap::new(),
             postmaster: None,
         }
     }
@@ -109,14 +129,33 @@ impl Settings {
                 mistakes.push(SettingsError::NoCertificate(listener.name.clone()));
             }
         }
+        for listener in listeners {
+            let Some(DoorRules { tls: policy, .. }) = self.door(&listener.name) else { continue };
+            let asks = policy.clients != tls::ClientRule::None;
+            let bare = (asks && self.tls.is_none())
+                .then(|| "it asks for certificates and has none itself".to_owned());
+            if let Some(mistake) = policy.mistake().or(bare) {
+                mistakes.push(SettingsError::TlsPolicy(listener.name.clone(), mistake));
+            }
+        }
         mistakes
     }
 
-    /// The rules of a conversation at a listener of this kind.
-    pub(crate) fn rules(&self, kind: ListenerKind) -> Rules {
+    /// What is special at the listener of this name, if anything.
+    pub(crate) fn door(&self, listener: &str) -> Option<&DoorRules> {
+        self.doors.get(listener)
+    }
+
+    /// The rules of a conversation at a listener.
+    pub(crate) fn rules(&self, listener: &ListenerConfig) -> Rules {
+        let kind = listener.kind;
+        let door = self.door(&listener.name);
+        let certificate = door.is_some_and(|door| door.tls.clients.is_required());
         let tls = match (kind, &self.tls) {
             (ListenerKind::Submissions, _) => TlsRule::Active,
             (ListenerKind::Submission, _) => TlsRule::Required,
+            // Who must show a certificate must not go on without TLS instead.
+            (ListenerKind::Relay, _) if certificate => TlsRule::Required,
             (ListenerKind::Relay, Some(_)) => TlsRule::Offered,
             (ListenerKind::Relay, None) => TlsRule::Off,
         };
@@ -211,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_relay_without_certificate_offers_neither_tls_nor_auth() {
-        let rules = Settings::new("mx.example.org").rules(ListenerKind::Relay);
+        let rules = Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay));
         assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off));
     }
 }

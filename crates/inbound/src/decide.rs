@@ -87,11 +87,12 @@ impl Decider {
 
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
     pub(crate) fn encrypted(&mut self, tls: TlsFacts) {
+        let relay = &self.current.settings.relay;
+        self.facts.may_relay = relay.admits(self.facts.client.ip(), Some(&tls));
         self.facts.tls = Some(tls);
         self.facts.helo = None;
         self.facts.identity = None;
         self.facts.meta = self.connect_meta.clone();
-        self.facts.may_relay = self.current.settings.relay.lists(self.facts.client.ip());
         self.facts.protocol = Protocol::Smtp;
         self.exchange = None;
         self.transaction = None;

@@ -23,10 +23,10 @@ mod stream;
 pub mod tls;
 pub mod users;
 
-pub use config::{Limits, ListenerConfig, ListenerKind, Settings, SettingsError};
+pub use config::{DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError};
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
-pub use relay::RelayRule;
+pub use relay::{CertificateRule, RelayRule};
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;
 pub use users::{Users, UsersError, UsersFile, Verifiers};

@@ -6,6 +6,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::tls::Change;
+
 /// Counters and gauges, cheap to clone: all clones are the same numbers.
 #[derive(Debug, Clone, Default)]
 pub struct Metrics {
@@ -19,6 +21,8 @@ pub struct Metrics {
     pub logins: Family<LoginLabels, Counter>,
     /// TLS handshakes.
     pub handshakes: Family<HandshakeLabels, Counter>,
+    /// Certificates whose files changed.
+    pub certificates: Family<CertificateLabel, Counter>,
     /// Messages taken or refused at the end of data.
     pub messages: Family<MessageLabels, Counter>,
     /// Octets read from peers, without TLS.
@@ -63,6 +67,13 @@ pub struct HandshakeLabels {
     pub result: &'static str,
 }
 
+/// What became of a certificate whose files changed.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct CertificateLabel {
+    /// `renewed`, or `kept` when the new one cannot be used.
+    pub result: &'static str,
+}
+
 /// Labels of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct MessageLabels {
@@ -88,6 +99,11 @@ impl Metrics {
         inbound.register("refused", "Connections refused at the door", self.refused.clone());
         inbound.register("logins", "Logins tried", self.logins.clone());
         inbound.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
+        inbound.register(
+            "certificates",
+            "Certificates whose files changed",
+            self.certificates.clone(),
+        );
         inbound.register("messages", "Messages by their final reply", self.messages.clone());
         inbound.register("bytes", "Octets read from peers", self.bytes.clone());
         inbound.register("policy_faults", "Questions policy failed on", self.faults.clone());
@@ -131,6 +147,14 @@ impl Metrics {
     pub(crate) fn handshake(&self, version: &str, result: &'static str) {
         let labels = HandshakeLabels { version: version.to_owned(), result };
         self.handshakes.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn certificate(&self, change: &Change) {
+        let result = match change {
+            Change::Renewed(_) => "renewed",
+            Change::Kept(_) => "kept",
+        };
+        self.certificates.get_or_create(&CertificateLabel { result }).inc();
     }
 
     pub(crate) fn fault(&self, stage: &'static str) {

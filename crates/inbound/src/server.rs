@@ -1,5 +1,6 @@
 //! Listeners: they let peers in, and at the end see them out.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use waypost_smtp::Reply;
 use crate::gate::{Full, Gate, Pass};
 use crate::metrics::ListenerMetrics;
 use crate::session::{self, Visit};
+use crate::tls::{Change, DoorTls};
 use crate::{
     HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
 };
@@ -59,6 +61,40 @@ pub(crate) struct House {
 pub(crate) struct Current {
     pub(crate) settings: Settings,
     pub(crate) logins: Logins,
+    /// By the names of listeners; empty without certificates.
+    tls: HashMap<String, Arc<DoorTls>>,
+}
+
+impl Current {
+    /// Settings that come into force in place of `before`.
+    fn new(
+        settings: Settings,
+        logins: Logins,
+        listeners: &[ListenerConfig],
+        before: Option<&Current>,
+    ) -> Result<Current, ServerError> {
+        let mistakes = settings.mistakes(listeners);
+        if !mistakes.is_empty() {
+            return Err(ServerError::Settings(mistakes));
+        }
+        warn_of_no_users(&settings, listeners);
+        let mut tls = HashMap::new();
+        for name in listeners.iter().map(|listener| &listener.name) {
+            let Some(certificates) = &settings.tls else { break };
+            let policy = settings.door(name).map(|door| door.tls.clone()).unwrap_or_default();
+            let old = before.and_then(|before| before.tls.get(name)).map(AsRef::as_ref);
+            let made = DoorTls::new(certificates, &policy, settings.ticket_rotation, old);
+            let failed = |mistake| SettingsError::TlsPolicy(name.clone(), mistake);
+            let made = made.map_err(|mistake| ServerError::Settings(vec![failed(mistake)]))?;
+            tls.insert(name.clone(), Arc::new(made));
+        }
+        Ok(Current { settings, logins, tls })
+    }
+
+    /// TLS at the listener of this name, when there are certificates.
+    pub(crate) fn tls(&self, listener: &str) -> Option<Arc<DoorTls>> {
+        self.tls.get(listener).cloned()
+    }
 }
 
 /// All listeners together.
@@ -124,7 +160,9 @@ impl Server {
         hashers: usize,
     ) -> Result<Arc<Server>, ServerError> {
         let configs: Vec<_> = listeners.iter().map(|(config, _)| config.clone()).collect();
-        refuse_mistakes(&settings, &configs)?;
+        let pool = HashPool::new(hashers);
+        let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
+        let current = Current::new(settings, logins, &configs, None)?;
         let (mut places, mut sockets) = (Vec::new(), Vec::new());
         for (config, socket) in listeners {
             let failed = |error| ServerError::Socket(config.name.clone(), error);
@@ -132,13 +170,11 @@ impl Server {
             places.push((Arc::new(config), address));
             sockets.push(socket);
         }
-        let pool = HashPool::new(hashers);
-        let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
         Ok(Arc::new(Server {
             house: Arc::new(House { rooms, metrics: Metrics::default(), checks: Arc::default() }),
             listeners: places,
             sockets: Mutex::new(sockets),
-            current: RwLock::new(Arc::new(Current { settings, logins })),
+            current: RwLock::new(Arc::new(current)),
             gate: Arc::default(),
             pool,
             secret,
@@ -153,12 +189,15 @@ impl Server {
     pub fn reload(&self, settings: Settings) -> Result<(), ServerError> {
         let configs: Vec<_> =
             self.listeners.iter().map(|(config, _)| ListenerConfig::clone(config)).collect();
-        refuse_mistakes(&settings, &configs)?;
         let users = settings.users.clone();
         let logins = Logins::new(users, self.pool.clone(), self.secret.clone());
-        let current = Arc::new(Current { settings, logins });
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
+        let current = Current::new(settings, logins, &configs, Some(&self.current()))?;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         Ok(())
+    }
+
+    fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is counted.
@@ -183,9 +222,33 @@ impl Server {
             let door = self.clone().serve(config.clone(), socket, draining.clone(), patience);
             doors.spawn(door);
         }
+        let looking = tokio::spawn(self.look_at_files());
         stop.await;
+        looking.abort();
         drain.send_replace(true);
         doors.join_all().await.into_iter().sum()
+    }
+
+    /// Certificates come and go as files, usually without a word to us.
+    async fn look_at_files(self: Arc<Self>) {
+        loop {
+            sleep(self.current().settings.look_at_files).await;
+            let Some(certificates) = self.current().settings.tls.clone() else { continue };
+            let changes = tokio::task::spawn_blocking(move || certificates.refresh()).await;
+            for change in changes.unwrap_or_default() {
+                self.house.metrics.certificate(&change);
+                match change {
+                    Change::Renewed(pair) => {
+                        info!(certificate = %pair.certificate.display(), "a new certificate is shown from now on");
+                    }
+                    Change::Kept(fault) => error!(
+                        %fault,
+                        "a certificate changed and cannot be used; the one before goes on being shown: put a \
+                         whole pair in place"
+                    ),
+                }
+            }
+        }
     }
 
     /// One listener.
@@ -238,7 +301,7 @@ impl Server {
     ) -> Visit {
         Visit {
             house: self.house.clone(),
-            current: self.current.read().unwrap_or_else(PoisonError::into_inner).clone(),
+            current: self.current(),
             listener: config.clone(),
             metrics: metrics.clone(),
             id: self.house.rooms.intake.ids().session(),
@@ -311,16 +374,11 @@ impl Drop for Presence {
     }
 }
 
-fn refuse_mistakes(settings: &Settings, listeners: &[ListenerConfig]) -> Result<(), ServerError> {
-    let mistakes = settings.mistakes(listeners);
-    if !mistakes.is_empty() {
-        return Err(ServerError::Settings(mistakes));
-    }
+fn warn_of_no_users(settings: &Settings, listeners: &[ListenerConfig]) {
     let submission = listeners.iter().find(|listener| listener.kind.is_submission());
     if let Some(listener) = submission.filter(|_| settings.users.is_empty()) {
         warn!(listener = listener.name, "nobody can log in, so no mail is taken here: add a user");
     }
-    Ok(())
 }
 
 fn opened(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -22,7 +21,8 @@ use crate::decide::Decider;
 use crate::metrics::ListenerMetrics;
 use crate::server::{Current, House};
 use crate::stream::Stream;
-use crate::{Limits, ListenerConfig, ListenerKind, tls};
+use crate::tls::DoorTls;
+use crate::{Limits, ListenerConfig, ListenerKind};
 
 /// What an idle session may read at once. Thousands wait with no more than this.
 const SMALL_READ: usize = 2 * 1024;
@@ -72,7 +72,7 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
     let mut tls_facts = None;
     if listener.kind == ListenerKind::Submissions {
         let (encrypted, facts) =
-            encrypt(stream, settings.tls.clone(), &house, &settings.limits).await?;
+            encrypt(stream, current.tls(&listener.name), &house, &settings.limits).await?;
         (stream, tls_facts) = (encrypted, Some(facts));
     }
     let facts = Facts {
@@ -83,13 +83,13 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         local: std::net::SocketAddr::new(local.ip().to_canonical(), local.port()),
         helo: None,
         protocol: Protocol::Smtp,
-        tls: tls_facts,
         identity: None,
-        may_relay: settings.relay.lists(client.ip()),
+        may_relay: settings.relay.admits(client.ip(), tls_facts.as_ref()),
+        tls: tls_facts,
         meta: Vec::new(),
     };
     let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };
-    let conversation = Conversation::new(settings.rules(listener.kind));
+    let conversation = Conversation::new(settings.rules(&listener));
     let now = Instant::now();
     Ok(Session {
         stream: Some(stream),
@@ -100,6 +100,7 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         ends: now + settings.limits.session_lifetime,
         house,
         current,
+        listener,
         metrics,
         drain,
     })
@@ -116,6 +117,7 @@ struct Session {
     ends: Instant,
     house: Arc<House>,
     current: Arc<Current>,
+    listener: Arc<ListenerConfig>,
     metrics: ListenerMetrics,
     drain: watch::Receiver<bool>,
 }
@@ -207,8 +209,8 @@ impl Session {
         self.write().await?;
         let plain = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         let settings = &self.current.settings;
-        let config = settings.tls.clone();
-        let (stream, facts) = encrypt(plain, config, &self.house, &settings.limits).await?;
+        let tls = self.current.tls(&self.listener.name);
+        let (stream, facts) = encrypt(plain, tls, &self.house, &settings.limits).await?;
         self.stream = Some(stream);
         self.decider.encrypted(facts);
         self.conversation.upgraded(settings.mechanisms());
@@ -235,20 +237,32 @@ fn stream(stream: &mut Option<Stream>) -> io::Result<&mut Stream> {
 /// The TLS handshake, counted and bounded in time.
 async fn encrypt(
     stream: Stream,
-    config: Option<Arc<ServerConfig>>,
+    door: Option<Arc<DoorTls>>,
     house: &House,
     limits: &Limits,
 ) -> io::Result<(Stream, TlsFacts)> {
-    let (Stream::Plain(socket), Some(config)) = (stream, config) else {
+    let (Stream::Plain(socket), Some(door)) = (stream, door) else {
         return Err(io::Error::other("no certificate, or encrypted already"));
     };
     // Boxed: sessions need not carry the room that a handshake takes.
-    let handshake = Box::pin(TlsAcceptor::from(config).accept(socket));
+    let handshake = Box::pin(TlsAcceptor::from(door.config.clone()).accept(socket));
     match timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => {
-            let facts = tls::facts(stream.get_ref().1);
+            let facts =
+                door.facts(stream.get_ref().1, house.rooms.clock.now()).map_err(|error| {
+                    house.metrics.handshake("", "failed");
+                    info!(%error, "the client's certificate is not accepted");
+                    io::Error::new(io::ErrorKind::PermissionDenied, error)
+                })?;
             house.metrics.handshake(&facts.version, "done");
-            debug!(version = facts.version, cipher = facts.cipher, sni = facts.sni, "encrypted");
+            let client = facts.certificate.as_ref().map(|client| client.subject.as_str());
+            debug!(
+                version = facts.version,
+                cipher = facts.cipher,
+                sni = facts.sni,
+                client,
+                "encrypted"
+            );
             Ok((Stream::Tls(Box::new(stream)), facts))
         }
         Ok(Err(error)) => {

@@ -1,19 +1,27 @@
-//! Our side of TLS: certificates chosen by the name that the client asks for (RFC 6066 §3).
+//! Our side of TLS: certificates chosen by the name that the client asks for (RFC 6066 §3), and what
+//! each listener asks of its clients.
 
-use std::collections::HashMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+mod certificates;
+mod clients;
+mod tickets;
+
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::crypto::CryptoProvider;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::{ClientHello, ResolvesServerCert};
-use rustls::sign::CertifiedKey;
-use rustls::{ServerConfig, ServerConnection};
-use waypost_mail::TlsFacts;
-use x509_parser::extensions::GeneralName;
-use x509_parser::prelude::{FromDer, X509Certificate};
+use rustls::server::NoServerSessionStorage;
+use rustls::{CipherSuite, ServerConfig, ServerConnection, SupportedProtocolVersion};
+use waypost_mail::{Timestamp, TlsFacts};
+
+pub use certificates::{Certificates, Change};
+pub use clients::{ClientRule, Vouchers};
+
+use clients::Clients;
+use tickets::Tickets;
+
+/// How long session tickets are sealed with the same key, where nothing else is said.
+pub const TICKET_ROTATION: Duration = Duration::from_secs(6 * 3600);
 
 /// Where a certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,31 +62,156 @@ pub enum TlsError {
     Provider(rustls::Error),
 }
 
-/// A server configuration for TLS 1.2 and 1.3. Clients get the first certificate that has the name
-/// they ask for, exactly or by wildcard, else the first of all.
-///
-/// # Errors
-/// Everything that is wrong with any of the files.
-pub fn server_config(pairs: &[KeyPair]) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let loaded = pairs.iter().map(|pair| load(pair, &provider));
-    let (good, bad): (Vec<_>, Vec<_>) = loaded.partition(Result::is_ok);
-    let errors: Vec<TlsError> = bad.into_iter().filter_map(Result::err).collect();
-    if !errors.is_empty() {
-        return Err(errors);
-    }
-    let certificates = Certificates::new(good.into_iter().flatten().collect());
-    let certificates = certificates.ok_or_else(|| vec![TlsError::NoCertificate])?;
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
-        .map_err(|e| vec![TlsError::Provider(e)])?
-        .with_no_client_auth()
-        .with_cert_resolver(Arc::new(certificates));
-    Ok(Arc::new(config))
+/// The oldest version of TLS that is spoken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TlsVersion {
+    /// TLS 1.2 (RFC 5246) and 1.3.
+    #[default]
+    V1_2,
+    /// TLS 1.3 alone (RFC 8446).
+    V1_3,
 }
 
-/// What to remember of a handshake that succeeded.
-pub(crate) fn facts(connection: &ServerConnection) -> TlsFacts {
+/// What one listener asks of TLS.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TlsPolicy {
+    /// Nothing older is spoken.
+    pub oldest: TlsVersion,
+    /// The only cipher suites, in our order, by their IANA names. Empty: [`CIPHER_SUITES`].
+    pub ciphers: Vec<String>,
+    /// Whether clients are asked for a certificate.
+    pub clients: ClientRule,
+}
+
+/// Every cipher suite there is here, best first: all are authenticated encryption with keys that
+/// are forgotten (RFC 9325 §4.2).
+pub const CIPHER_SUITES: [&str; 9] = [
+    "TLS_AES_256_GCM_SHA384",
+    "TLS_AES_128_GCM_SHA256",
+    "TLS_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256",
+    "TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384",
+    "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256",
+    "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256",
+];
+
+/// TLS at one listener: certificates and policy.
+#[derive(Debug, Clone)]
+pub(crate) struct DoorTls {
+    pub(crate) config: Arc<ServerConfig>,
+    policy: TlsPolicy,
+    clients: Option<Arc<Clients>>,
+    tickets: Arc<Tickets>,
+}
+
+impl DoorTls {
+    /// Tickets given out by `before` are good here too when the rule about clients is the same:
+    /// otherwise they would bring a client in that the new rule keeps out.
+    pub(crate) fn new(
+        certificates: &Certificates,
+        policy: &TlsPolicy,
+        rotation: Duration,
+        before: Option<&DoorTls>,
+    ) -> Result<DoorTls, String> {
+        let provider = Arc::new(policy.provider()?);
+        let clients = Clients::new(&policy.clients, &provider)?;
+        let same = before.filter(|before| {
+            before.policy.clients == policy.clients && before.tickets.period() == rotation
+        });
+        let tickets = match same {
+            Some(before) => before.tickets.clone(),
+            None => Arc::new(Tickets::new(rotation).map_err(|error| error.to_string())?),
+        };
+        let builder = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&policy.versions())
+            .map_err(|error| error.to_string())?;
+        let builder = match &clients {
+            Some(clients) => builder.with_client_cert_verifier(clients.clone()),
+            None => builder.with_no_client_auth(),
+        };
+        let mut config = builder.with_cert_resolver(certificates.resolver());
+        // Tickets alone, so that their keys alone say what may be resumed.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.ticketer = tickets.clone();
+        Ok(DoorTls { config: Arc::new(config), policy: policy.clone(), clients, tickets })
+    }
+
+    /// What to remember of a handshake that succeeded at `now`.
+    ///
+    /// # Errors
+    /// When the client must prove who it is and did not.
+    pub(crate) fn facts(
+        &self,
+        connection: &ServerConnection,
+        now: Timestamp,
+    ) -> Result<TlsFacts, rustls::Error> {
+        let certificate = match &self.clients {
+            Some(clients) => clients.judge(connection, now)?,
+            None => None,
+        };
+        Ok(TlsFacts { certificate: certificate.map(Arc::new), ..facts(connection) })
+    }
+}
+
+impl TlsPolicy {
+    /// Says what is wrong with it.
+    pub fn mistake(&self) -> Option<String> {
+        let unknown = self.ciphers.iter().find(|name| !CIPHER_SUITES.contains(&name.as_str()));
+        if let Some(name) = unknown {
+            return Some(format!(
+                "'{name}' is no cipher suite: one of {}",
+                CIPHER_SUITES.join(", ")
+            ));
+        }
+        let provider = match self.provider() {
+            Ok(provider) => Arc::new(provider),
+            Err(mistake) => return Some(mistake),
+        };
+        Clients::new(&self.clients, &provider).err()
+    }
+
+    fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
+        match self.oldest {
+            TlsVersion::V1_2 => vec![&rustls::version::TLS13, &rustls::version::TLS12],
+            TlsVersion::V1_3 => vec![&rustls::version::TLS13],
+        }
+    }
+
+    /// Cryptography with no more than the suites that are wanted.
+    fn provider(&self) -> Result<CryptoProvider, String> {
+        let mut provider = rustls::crypto::aws_lc_rs::default_provider();
+        if !self.ciphers.is_empty() {
+            let suites = |name: &String| {
+                provider
+                    .cipher_suites
+                    .iter()
+                    .copied()
+                    .find(|suite| suite_name(suite.suite()) == *name)
+            };
+            provider.cipher_suites = self.ciphers.iter().filter_map(suites).collect();
+        }
+        let usable = |version: &&SupportedProtocolVersion| {
+            let suites = provider.cipher_suites.iter();
+            suites.map(|suite| suite.version()).any(|known| *known == **version)
+        };
+        if !self.versions().iter().any(usable) {
+            return Err(
+                "none of the cipher suites is of a version of TLS that is spoken".to_owned()
+            );
+        }
+        Ok(provider)
+    }
+}
+
+/// rustls has names of its own for the suites of TLS 1.3.
+fn suite_name(suite: CipherSuite) -> String {
+    suite.as_str().unwrap_or("unknown").replacen("TLS13_", "TLS_", 1)
+}
+
+/// What a handshake agreed on.
+fn facts(connection: &ServerConnection) -> TlsFacts {
     let version = match connection.protocol_version() {
         Some(rustls::ProtocolVersion::TLSv1_3) => "1.3",
         Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
@@ -87,170 +220,19 @@ pub(crate) fn facts(connection: &ServerConnection) -> TlsFacts {
     let suite = connection.negotiated_cipher_suite().map(|suite| suite.suite());
     TlsFacts {
         version: version.to_owned(),
-        // rustls has names of its own for the suites of TLS 1.3.
-        cipher: suite
-            .and_then(|suite| suite.as_str())
-            .unwrap_or("unknown")
-            .replacen("TLS13_", "TLS_", 1),
+        cipher: suite.map_or_else(|| "unknown".to_owned(), suite_name),
         sni: connection.server_name().map(str::to_owned),
         certificate: None,
     }
 }
 
-/// The certificates and the names they are for.
-#[derive(Debug)]
-struct Certificates {
-    default: Arc<CertifiedKey>,
-    exact: HashMap<String, Arc<CertifiedKey>>,
-    /// By what follows `*.`.
-    wildcard: HashMap<String, Arc<CertifiedKey>>,
-}
-
-impl Certificates {
-    fn new(all: Vec<(Arc<CertifiedKey>, Vec<String>)>) -> Option<Certificates> {
-        let default = all.first()?.0.clone();
-        let (mut exact, mut wildcard) = (HashMap::new(), HashMap::new());
-        for (certificate, names) in all {
-            for name in names {
-                let (map, name) = match name.strip_prefix("*.") {
-                    Some(parent) => (&mut wildcard, parent.to_owned()),
-                    None => (&mut exact, name),
-                };
-                map.entry(name).or_insert_with(|| certificate.clone());
-            }
-        }
-        Some(Certificates { default, exact, wildcard })
-    }
-
-    fn find(&self, name: Option<&str>) -> &Arc<CertifiedKey> {
-        let found = name.and_then(|name| {
-            let name = name.to_ascii_lowercase();
-            let parent = name.split_once('.').map(|(_, parent)| parent);
-            self.exact.get(&name).or_else(|| self.wildcard.get(parent?))
-        });
-        found.unwrap_or(&self.default)
-    }
-}
-
-impl ResolvesServerCert for Certificates {
-    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        Some(self.find(hello.server_name()).clone())
-    }
-}
-
-type Loaded = (Arc<CertifiedKey>, Vec<String>);
-
-fn load(pair: &KeyPair, provider: &CryptoProvider) -> Result<Loaded, TlsError> {
-    let chain = chain(&pair.certificate)?;
-    let key = PrivateKeyDer::from_pem_slice(&read(&pair.key)?)
-        .map_err(|e| TlsError::Key(pair.key.clone(), e.to_string()))?;
-    let key = provider
-        .key_provider
-        .load_private_key(key)
-        .map_err(|e| TlsError::Key(pair.key.clone(), e.to_string()))?;
-    let names = names(&pair.certificate, &chain)?;
-    let certified = CertifiedKey::new(chain, key);
-    match certified.keys_match() {
-        // Not every kind of key tells its public half; then the first handshake shows.
-        Ok(()) | Err(rustls::Error::InconsistentKeys(rustls::InconsistentKeys::Unknown)) => {}
-        Err(reason) => {
-            let (certificate, key) = (pair.certificate.clone(), pair.key.clone());
-            return Err(TlsError::Mismatch { certificate, key, reason });
-        }
-    }
-    Ok((Arc::new(certified), names))
-}
-
-fn chain(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let bad = |reason: String| TlsError::Certificate(path.to_owned(), reason);
-    let text = read(path)?;
-    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.map_err(|e| bad(e.to_string()))?;
-    if chain.is_empty() {
-        return Err(bad("there is no CERTIFICATE section".to_owned()));
-    }
-    Ok(chain)
-}
-
-/// Host names of the first certificate: the alternative names, or the common name if there is none.
-fn names(path: &Path, chain: &[CertificateDer<'_>]) -> Result<Vec<String>, TlsError> {
-    let bad = |reason: String| TlsError::Certificate(path.to_owned(), reason);
-    let first = chain.first().map(|der| der.as_ref()).unwrap_or_default();
-    let (_, certificate) = X509Certificate::from_der(first).map_err(|e| bad(e.to_string()))?;
-    let alternative = certificate.subject_alternative_name().map_err(|e| bad(e.to_string()))?;
-    let mut names: Vec<String> = Vec::new();
-    for name in alternative.iter().flat_map(|extension| &extension.value.general_names) {
-        if let GeneralName::DNSName(name) = name {
-            names.push(name.to_ascii_lowercase());
-        }
-    }
-    if names.is_empty() {
-        let common = certificate.subject().iter_common_name().filter_map(|cn| cn.as_str().ok());
-        names.extend(common.map(str::to_ascii_lowercase));
-    }
-    Ok(names)
-}
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    fs::read(path).map_err(|e| TlsError::Read(path.to_owned(), e))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A self-signed pair for `names` in `dir`.
-    fn pair(dir: &Path, names: &[&str]) -> KeyPair {
-        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
-        let made = rcgen::generate_simple_self_signed(names).unwrap();
-        let unique = format!("{:x}", rand::random::<u64>());
-        let (certificate, key) =
-            (dir.join(format!("{unique}.crt")), dir.join(format!("{unique}.key")));
-        fs::write(&certificate, made.cert.pem()).unwrap();
-        fs::write(&key, made.signing_key.serialize_pem()).unwrap();
-        KeyPair { certificate, key }
-    }
-
-    #[test]
-    fn the_name_asked_for_chooses_the_certificate() {
-        let dir = tempfile::tempdir().unwrap();
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let load = |names: &[&str]| load(&pair(dir.path(), names), &provider).unwrap();
-        let (a, b) = (load(&["a.example", "A2.example"]), load(&["*.b.example", "a.example"]));
-        let all = Certificates::new(vec![a.clone(), b.clone()]).unwrap();
-        for (name, expected) in [
-            (None, &a),
-            (Some("other.example"), &a),
-            (Some("a.example"), &a),
-            (Some("a2.EXAMPLE"), &a),
-            (Some("mx.b.example"), &b),
-            (Some("x.mx.b.example"), &a),
-            (Some("b.example"), &a),
-        ] {
-            assert!(Arc::ptr_eq(all.find(name), &expected.0), "{name:?}");
-        }
-    }
-
-    #[test]
-    fn every_bad_file_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        let good = pair(dir.path(), &["a.example"]);
-        let other = pair(dir.path(), &["b.example"]);
-        let missing = dir.path().join("missing.pem");
-        let errors = server_config(&[
-            good.clone(),
-            KeyPair { certificate: missing.clone(), key: good.key.clone() },
-            KeyPair { certificate: good.key.clone(), key: good.key.clone() },
-            KeyPair { certificate: good.certificate.clone(), key: good.certificate.clone() },
-            KeyPair { certificate: good.certificate.clone(), key: other.key.clone() },
-        ]);
-        let errors = errors.unwrap_err();
-        assert!(matches!(&errors[0], TlsError::Read(path, _) if *path == missing));
-        assert!(matches!(&errors[1], TlsError::Certificate(path, _) if *path == good.key));
-        assert!(matches!(&errors[2], TlsError::Key(path, _) if *path == good.certificate));
-        assert!(matches!(&errors[3], TlsError::Mismatch { key, .. } if *key == other.key));
-        assert_eq!(errors.len(), 4);
-        assert!(matches!(server_config(&[]).unwrap_err()[..], [TlsError::NoCertificate]));
-        assert!(server_config(&[good]).is_ok());
-    }
+/// TLS 1.2 and 1.3 for anybody, with the certificates of `pairs`.
+///
+/// # Errors
+/// Everything that is wrong with any of the files.
+pub fn server_config(pairs: &[KeyPair]) -> Result<Arc<ServerConfig>, Vec<TlsError>> {
+    let certificates = Certificates::load(pairs)?;
+    DoorTls::new(&certificates, &TlsPolicy::default(), TICKET_ROTATION, None)
+        .map(|door| door.config)
+        .map_err(|mistake| vec![TlsError::Provider(rustls::Error::General(mistake))])
 }

@@ -56,7 +56,7 @@ impl House {
         let dir = tempfile::tempdir().unwrap();
         let pairs = [&["mx.example.org"][..], &["*.other.example"]].map(|n| pair(dir.path(), n));
         let mut settings = Settings::new("mx.example.org");
-        settings.tls = Some(crate::tls::server_config(&pairs).unwrap());
+        settings.tls = Some(crate::tls::Certificates::load(&pairs).unwrap());
         settings.users = users();
         change(&mut settings);
         let spool = Arc::new(MemorySpool::new());

@@ -47,7 +47,7 @@ async fn a_reload_brings_new_certificates() {
     let dir = tempfile::tempdir().unwrap();
     let fresh = pair(dir.path(), &["mx.example.org"]);
     let mut settings = house.server.current.read().unwrap().settings.clone();
-    settings.tls = Some(crate::tls::server_config(std::slice::from_ref(&fresh)).unwrap());
+    settings.tls = Some(crate::tls::Certificates::load(std::slice::from_ref(&fresh)).unwrap());
     house.server.reload(settings).unwrap();
     use rustls::pki_types::pem::PemObject;
     let root = rustls::pki_types::CertificateDer::from_pem_file(&fresh.certificate).unwrap();

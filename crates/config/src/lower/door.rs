@@ -1,0 +1,88 @@
+//! The doors' side of TLS, and what is special at single listeners.
+
+use std::path::Path;
+
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use waypost_inbound::tls::{Certificates, ClientRule, TlsPolicy, TlsVersion, Vouchers};
+use waypost_inbound::{DoorRules, KeyPair, Settings};
+
+use crate::file::{Clients, Door, File};
+use crate::mistake::Notes;
+
+/// Sets all of it; nothing when something named in the file cannot be used.
+pub(super) fn tls(file: &File, settings: &mut Settings, notes: &mut Notes<'_>) -> Option<()> {
+    settings.look_at_files = file.tls.look_at_files.unwrap_or(settings.look_at_files);
+    settings.ticket_rotation = file.tls.ticket_rotation.unwrap_or(settings.ticket_rotation);
+    if !file.tls.certificates.is_empty() {
+        settings.tls = Some(certificates(file, notes)?);
+    }
+    for listener in &file.listeners {
+        let rules = rules(&listener.door, notes)?;
+        settings.doors.insert(listener.name.value.clone(), rules);
+    }
+    Some(())
+}
+
+fn certificates(file: &File, notes: &mut Notes<'_>) -> Option<Certificates> {
+    let pairs = file.tls.certificates.iter().map(|pair| KeyPair {
+        certificate: pair.certificate.value.clone(),
+        key: pair.key.value.clone(),
+    });
+    let pairs: Vec<KeyPair> = pairs.collect();
+    let at = file.tls.certificates.first().map_or(0..0, |pair| pair.certificate.at.clone());
+    match Certificates::load(&pairs) {
+        Ok(certificates) => Some(certificates),
+        Err(errors) => {
+            errors.iter().for_each(|error| notes.add(&at, error.to_string(), ""));
+            None
+        }
+    }
+}
+
+fn rules(door: &Door, notes: &mut Notes<'_>) -> Option<DoorRules> {
+    let policy = TlsPolicy {
+        oldest: if door.only_tls13 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+        ciphers: door.ciphers.iter().map(|name| name.value.clone()).collect(),
+        clients: match &door.clients {
+            None => ClientRule::None,
+            Some(clients) if clients.required => ClientRule::Require(vouchers(clients, notes)?),
+            Some(clients) => ClientRule::Ask(vouchers(clients, notes)?),
+        },
+    };
+    let Some(mistake) = policy.mistake() else { return Some(DoorRules { tls: policy }) };
+    let clients = door.clients.as_ref().map(|clients| &clients.at);
+    let place = door.ciphers.first().map(|name| &name.at).or(clients).or(door.tls.as_ref());
+    notes.add(place.unwrap_or(&(0..0)), mistake, "");
+    None
+}
+
+fn vouchers(clients: &Clients, notes: &mut Notes<'_>) -> Option<Vouchers> {
+    let authorities = match &clients.authorities {
+        None => Vec::new(),
+        Some(path) => match authorities(&path.value) {
+            Ok(authorities) => authorities,
+            Err(problem) => {
+                notes.add(&path.at, problem, "it must be a PEM file of CA certificates");
+                return None;
+            }
+        },
+    };
+    let fingerprints: Vec<_> = clients.fingerprints.iter().map(|print| print.value).collect();
+    if authorities.is_empty() && fingerprints.is_empty() {
+        let hint = "name ca-file, the authorities that sign them, or fingerprints, or both";
+        notes.add(&clients.at, "nobody vouches for certificates of clients", hint);
+        return None;
+    }
+    Some(Vouchers { authorities, fingerprints })
+}
+
+fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
+    let all: Vec<CertificateDer<'static>> = read
+        .map_err(|error| format!("cannot read the certificates in {}: {error}", path.display()))?;
+    if all.is_empty() {
+        return Err(format!("{} has no certificate", path.display()));
+    }
+    Ok(all)
+}
