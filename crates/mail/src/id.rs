@@ -72,12 +72,19 @@ struct IdText(String);
 pub struct IdSource {
     clock: Arc<dyn Clock>,
     last: Arc<AtomicU64>,
+    /// Low bits are random, so that ids cannot be guessed.
+    noise: bool,
 }
 
 impl IdSource {
     /// A source whose ids are above `highest`, the highest one the spool has seen.
     pub fn above(highest: u64, clock: Arc<dyn Clock>) -> IdSource {
-        IdSource { clock, last: Arc::new(AtomicU64::new(highest)) }
+        IdSource { clock, last: Arc::new(AtomicU64::new(highest)), noise: true }
+    }
+
+    /// A source whose ids follow from the clock and `highest` alone: for runs that must repeat.
+    pub fn without_noise(highest: u64, clock: Arc<dyn Clock>) -> IdSource {
+        IdSource { noise: false, ..IdSource::above(highest, clock) }
     }
 
     /// The next message id.
@@ -92,7 +99,10 @@ impl IdSource {
 
     fn next(&self) -> u64 {
         let Timestamp(ms) = self.clock.now();
-        let noise = u64::from(rand::random::<u32>() >> (32 - RANDOM_BITS + 1));
+        let noise = match self.noise {
+            true => u64::from(rand::random::<u32>() >> (32 - RANDOM_BITS + 1)),
+            false => 0,
+        };
         let fresh = (ms << RANDOM_BITS) | noise;
         let step = |last: u64| Some(fresh.max(last + 1));
         let update = self.last.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step);

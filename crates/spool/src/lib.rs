@@ -44,7 +44,7 @@ pub use metrics::Metrics;
 pub use row::Writes;
 pub use rows::{Rows, RowsError, RowsPlace};
 pub use sled_rows::SledRows;
-pub use spool::LogSpool;
+pub use spool::{Driver, LogSpool};
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -26,6 +26,7 @@ use crate::reconcile::Reconciliation;
 use crate::record::Fact;
 use crate::replay::Fold;
 use crate::row;
+use crate::rows::RowsPlace;
 use crate::sled_rows::SledPlace;
 use crate::space::Space;
 use crate::waiting::Queue;
@@ -40,7 +41,7 @@ pub struct LogSpool {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
     // After everything that uses the directory.
-    _lock: Lock,
+    _lock: Option<Lock>,
 }
 
 /// What the writer and everybody else share.
@@ -69,44 +70,14 @@ impl LogSpool {
         config: Config,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
-        let began = Instant::now();
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
         let lock = Lock::take(&config.path)?;
-        dirs.wipe_incoming()?;
-        let disk = config.disk.clone();
-        let space = Space::new(disk.clone(), config.path.clone(), config.keep_free, config.reserve);
-        space.ask();
-        // sled writes when it opens, and must meet no full disk.
-        space.balance();
-        let mut fold =
-            Fold::read(&*disk, &dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
         let place = SledPlace {
             dir: dirs.index.clone(),
             cache: config.cache,
             timeout: config.open_timeout,
         };
-        let (index, rebuilt) = open_index(&place, &fold, clock.now())?;
-        let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
-        if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
-            let reading = OpenError::io("reading", &dirs.log);
-            fold = Fold::read_acknowledged(&*disk, &dirs.log).map_err(reading)?;
-            if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
-                tracing::error!("acknowledged records at the end of the log are lost");
-                fold.lost_after_end();
-            }
-        }
-        dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
-        let mut writer = writer(&config, dirs, clock, &fold, index, space)?;
-        let report =
-            Report { rebuilt, damaged: fold.damaged, torn: fold.torn, ..Report::default() };
-        let reconciliation =
-            Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
-        let mut report = reconciliation.run().map_err(|trouble| match trouble {
-            Trouble::Full => OpenError::Index("the disk is full".to_owned()),
-            Trouble::Later(text) | Trouble::Failed(text) => OpenError::Index(text),
-        })?;
-        report.took = began.elapsed();
-        report.log(&config.path);
+        let (writer, report) = prepare(&config, dirs, clock, &place, rand::random())?;
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
         let shared = writer.shared.clone();
         let ending = Ending(shared.clone());
@@ -115,7 +86,27 @@ impl LogSpool {
             writer.run();
         });
         let thread = thread.map_err(OpenError::io("starting a thread for", &config.path))?;
-        Ok((Arc::new(LogSpool { shared, thread: Some(thread), _lock: lock }), report))
+        let spool = LogSpool { shared, thread: Some(thread), _lock: Some(lock) };
+        Ok((Arc::new(spool), report))
+    }
+
+    /// As [`LogSpool::open`], but for the thread, the lock and sled: the caller has the writer in
+    /// hand and the index at `place`, and nothing is written but by [`Driver::step`]. `seal` marks
+    /// the records of a new spool. For simulations, in which everything happens in one thread.
+    ///
+    /// # Errors
+    /// As [`LogSpool::open`].
+    pub fn open_driven(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        place: &dyn RowsPlace,
+        seal: u64,
+    ) -> Result<(Arc<LogSpool>, Driver, Report), OpenError> {
+        let dirs = Dirs::make(config.disk.clone(), &config.path)?;
+        let (writer, report) = prepare(config, dirs, clock, place, seal)?;
+        let shared = writer.shared.clone();
+        let spool = LogSpool { shared, thread: None, _lock: None };
+        Ok((Arc::new(spool), Driver { writer }, report))
     }
 
     /// Waits until storage fails, and says how. Afterwards nothing is acknowledged any more, and
@@ -179,6 +170,62 @@ impl Drop for Ending {
     }
 }
 
+/// The writer of a spool, in the hand of whoever calls it.
+#[derive(Debug)]
+pub struct Driver {
+    writer: Writer,
+}
+
+impl Driver {
+    /// One turn of the writer: all that waits becomes durable together and is answered, then a
+    /// little is tidied.
+    pub fn step(&mut self) {
+        let jobs = self.writer.shared.queue.take_now();
+        self.writer.turn(jobs);
+    }
+}
+
+/// Replays the log against the index and brings them to one opinion.
+fn prepare(
+    config: &Config,
+    dirs: Dirs,
+    clock: Arc<dyn Clock>,
+    place: &dyn RowsPlace,
+    seal: u64,
+) -> Result<(Writer, Report), OpenError> {
+    let began = Instant::now();
+    dirs.wipe_incoming()?;
+    let disk = config.disk.clone();
+    let space = Space::new(disk.clone(), config.path.clone(), config.keep_free, config.reserve);
+    space.ask();
+    // sled writes when it opens, and must meet no full disk.
+    space.balance();
+    let mut fold = Fold::read(&*disk, &dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
+    let (index, rebuilt) = open_index(place, &fold, clock.now())?;
+    let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
+    if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
+        let reading = OpenError::io("reading", &dirs.log);
+        fold = Fold::read_acknowledged(&*disk, &dirs.log).map_err(reading)?;
+        if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
+            tracing::error!("acknowledged records at the end of the log are lost");
+            fold.lost_after_end();
+        }
+    }
+    dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
+    fold.seal.get_or_insert(seal);
+    let mut writer = writer(config, dirs, clock, &fold, index, space)?;
+    let report = Report { rebuilt, damaged: fold.damaged, torn: fold.torn, ..Report::default() };
+    let reconciliation =
+        Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
+    let mut report = reconciliation.run().map_err(|trouble| match trouble {
+        Trouble::Full => OpenError::Index("the disk is full".to_owned()),
+        Trouble::Later(text) | Trouble::Failed(text) => OpenError::Index(text),
+    })?;
+    report.took = began.elapsed();
+    report.log(&config.path);
+    Ok((writer, report))
+}
+
 /// Everything the writer needs, without its thread.
 fn writer(
     config: &Config,
@@ -188,7 +235,7 @@ fn writer(
     index: Index,
     space: Space,
 ) -> Result<Writer, OpenError> {
-    let seal = fold.seal.unwrap_or_else(rand::random);
+    let seal = fold.seal.unwrap_or_default();
     let log = Log::open(
         config.disk.clone(),
         dirs.log.clone(),

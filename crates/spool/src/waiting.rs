@@ -63,6 +63,13 @@ impl Queue {
         (!jobs.is_empty() || !waiting.closed).then_some(jobs)
     }
 
+    /// All that waits now.
+    pub(crate) fn take_now(&self) -> Vec<Job> {
+        let mut waiting = self.lock();
+        waiting.urgent = 0;
+        std::mem::take(&mut waiting.jobs).into()
+    }
+
     fn sleep<'w>(
         &self,
         mut waiting: MutexGuard<'w, Waiting>,

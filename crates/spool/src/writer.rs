@@ -94,25 +94,29 @@ impl Writer {
         Writer { shared, log, tidying, recent, remembered: 0 }
     }
 
-    /// Serves until the spool is closed. After a failure it only says so.
+    /// Serves until the spool is closed.
     pub(crate) fn run(mut self) {
         while let Some(jobs) = self.shared.queue.take(IDLE) {
-            if let Some(text) = self.shared.failure() {
-                refuse(jobs, &text);
-                continue;
+            self.turn(jobs);
+        }
+    }
+
+    /// Serves jobs, then tidies a little. After a failure it only says so.
+    pub(crate) fn turn(&mut self, jobs: Vec<Job>) {
+        if let Some(text) = self.shared.failure() {
+            return refuse(jobs, &text);
+        }
+        if self.serve(jobs).is_err() {
+            return;
+        }
+        match self.tidy() {
+            Ok(()) => {}
+            Err(Trouble::Full) => self.tidying.pause(),
+            Err(Trouble::Later(text)) => {
+                tracing::warn!(error = text, "the log cannot be tidied now; trying again");
+                self.tidying.pause();
             }
-            if self.serve(jobs).is_err() {
-                continue;
-            }
-            match self.tidy() {
-                Ok(()) => {}
-                Err(Trouble::Full) => self.tidying.pause(),
-                Err(Trouble::Later(text)) => {
-                    tracing::warn!(error = text, "the log cannot be tidied now; trying again");
-                    self.tidying.pause();
-                }
-                Err(Trouble::Failed(text)) => self.shared.fail(&text),
-            }
+            Err(Trouble::Failed(text)) => self.shared.fail(&text),
         }
     }
 
