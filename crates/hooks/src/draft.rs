@@ -179,7 +179,7 @@ impl Draft {
         if new.granted {
             self.granted.push(id);
         }
-        self.recipients.push(Recipient { id, mailbox: new.mailbox.clone(), meta: Vec::new() });
+        self.recipients.push(Recipient::new(id, new.mailbox.clone()));
         Ok(())
     }
 
@@ -210,11 +210,7 @@ mod tests {
     use super::*;
 
     fn draft() -> Draft {
-        let recipient = |id| Recipient {
-            id,
-            mailbox: format!("r{id}@example.org").parse().unwrap(),
-            meta: Vec::new(),
-        };
+        let recipient = |id| Recipient::new(id, format!("r{id}@example.org").parse().unwrap());
         let header = HeaderBlock::parse(Bytes::from_static(b"From: a\r\nSubject: s\r\n"));
         let body = Rope::from(Bytes::from_static(b"body\r\n"));
         let text = Text { header, body };

@@ -5,7 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use waypost_mail::DomainPattern;
-use waypost_smtp::server::{AuthRule, Rules, TlsRule};
+use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::tls::{self, Certificates, TlsPolicy};
@@ -174,6 +174,7 @@ impl Settings {
             max_recipients: self.limits.max_recipients,
             max_errors: self.limits.max_errors,
             max_commands: self.limits.max_commands,
+            offers: Offers::default(),
         }
     }
 

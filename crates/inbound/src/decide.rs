@@ -16,7 +16,7 @@ use waypost_hooks::{
 };
 use waypost_intake::{Door, Gather, Rules};
 use waypost_mail::{
-    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Timestamp, TlsFacts,
+    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Terms, Timestamp, TlsFacts,
 };
 use waypost_smtp::server::{Answer, MailFrom, Question};
 use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
@@ -50,6 +50,7 @@ struct Transaction {
     declared_size: Option<u64>,
     body_type: BodyType,
     smtputf8: bool,
+    terms: Terms,
     meta: Vec<Attr>,
     recipients: Vec<Recipient>,
     next_recipient: u32,
@@ -158,10 +159,12 @@ impl Decider {
             return Answer::Reply(reply);
         }
         let id = rooms.intake.ids().message();
+        let received = rooms.clock.now();
         let mut transaction = Transaction {
             id,
             pinned: rooms.hooks.pin(id),
-            received: rooms.clock.now(),
+            received,
+            terms: Terms::asked(&from, received),
             sender: from.path,
             declared_size: from.size,
             body_type: from.body,
@@ -230,6 +233,7 @@ impl Decider {
         let mut envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
         envelope.body_type = transaction.body_type;
         envelope.smtputf8 = transaction.smtputf8;
+        envelope.terms = transaction.terms;
         envelope.meta = transaction.meta;
         let facts = self.facts.clone();
         let message = Message { envelope, facts, body, received: transaction.received };

@@ -264,6 +264,7 @@ impl Intake {
             meta: envelope.meta,
             facts,
             sign,
+            terms: envelope.terms,
             reroutes: 0,
             routes: plan.routes,
             recipients: plan.recipients,

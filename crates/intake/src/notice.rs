@@ -32,7 +32,7 @@ impl Intake {
     pub async fn notice(&self, notice: Notice) -> Option<Prepared> {
         let now = self.clock.now();
         let facts = Facts::internal(self.ids.session());
-        let recipient = Recipient { id: 0, mailbox: notice.to, meta: Vec::new() };
+        let recipient = Recipient::new(0, notice.to);
         let mut envelope = Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
         let header = HeaderBlock::parse(notice.header);
         let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);

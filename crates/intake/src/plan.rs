@@ -33,7 +33,7 @@ impl RoutePlan {
             self.routes.len() - 1
         });
         // More than 65,535 different routes cannot come from 65,535 recipients or fewer.
-        self.recipients.push(RecipientEntry { recipient, route: index as u16, state });
+        self.recipients.push(RecipientEntry { recipient, route: index as u16, told: 0, state });
     }
 }
 
@@ -227,7 +227,7 @@ mod tests {
         Moment { now: Timestamp(1), received: Timestamp(1), expires: Timestamp(1_000_000) };
 
     fn recipient(id: u32) -> Recipient {
-        Recipient { id, mailbox: "r@a.example".parse().unwrap(), meta: Vec::new() }
+        Recipient::new(id, "r@a.example".parse().unwrap())
     }
 
     fn waiting(due: u64) -> RecipientState {

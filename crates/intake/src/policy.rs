@@ -156,9 +156,8 @@ mod tests {
 
     fn envelope() -> Envelope {
         let recipients = ["here@ours.example", "admin@granted.example"].into_iter().zip(0..);
-        let recipients = recipients
-            .map(|(name, id)| Recipient { id, mailbox: name.parse().unwrap(), meta: Vec::new() })
-            .collect();
+        let recipients =
+            recipients.map(|(name, id)| Recipient::new(id, name.parse().unwrap())).collect();
         Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
     }
 

@@ -66,8 +66,7 @@ mod tests {
     use super::*;
 
     fn envelope(recipients: usize) -> Envelope {
-        let recipient =
-            |id| Recipient { id, mailbox: "rcpt@example.org".parse().unwrap(), meta: Vec::new() };
+        let recipient = |id| Recipient::new(id, "rcpt@example.org".parse().unwrap());
         let recipients = (0..recipients as u32).map(recipient).collect();
         Envelope::new(MessageId(1), ReversePath::Null, recipients).unwrap()
     }

@@ -3,7 +3,9 @@
 use serde::{Deserialize, Serialize};
 use waypost_smtp::ReversePath;
 
-use crate::{Attr, Facts, MessageId, Outcome, Recipient, Route, SignRequest, Timestamp, Why};
+use crate::{
+    Attr, Facts, MessageId, Outcome, Recipient, Route, SignRequest, Terms, Timestamp, Why,
+};
 
 /// One accepted message. Kept in the log record of the message and, in parts, in sled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,6 +22,8 @@ pub struct Entry {
     pub eight_bit: bool,
     /// The header or an address is internationalized: the next hop must offer SMTPUTF8 (RFC 6531).
     pub smtputf8: bool,
+    /// What else its submitter asked for.
+    pub terms: Terms,
     /// Octets of header and body together.
     pub size: u64,
     /// What we know of the peer that brought it.
@@ -43,6 +47,8 @@ pub struct RecipientEntry {
     pub recipient: Recipient,
     /// Index into [`Entry::routes`].
     pub route: u16,
+    /// Notices of delay that were sent about it.
+    pub told: u8,
     /// What became of it so far.
     pub state: RecipientState,
 }

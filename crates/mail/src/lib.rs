@@ -23,6 +23,7 @@ pub mod outcome;
 pub mod pattern;
 pub mod route;
 pub mod sign;
+pub mod terms;
 pub mod text;
 
 pub use attr::Attr;
@@ -43,6 +44,7 @@ pub use outcome::{Outcome, Why};
 pub use pattern::DomainPattern;
 pub use route::{NextHop, Route, TlsLevel};
 pub use sign::SignRequest;
+pub use terms::{Deadline, Terms};
 pub use text::{Rope, Source, Text};
 
 /// A complete message at the door: nothing about it is durable yet.

@@ -89,8 +89,7 @@ fn body_type(body: BodyType) -> &'static str {
     match body {
         BodyType::SevenBit => "7bit",
         BodyType::EightBitMime => "8bitmime",
-        #[allow(unreachable_patterns, reason = "the third type comes with BINARYMIME")]
-        _ => "binarymime",
+        BodyType::BinaryMime => "binarymime",
     }
 }
 

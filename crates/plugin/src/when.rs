@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     fn recipient(address: &str) -> Recipient {
-        Recipient { id: 0, mailbox: address.parse().unwrap(), meta: Vec::new() }
+        Recipient::new(0, address.parse().unwrap())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use waypost_mail::{
     Body, Clock, Entry, Facts, MessageId, NextHop, Recipient, RecipientEntry, RecipientState,
-    Route, SessionId, Timestamp, TlsLevel,
+    Route, SessionId, Terms, Timestamp, TlsLevel,
 };
 use waypost_smtp::{Domain, Mailbox, ReversePath};
 
@@ -24,8 +24,8 @@ pub(crate) fn route(domain: &str) -> Route {
 
 pub(crate) fn recipient(id: u32, domain: &str, route: u16) -> RecipientEntry {
     let mailbox: Mailbox = format!("to{id}@{domain}").parse().unwrap();
-    let recipient = Recipient { id, mailbox, meta: vec![] };
-    RecipientEntry { recipient, route, state: RecipientState::fresh(START) }
+    let recipient = Recipient::new(id, mailbox);
+    RecipientEntry { recipient, route, told: 0, state: RecipientState::fresh(START) }
 }
 
 /// A message to so many recipients of one domain.
@@ -41,6 +41,7 @@ pub(crate) fn entry(id: u64, domain: &str, recipients: u32) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        terms: Terms::default(),
         reroutes: 0,
         routes: vec![route(domain)],
         recipients: (0..recipients).map(|id| recipient(id, domain, 0)).collect(),

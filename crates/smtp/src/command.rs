@@ -5,7 +5,9 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::{BodyType, Domain, Mailbox, Reply, ReversePath};
+use crate::server::Offers;
+use crate::terms::{DeliverBy, Hold, Notify, OriginalRecipient, Priority, Return, Submitter};
+use crate::{BodyType, Domain, Mailbox, Reply, ReversePath, parameters};
 
 /// What `MAIL FROM` said (RFC 5321 §4.1.1.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +20,39 @@ pub struct MailFrom {
     pub body: BodyType,
     /// Whether addresses and header fields may be internationalized (RFC 6531 §3.4).
     pub smtputf8: bool,
+    /// Who first submitted it, as the peer claims (RFC 4954 §5).
+    pub submitter: Option<Submitter>,
+    /// How much of it a notice of failure returns (RFC 3461 §4.3).
+    pub ret: Option<Return>,
+    /// The sender's own name for this transaction, decoded (RFC 3461 §4.4).
+    pub envid: Option<String>,
+    /// It must not go on without verified TLS (RFC 8689 §2).
+    pub require_tls: bool,
+    /// By when it must be delivered (RFC 2852 §4).
+    pub deliver_by: Option<DeliverBy>,
+    /// Until when it is to be held (RFC 4865 §5).
+    pub hold: Option<Hold>,
+    /// How urgent it is (RFC 6710 §5).
+    pub priority: Option<Priority>,
+}
+
+impl MailFrom {
+    /// MAIL without parameters.
+    pub fn new(path: ReversePath) -> MailFrom {
+        MailFrom {
+            path,
+            size: None,
+            body: BodyType::default(),
+            smtputf8: false,
+            submitter: None,
+            ret: None,
+            envid: None,
+            require_tls: false,
+            deliver_by: None,
+            hold: None,
+            priority: None,
+        }
+    }
 }
 
 /// What `RCPT TO` said (RFC 5321 §4.1.1.3).
@@ -27,17 +62,32 @@ pub struct RcptTo {
     pub mailbox: Mailbox,
     /// True for `<postmaster>` without a domain, which must be taken (RFC 5321 §4.5.1).
     pub postmaster: bool,
+    /// Which notices are wanted (RFC 3461 §4.1).
+    pub notify: Notify,
+    /// The address that the sender first wrote to (RFC 3461 §4.2).
+    pub original: Option<OriginalRecipient>,
+}
+
+impl RcptTo {
+    /// RCPT without parameters.
+    pub fn new(mailbox: Mailbox) -> RcptTo {
+        RcptTo { mailbox, postmaster: false, notify: Notify::Unsaid, original: None }
+    }
 }
 
 /// What the session agreed on, as far as arguments depend on it.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Dialect {
+pub(crate) struct Dialect<'a> {
     /// Greeted with EHLO: parameters are allowed.
     pub(crate) esmtp: bool,
     /// AUTH is on offer or done: `MAIL … AUTH=` is allowed.
     pub(crate) auth: bool,
     /// A space after the colon is taken. RFC 5321 §3.3 forbids it; many submitters do it.
     pub(crate) lenient: bool,
+    /// The channel is encrypted.
+    pub(crate) encrypted: bool,
+    /// The extensions on offer.
+    pub(crate) offers: &'a Offers,
 }
 
 /// Reads the name given with HELO or EHLO. Names that are wrong but harmless are the business of
@@ -48,7 +98,7 @@ pub(crate) fn parse_name(args: &str) -> Result<String, Reply> {
 }
 
 /// Reads `FROM:<path> parameters`.
-pub(crate) fn parse_mail(args: &str, dialect: Dialect) -> Result<MailFrom, Reply> {
+pub(crate) fn parse_mail(args: &str, dialect: Dialect<'_>) -> Result<MailFrom, Reply> {
     let (path, params) = split_path(args, "FROM:", dialect.lenient, Reply::BAD_SENDER_SYNTAX)?;
     let reverse = if path.is_empty() {
         ReversePath::Null
@@ -56,38 +106,32 @@ pub(crate) fn parse_mail(args: &str, dialect: Dialect) -> Result<MailFrom, Reply
         let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
         ReversePath::Mailbox(mailbox.ok_or(Reply::BAD_SENDER_SYNTAX)?)
     };
-    if !dialect.esmtp && !params.is_empty() {
-        return Err(Reply::UNKNOWN_PARAMETER);
-    }
-    let mut params = Params::new(params, dialect);
-    params.read()?;
-    if !path.is_ascii() && !params.smtputf8 {
+    let mut from = MailFrom::new(reverse);
+    parameters::read_mail(params, &mut from, dialect)?;
+    if !path.is_ascii() && !from.smtputf8 {
         return Err(Reply::NEEDS_SMTPUTF8);
     }
-    let (size, smtputf8) = (params.size, params.smtputf8);
-    Ok(MailFrom { path: reverse, size, body: params.body.unwrap_or_default(), smtputf8 })
+    Ok(from)
 }
 
 /// Reads `TO:<path>`. `postmaster` is the mailbox that `<postmaster>` stands for.
 pub(crate) fn parse_rcpt(
     args: &str,
-    dialect: Dialect,
+    dialect: Dialect<'_>,
     smtputf8: bool,
     postmaster: Option<&Mailbox>,
 ) -> Result<RcptTo, Reply> {
     let (path, params) = split_path(args, "TO:", dialect.lenient, Reply::BAD_RECIPIENT_SYNTAX)?;
-    let rcpt = match postmaster {
+    let mut rcpt = match postmaster {
         Some(mailbox) if path.eq_ignore_ascii_case("postmaster") => {
-            RcptTo { mailbox: mailbox.clone(), postmaster: true }
+            RcptTo { postmaster: true, ..RcptTo::new(mailbox.clone()) }
         }
         _ => {
             let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
-            RcptTo { mailbox: mailbox.ok_or(Reply::BAD_RECIPIENT_SYNTAX)?, postmaster: false }
+            RcptTo::new(mailbox.ok_or(Reply::BAD_RECIPIENT_SYNTAX)?)
         }
     };
-    if !params.is_empty() {
-        return Err(Reply::UNKNOWN_PARAMETER);
-    }
+    parameters::read_rcpt(params, &mut rcpt, dialect)?;
     if !path.is_ascii() && !smtputf8 {
         return Err(Reply::RECIPIENT_NEEDS_SMTPUTF8);
     }
@@ -180,100 +224,27 @@ fn strip_route(path: &str) -> Option<&str> {
     }
 }
 
-/// Parameters of MAIL, each at most once.
-struct Params<'a> {
-    words: &'a str,
-    dialect: Dialect,
-    size: Option<u64>,
-    body: Option<BodyType>,
-    smtputf8: bool,
-    auth: bool,
-}
-
-impl<'a> Params<'a> {
-    fn new(words: &'a str, dialect: Dialect) -> Self {
-        Params { words, dialect, size: None, body: None, smtputf8: false, auth: false }
-    }
-
-    fn read(&mut self) -> Result<(), Reply> {
-        for word in self.words.split_ascii_whitespace() {
-            let (keyword, value) = match word.split_once('=') {
-                Some((keyword, value)) => (keyword, Some(value)),
-                None => (word, None),
-            };
-            self.set(keyword, value)?;
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, keyword: &str, value: Option<&str>) -> Result<(), Reply> {
-        let is = |name: &str| keyword.eq_ignore_ascii_case(name);
-        if is("SIZE") {
-            let size = value.and_then(parse_number).ok_or(Reply::BAD_ARGUMENTS)?;
-            return once(self.size.replace(size).is_none());
-        }
-        if is("BODY") {
-            let body = parse_body(value.ok_or(Reply::BAD_ARGUMENTS)?)?;
-            return once(self.body.replace(body).is_none());
-        }
-        if is("SMTPUTF8") {
-            return once(value.is_none() && !std::mem::replace(&mut self.smtputf8, true));
-        }
-        // RFC 4954 §5: we trust nobody to assert a submitter, so a legal value is taken and ignored.
-        if is("AUTH") && self.dialect.auth {
-            let legal = value.is_some_and(is_xtext);
-            return once(legal && !std::mem::replace(&mut self.auth, true));
-        }
-        Err(Reply::UNKNOWN_PARAMETER)
-    }
-}
-
-fn once(good: bool) -> Result<(), Reply> {
-    if good { Ok(()) } else { Err(Reply::BAD_ARGUMENTS) }
-}
-
-/// RFC 6152 §3. BINARYMIME (RFC 3030 §3) is not on offer.
-fn parse_body(value: &str) -> Result<BodyType, Reply> {
-    if value.eq_ignore_ascii_case("7BIT") {
-        return Ok(BodyType::SevenBit);
-    }
-    if value.eq_ignore_ascii_case("8BITMIME") {
-        return Ok(BodyType::EightBitMime);
-    }
-    Err(Reply::PARAMETER_NOT_IMPLEMENTED)
-}
-
 /// At most 20 digits (RFC 1870 §4) that fit.
-fn parse_number(text: &str) -> Option<u64> {
+pub(crate) fn parse_number(text: &str) -> Option<u64> {
     let digits = (1..=20).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     if digits { text.parse().ok() } else { None }
-}
-
-/// `<>` or xtext (RFC 3461 §4).
-fn is_xtext(value: &str) -> bool {
-    let mut bytes = value.bytes();
-    let hex = |b: Option<u8>| b.is_some_and(|b| matches!(b, b'0'..=b'9' | b'A'..=b'F'));
-    if value == "<>" {
-        return true;
-    }
-    while let Some(byte) = bytes.next() {
-        let legal = match byte {
-            b'+' => hex(bytes.next()) && hex(bytes.next()),
-            b'=' => false,
-            _ => byte.is_ascii_graphic(),
-        };
-        if !legal {
-            return false;
-        }
-    }
-    !value.is_empty()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ESMTP: Dialect = Dialect { esmtp: true, auth: true, lenient: false };
+    const NONE: Offers = Offers {
+        dsn: false,
+        binary_mime: false,
+        require_tls: false,
+        deliver_by: None,
+        future_release: None,
+        mt_priority: false,
+        limits: false,
+    };
+    const ESMTP: Dialect<'_> =
+        Dialect { esmtp: true, auth: true, lenient: false, encrypted: false, offers: &NONE };
 
     fn sender(args: &str) -> String {
         match parse_mail(args, ESMTP) {

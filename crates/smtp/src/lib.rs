@@ -12,11 +12,13 @@ pub mod client;
 mod command;
 pub mod data;
 pub mod extensions;
+mod parameters;
 pub mod phase;
 pub mod reply;
 pub mod reply_parser;
 pub mod server;
 pub mod stuff;
+pub mod terms;
 
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
 pub use extensions::Extensions;
@@ -24,6 +26,7 @@ pub use phase::Phase;
 pub use reply::{Code, Enhanced, PermanentReply, Reply, Severity, TransientReply};
 pub use reply_parser::{ReplyError, ReplyParser};
 pub use stuff::Stuffer;
+pub use terms::{ByMode, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Return, Submitter};
 
 use serde::{Deserialize, Serialize};
 
@@ -36,4 +39,6 @@ pub enum BodyType {
     SevenBit,
     /// Lines that may have octets over 127 (`BODY=8BITMIME`).
     EightBitMime,
+    /// Any octets at all, which may not even be lines (`BODY=BINARYMIME`).
+    BinaryMime,
 }

@@ -242,6 +242,12 @@ impl Reply {
     pub const LINE_TOO_LONG: Reply = Reply::fixed(500, (5, 5, 6), "Line too long");
     /// 501 5.5.4
     pub const BAD_ARGUMENTS: Reply = Reply::fixed(501, (5, 5, 4), "Syntax error in arguments");
+    /// 501 5.5.4
+    pub const HOLD_TOO_LONG: Reply =
+        Reply::fixed(501, (5, 5, 4), "Hold is longer than FUTURERELEASE allows");
+    /// 501 5.5.4
+    pub const DELIVER_BY_TOO_SOON: Reply =
+        Reply::fixed(501, (5, 5, 4), "BY with R is sooner than DELIVERBY allows");
     /// 501 5.5.2
     pub const BAD_BASE64: Reply = Reply::fixed(501, (5, 5, 2), "Cannot decode base64");
     /// 501 5.1.7
@@ -255,6 +261,9 @@ impl Reply {
     pub const NOT_IMPLEMENTED: Reply = Reply::fixed(502, (5, 5, 1), "Command not implemented");
     /// 503 5.5.1
     pub const BAD_SEQUENCE: Reply = Reply::fixed(503, (5, 5, 1), "Bad sequence of commands");
+    /// 503 5.5.1
+    pub const BINARY_NEEDS_BDAT: Reply =
+        Reply::fixed(503, (5, 5, 1), "BODY=BINARYMIME comes by BDAT, not DATA");
     /// 504 5.5.4
     pub const PARAMETER_NOT_IMPLEMENTED: Reply =
         Reply::fixed(504, (5, 5, 4), "Parameter not implemented");

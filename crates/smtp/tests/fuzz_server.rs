@@ -15,7 +15,7 @@ use bytes::BytesMut;
 use script::{Peer, Script, Seen};
 use waypost_smtp::Reply;
 use waypost_smtp::data::{Decoder, Piece};
-use waypost_smtp::server::{Answer, AuthRule, Rules, TlsRule};
+use waypost_smtp::server::{Answer, AuthRule, FutureRelease, Offers, Rules, TlsRule};
 
 fn time() -> Duration {
     let seconds = std::env::var("WAYPOST_FUZZ_SECONDS").ok();
@@ -36,12 +36,17 @@ enum Said {
 
 impl Said {
     fn write(&self, out: &mut Vec<u8>) {
-        const LINES: [&str; 26] = [
+        const LINES: [&str; 31] = [
             "EHLO peer.example",
             "HELO peer.example",
             "MAIL FROM:<a@b.example>",
             "MAIL FROM:<> SIZE=10 BODY=8BITMIME",
             "MAIL FROM:<\u{fc}@b.example> SMTPUTF8",
+            "MAIL FROM:<> BODY=BINARYMIME RET=FULL ENVID=x",
+            "MAIL FROM:<> BY=60;RT HOLDFOR=90 MT-PRIORITY=-9 REQUIRETLS",
+            "MAIL FROM:<> HOLDUNTIL=1970-01-01T00:00:00Z BY=-1;N",
+            "RCPT TO:<c@d.example> NOTIFY=SUCCESS,DELAY ORCPT=rfc822;+41@b",
+            "RCPT TO:<c@d.example> ORCPT=utf-8;\\x{FC}\u{fc}",
             "RCPT TO:<c@d.example>",
             "RCPT TO:<postmaster>",
             "RCPT TO:<\u{fc}@d.example>",
@@ -144,6 +149,15 @@ fn rules(bits: u8) -> Rules {
         max_size: u64::from(bits & 0x70),
         max_recipients: 2,
         max_errors: if bits & 0x80 == 0 { 5 } else { 1000 },
+        offers: Offers {
+            dsn: true,
+            binary_mime: bits & 0x10 != 0,
+            require_tls: true,
+            deliver_by: Some(60),
+            future_release: Some(FutureRelease { interval: 90, until: 90 }),
+            mt_priority: true,
+            limits: true,
+        },
         ..script::rules()
     }
 }

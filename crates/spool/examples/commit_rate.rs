@@ -15,7 +15,7 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use waypost_mail::{
     Body, Entry, Facts, IdSource, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
-    RecipientState, Route, SessionId, SystemClock, Timestamp, TlsLevel,
+    RecipientState, Route, SessionId, SystemClock, Terms, Timestamp, TlsLevel,
 };
 use waypost_smtp::ReversePath;
 use waypost_spool::{Arrival, Change, Config, Detours, LogSpool, Spool};
@@ -89,7 +89,7 @@ async fn run(
 
 fn entry(id: MessageId) -> Result<Entry, Box<dyn Error + Send + Sync>> {
     let hop = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
-    let recipient = Recipient { id: 0, mailbox: "to@example.org".parse()?, meta: vec![] };
+    let recipient = Recipient::new(0, "to@example.org".parse()?);
     let state = RecipientState::fresh(Timestamp(id.0 >> 20));
     Ok(Entry {
         id,
@@ -102,8 +102,9 @@ fn entry(id: MessageId) -> Result<Entry, Box<dyn Error + Send + Sync>> {
         facts: Facts::internal(SessionId(id.0)),
         meta: vec![],
         sign: Vec::new(),
+        terms: Terms::default(),
         reroutes: 0,
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
-        recipients: vec![RecipientEntry { recipient, route: 0, state }],
+        recipients: vec![RecipientEntry { recipient, route: 0, told: 0, state }],
     })
 }

@@ -54,6 +54,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+#[cfg(doc)]
+use waypost_mail::RecipientEntry;
 use waypost_mail::{Body, Entry, MessageId, RecipientState, Route, Timestamp};
 
 /// A message about to become durable: final bytes, nothing left to decide.
@@ -99,13 +101,16 @@ pub enum Change {
     },
 }
 
-/// Other ways for some recipients of a message.
+/// What changes for some recipients of a message besides their states: their way, and whether their
+/// sender was told of a delay.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detours {
     /// Recipient id and its new way. Of no effect for a recipient that is done.
     pub routes: Vec<(u32, Route)>,
     /// They come after an attempt by another way: counted in [`Entry::reroutes`], once for all.
     pub counted: bool,
+    /// Recipients about whom the notice says that they are late: counted in [`RecipientEntry::told`].
+    pub told: Vec<u32>,
 }
 
 /// Why a change or a read failed.
@@ -223,6 +228,11 @@ pub(crate) fn advance(
     }
     if detours.counted && !changed.is_empty() {
         entry.reroutes = entry.reroutes.saturating_add(1);
+    }
+    for id in &detours.told {
+        let Some(at) = open_recipient(entry, *id) else { continue };
+        entry.recipients[at].told = entry.recipients[at].told.saturating_add(1);
+        changed.push(at);
     }
     for (id, state) in states {
         if let Some(at) = open_recipient(entry, *id) {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use waypost_mail::{
     Body, Entry, Facts, MessageId, NextHop, Recipient, RecipientEntry, RecipientState, Route,
-    SessionId, Timestamp, TlsLevel,
+    SessionId, Terms, Timestamp, TlsLevel,
 };
 use waypost_smtp::{Mailbox, ReversePath};
 
@@ -14,8 +14,9 @@ pub(crate) const HEADER: &[u8] = b"Subject: a sample\r\n";
 pub(crate) fn entry(id: u64, recipients: u32, body: usize) -> Entry {
     let host = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
     let recipient = |id| RecipientEntry {
-        recipient: Recipient { id, mailbox: mailbox(&format!("to{id}@example.org")), meta: vec![] },
+        recipient: Recipient::new(id, mailbox(&format!("to{id}@example.org"))),
         route: 0,
+        told: 0,
         state: RecipientState::fresh(Timestamp(1_000)),
     };
     Entry {
@@ -29,6 +30,7 @@ pub(crate) fn entry(id: u64, recipients: u32, body: usize) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        terms: Terms::default(),
         reroutes: 0,
         routes: vec![Route::new(host, TlsLevel::Opportunistic)],
         recipients: (0..recipients).map(recipient).collect(),

@@ -17,7 +17,7 @@ use crate::record::{self, HEADER_LEN, Header, Kind, MARK_LEN, TRAILER_LEN};
 pub(crate) const START: u64 = 64;
 
 const MAGIC: [u8; 7] = *b"waypost";
-const VERSION: u8 = 2;
+const VERSION: u8 = 3;
 const WINDOW: usize = 256 * 1024;
 
 /// Where a record begins: number of the segment, offset in it. Later ones are greater.

@@ -106,7 +106,11 @@ async fn another_way_is_kept_with_the_state_it_comes_with() {
         let reroute = |recipient, counted| Change::Settle {
             id: MessageId(1),
             states: vec![(recipient, RecipientState::fresh(Timestamp(7_000)))],
-            detours: Detours { routes: vec![(recipient, elsewhere.clone())], counted },
+            detours: Detours {
+                routes: vec![(recipient, elsewhere.clone())],
+                counted,
+                ..Detours::default()
+            },
             notice: None,
         };
         spool.commit(settle(1, &[0])).await.unwrap();
@@ -125,6 +129,33 @@ async fn another_way_is_kept_with_the_state_it_comes_with() {
         assert_eq!(open(&config).0.load(MessageId(1)).unwrap(), kept);
         std::fs::remove_dir_all(config.path.join("index")).unwrap();
         assert_eq!(open(&config).0.load(MessageId(1)).unwrap(), kept);
+    }
+}
+
+#[tokio::test]
+async fn who_was_told_of_a_delay_and_what_was_asked_for_is_kept() {
+    for recipients in [2, 200] {
+        let dir = tempfile::tempdir().unwrap();
+        let config = config(dir.path());
+        let (spool, _) = open(&config);
+        spool.commit(accept(1, recipients, "\r\nhello\r\n")).await.unwrap();
+        let told = Change::Settle {
+            id: MessageId(1),
+            states: vec![],
+            detours: Detours { told: vec![1], ..Detours::default() },
+            notice: None,
+        };
+        spool.commit(told).await.unwrap();
+        drop(spool);
+        for rebuild in [false, true] {
+            if rebuild {
+                std::fs::remove_dir_all(config.path.join("index")).unwrap();
+            }
+            let kept = open(&config).0.load(MessageId(1)).unwrap();
+            let mut expected = entry(1, recipients, "\r\nhello\r\n".len());
+            expected.recipients[1].told = 1;
+            assert_eq!(kept, expected);
+        }
     }
 }
 

@@ -100,7 +100,7 @@ pub(crate) fn case(request: ExplainRequest) -> Result<Case, String> {
     };
     let recipient = |(id, text): (usize, &String)| {
         let mailbox = text.parse().map_err(|error| format!("the recipient {text:?}: {error}"))?;
-        Ok(Recipient { id: id as u32, mailbox, meta: Vec::new() })
+        Ok(Recipient::new(id as u32, mailbox))
     };
     let recipients: Result<Vec<Recipient>, String> =
         request.to.iter().enumerate().map(recipient).collect();

@@ -14,7 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use waypost_delivery::Stream;
-use waypost_smtp::server::{Answer, AuthRule, Conversation, Question, Rules, Step, TlsRule};
+use waypost_smtp::server::{
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule,
+};
 use waypost_smtp::{Mailbox, Reply, ReversePath};
 
 /// Largest message taken, in octets.
@@ -137,6 +139,7 @@ impl Session {
                 max_recipients: 1000,
                 max_errors: 1000,
                 max_commands: 1000,
+                offers: Offers::default(),
             }),
             tls: None,
             sender: ReversePath::Null,

@@ -11,7 +11,9 @@ use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
-use waypost_smtp::server::{Answer, AuthRule, Conversation, Question, Rules, Step, TlsRule};
+use waypost_smtp::server::{
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule,
+};
 use waypost_smtp::{Phase, Reply, ReplyParser};
 
 /// What it does instead of what it should.
@@ -260,6 +262,7 @@ impl Visit {
             max_recipients: 1000,
             max_errors: 1000,
             max_commands: 1000,
+            offers: Offers::default(),
         };
         let mail = Mail {
             from: String::new(),

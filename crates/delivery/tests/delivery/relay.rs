@@ -17,7 +17,7 @@ use waypost_identity::Keyring;
 use waypost_intake::{Events, Intake, Rooms, Routing};
 use waypost_mail::{
     Body, Clock, Entry, Facts, IdSource, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
-    RecipientState, Route, Timestamp, TlsLevel, Why,
+    RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Prepared, Queue};
 use waypost_smtp::{Domain, Mailbox, ReversePath};
@@ -302,12 +302,9 @@ impl Relay {
         let (header, body) = post.content.split_at(post.content.find("\r\n\r\n").unwrap() + 4);
         let now = self.clock.now();
         let recipient = |(id, address): (usize, &&str)| RecipientEntry {
-            recipient: Recipient {
-                id: id as u32,
-                mailbox: Mailbox::parse(address).unwrap(),
-                meta: Vec::new(),
-            },
+            recipient: Recipient::new(id as u32, Mailbox::parse(address).unwrap()),
             route: 0,
+            told: 0,
             state: RecipientState::fresh(now),
         };
         let entry = Entry {
@@ -321,6 +318,7 @@ impl Relay {
             facts: Facts::internal(waypost_mail::SessionId(1)),
             meta: Vec::new(),
             sign: Vec::new(),
+            terms: Terms::default(),
             reroutes: 0,
             routes: vec![post.route],
             recipients: post.recipients.iter().enumerate().map(recipient).collect(),

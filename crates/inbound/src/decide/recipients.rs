@@ -53,7 +53,8 @@ impl Decider {
             let id = transaction.next_recipient;
             transaction.next_recipient += 1;
             places.push(at);
-            candidates.push(Recipient { id, mailbox, meta: Vec::new() });
+            let RcptTo { notify, original, .. } = rcpt;
+            candidates.push(Recipient { notify, original, ..Recipient::new(id, mailbox) });
         }
         (places, candidates)
     }
@@ -104,7 +105,7 @@ impl Transaction {
         settings: &Settings,
     ) -> Reply {
         let RecipientAnswer { replace_with, meta: attrs, .. } = answer;
-        let mut meta = recipient.meta;
+        let mut meta = recipient.meta.clone();
         set_all(attrs, &mut meta);
         if replace_with.is_empty() {
             self.push(Recipient { meta, ..recipient });
@@ -126,7 +127,7 @@ impl Transaction {
         for Replacement { mailbox, .. } in replace_with {
             let id = self.next_recipient;
             self.next_recipient += 1;
-            self.push(Recipient { id, mailbox, meta: meta.clone() });
+            self.push(Recipient { meta: meta.clone(), ..recipient.redirected(id, mailbox) });
         }
         Reply::RECIPIENT_OK
     }

@@ -2,7 +2,9 @@ use mail_parser::{Message, MessageParser, MimeHeaders};
 use waypost_smtp::{Domain, Phase, Reply, ReversePath};
 
 use super::*;
-use crate::{Facts, MessageId, NextHop, Recipient, RecipientState, Route, SessionId, TlsLevel};
+use crate::{
+    Facts, MessageId, NextHop, Recipient, RecipientState, Route, SessionId, Terms, TlsLevel,
+};
 
 const HEADER: &[u8] = b"From: a@example.org\r\nMessage-ID: <1@example.org>\r\nSubject: hi\r\n";
 
@@ -11,8 +13,8 @@ fn mailbox(text: &str) -> Mailbox {
 }
 
 fn recipient(id: u32, address: &str) -> RecipientEntry {
-    let recipient = Recipient { id, mailbox: mailbox(address), meta: Vec::new() };
-    RecipientEntry { recipient, route: 0, state: RecipientState::fresh(Timestamp(0)) }
+    let recipient = Recipient::new(id, mailbox(address));
+    RecipientEntry { recipient, route: 0, told: 0, state: RecipientState::fresh(Timestamp(0)) }
 }
 
 fn entry(sender: ReversePath) -> Entry {
@@ -28,6 +30,7 @@ fn entry(sender: ReversePath) -> Entry {
         facts: Facts::internal(SessionId(1)),
         meta: Vec::new(),
         sign: Vec::new(),
+        terms: Terms::default(),
         reroutes: 0,
         routes: vec![Route::new(hop, TlsLevel::Opportunistic)],
         recipients: Vec::new(),

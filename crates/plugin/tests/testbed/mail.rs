@@ -10,7 +10,7 @@ use waypost_hooks::{
 };
 use waypost_mail::{
     Attr, Entry, Facts, HeaderBlock, MessageId, Outcome, Protocol, Recipient, RecipientEntry,
-    RecipientState, Rope, SessionId, Text, Timestamp, TlsFacts, Why,
+    RecipientState, Rope, SessionId, Terms, Text, Timestamp, TlsFacts, Why,
 };
 use waypost_plugin::Stage;
 use waypost_smtp::{BodyType, Phase, Reply, ReversePath};
@@ -48,11 +48,7 @@ pub fn sender() -> ReversePath {
 }
 
 pub fn recipients(addresses: &[&str]) -> Vec<Recipient> {
-    let one = |(id, address): (usize, &&str)| Recipient {
-        id: id as u32,
-        mailbox: address.parse().unwrap(),
-        meta: Vec::new(),
-    };
+    let one = |(id, address): (usize, &&str)| Recipient::new(id as u32, address.parse().unwrap());
     addresses.iter().enumerate().map(one).collect()
 }
 
@@ -88,6 +84,7 @@ pub fn entry(facts: Facts, addresses: &[&str], text: &Text) -> Entry {
     let recipients = recipients(addresses).into_iter().map(|recipient| RecipientEntry {
         recipient,
         route: 0,
+        told: 0,
         state: RecipientState::Waiting { due: NOON, tries: 2, last: None },
     });
     Entry {
@@ -101,6 +98,7 @@ pub fn entry(facts: Facts, addresses: &[&str], text: &Text) -> Entry {
         facts,
         meta: vec![Attr { name: "other/key".to_owned(), value: "value".to_owned() }],
         sign: Vec::new(),
+        terms: Terms::default(),
         reroutes: 0,
         routes: Vec::new(),
         recipients: recipients.collect(),

@@ -116,7 +116,8 @@ impl Conversation {
     fn bdat_answered(&mut self, mut chunk: Chunk, reply: Reply) {
         match &mut self.transaction {
             Some(transaction) if reply.is_positive() => {
-                transaction.body = Some(Body::default());
+                let binary = transaction.binary;
+                transaction.body = Some(Body { binary, ..Body::default() });
                 self.state = State::Counted(chunk);
             }
             _ if reply.code.get() == 421 => self.close(reply),

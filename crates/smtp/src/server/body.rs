@@ -100,7 +100,8 @@ impl Conversation {
             return None;
         };
         let body = self.transaction.as_mut().and_then(|t| t.body.as_mut());
-        if let Some(end) = body.filter(|_| last).and_then(|body| body.decoder.finish()) {
+        let lines = body.filter(|body| last && !body.binary);
+        if let Some(end) = lines.and_then(|body| body.decoder.finish()) {
             return self.text(end);
         }
         self.state = State::Commands;

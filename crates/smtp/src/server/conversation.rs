@@ -7,7 +7,7 @@ use super::order::{self, Behind, Order, Verb};
 use super::session::{Session, Transaction};
 use super::{Question, RcptTo, Rules, Step, TlsRule};
 use crate::command::{self, Dialect};
-use crate::{Domain, Mailbox, Reply, Severity};
+use crate::{BodyType, Domain, Mailbox, Reply, Severity};
 
 /// First words of peers that speak another protocol, tricked into it by a browser or a proxy.
 const FOREIGN: [&str; 7] = ["GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE"];
@@ -292,6 +292,10 @@ impl Conversation {
             Verb::Mail => return self.mail(args),
             Verb::Rcpt => return self.rcpt(args),
             Verb::Auth => return self.auth(args),
+            // RFC 3030 §3: what may not be lines has no last line with a dot.
+            Verb::Data if self.transaction.as_ref().is_some_and(|t| t.binary) => {
+                return Err(Reply::BINARY_NEEDS_BDAT);
+            }
             Verb::Data if self.recipients() == 0 => return Err(Reply::NO_VALID_RECIPIENTS),
             Verb::Data => return Ok(self.ask(Question::Data, Asked::Data)),
             Verb::StartTls if self.rules.tls == TlsRule::Active => {
@@ -320,7 +324,11 @@ impl Conversation {
         if from.size.is_some_and(|size| size > self.rules.max_size) {
             return Err(Reply::MESSAGE_TOO_BIG);
         }
-        let transaction = Transaction { smtputf8: from.smtputf8, ..Transaction::default() };
+        let transaction = Transaction {
+            smtputf8: from.smtputf8,
+            binary: from.body == BodyType::BinaryMime,
+            ..Transaction::default()
+        };
         Ok(self.ask(Question::Sender(from), Asked::Sender(transaction)))
     }
 
@@ -400,9 +408,14 @@ impl Conversation {
         }
     }
 
-    fn dialect(&self) -> Dialect {
-        let auth = order::offers_auth(&self.rules);
-        Dialect { esmtp: self.session.esmtp, auth, lenient: self.rules.submission }
+    fn dialect(&self) -> Dialect<'_> {
+        Dialect {
+            esmtp: self.session.esmtp,
+            auth: order::offers_auth(&self.rules),
+            lenient: self.rules.submission,
+            encrypted: self.rules.tls == TlsRule::Active,
+            offers: &self.rules.offers,
+        }
     }
 
     pub(super) fn recipients(&self) -> usize {

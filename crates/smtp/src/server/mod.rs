@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use waypost_smtp::Reply;
-//! use waypost_smtp::server::{Answer, AuthRule, Conversation, Question, Rules, Step, TlsRule};
+//! use waypost_smtp::server::{Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule};
 //!
 //! let mut conversation = Conversation::new(Rules {
 //!     hostname: "mx.example.org".into(),
@@ -19,6 +19,7 @@
 //!     max_recipients: 100,
 //!     max_errors: 10,
 //!     max_commands: 100,
+//!     offers: Offers::default(),
 //! });
 //! let mut body = Vec::new();
 //! for packet in ["EHLO peer.example\r\n", "MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n",
@@ -82,6 +83,36 @@ pub struct Rules {
     /// The most commands since the last message that was taken that bring no mail forward (NOOP,
     /// RSET, EHLO, AUTH, empty BDAT chunks, anything refused with 4xx …). One more closes with 421.
     pub max_commands: u32,
+    /// The extensions that are not always there.
+    pub offers: Offers,
+}
+
+/// Extensions that a listener may offer. Without an offer their parameters are unknown: 555 5.5.4.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Offers {
+    /// `RET`, `ENVID`, `NOTIFY` and `ORCPT` (RFC 3461).
+    pub dsn: bool,
+    /// `BODY=BINARYMIME`, for messages that come by BDAT (RFC 3030 §3).
+    pub binary_mime: bool,
+    /// `REQUIRETLS`, where the channel is encrypted (RFC 8689 §2).
+    pub require_tls: bool,
+    /// `BY` (RFC 2852), with the least time in seconds in which mail can come back.
+    pub deliver_by: Option<u32>,
+    /// `HOLDFOR` and `HOLDUNTIL` (RFC 4865).
+    pub future_release: Option<FutureRelease>,
+    /// `MT-PRIORITY` (RFC 6710).
+    pub mt_priority: bool,
+    /// LIMITS (RFC 9422): `RCPTMAX` is [`Rules::max_recipients`].
+    pub limits: bool,
+}
+
+/// How long a message may be held at most (RFC 4865 §3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FutureRelease {
+    /// Seconds from now.
+    pub interval: u64,
+    /// The latest moment, in seconds since 1970.
+    pub until: i64,
 }
 
 /// Encryption of the channel.

@@ -2,7 +2,7 @@
 
 use super::session::{Session, Transaction};
 use super::{AuthRule, Rules, TlsRule};
-use crate::Reply;
+use crate::{Reply, terms};
 
 /// A command word we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -234,6 +234,7 @@ pub(super) fn extensions(rules: &Rules, session: &Session) -> Reply {
         "SMTPUTF8".to_owned(),
         "ENHANCEDSTATUSCODES".to_owned(),
     ];
+    lines.extend(offers(rules));
     for order in TABLE.iter().filter(|order| order.is_offered(rules, session)) {
         match order.keyword {
             Some("AUTH") => lines.push(format!("AUTH {}", rules.mechanisms.join(" "))),
@@ -242,6 +243,36 @@ pub(super) fn extensions(rules: &Rules, session: &Session) -> Reply {
         }
     }
     Reply::plain(250, "").with_text(lines.join("\n"))
+}
+
+/// The extensions without a command of their own, as far as this listener offers them.
+fn offers(rules: &Rules) -> Vec<String> {
+    let offers = &rules.offers;
+    let plain = [
+        (offers.dsn, "DSN"),
+        (offers.binary_mime, "BINARYMIME"),
+        (offers.mt_priority, "MT-PRIORITY"),
+        // RFC 8689 §2: only once the channel is encrypted.
+        (offers.require_tls && rules.tls == TlsRule::Active, "REQUIRETLS"),
+    ];
+    let plain = plain.into_iter().filter(|(offered, _)| *offered);
+    let mut lines: Vec<String> = plain.map(|(_, keyword)| keyword.to_owned()).collect();
+    // RFC 2852 §2
+    lines.extend(offers.deliver_by.map(|least| match least {
+        0 | 1 => "DELIVERBY".to_owned(),
+        least => format!("DELIVERBY {least}"),
+    }));
+    // RFC 4865 §3
+    lines.extend(
+        offers
+            .future_release
+            .map(|most| format!("FUTURERELEASE {} {}", most.interval, terms::moment(most.until))),
+    );
+    if offers.limits {
+        // RFC 9422 §4
+        lines.push(format!("LIMITS RCPTMAX={}", rules.max_recipients));
+    }
+    lines
 }
 
 /// The reply to HELP.

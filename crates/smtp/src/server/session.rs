@@ -63,6 +63,8 @@ impl Session {
 pub(super) struct Transaction {
     /// MAIL said SMTPUTF8.
     pub(super) smtputf8: bool,
+    /// MAIL said BODY=BINARYMIME.
+    pub(super) binary: bool,
     /// Recipients that were taken.
     pub(super) recipients: usize,
     /// Recipients over the limit.
@@ -75,6 +77,8 @@ pub(super) struct Transaction {
 #[derive(Debug, Default)]
 pub(super) struct Body {
     pub(super) decoder: Decoder,
+    /// Any octets may come, not only lines.
+    pub(super) binary: bool,
     /// The shell knows what becomes of the message: it was told to throw it away, and the rest is
     /// swallowed, or to commit it.
     pub(super) settled: bool,
@@ -86,6 +90,9 @@ impl Body {
         let lines = self.decoder.lines();
         if lines.size() > max_size {
             return Some(Reply::MESSAGE_TOO_BIG);
+        }
+        if self.binary {
+            return None;
         }
         if lines.has_bare_line_ending() {
             return Some(Reply::BARE_LINE_ENDING);

@@ -13,6 +13,7 @@ fn rules() -> Rules {
         max_recipients: 2,
         max_errors: 5,
         max_commands: 5,
+        offers: Offers::default(),
     }
 }
 

@@ -4,6 +4,7 @@
 //!
 //! ```text
 //! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission size=9 recipients=9 errors=9 commands=9
+//!       offers=dsn,binary,requiretls,limits,priority by=60 hold=9 (until 9 seconds into 1970)
 //! OPEN                the greeting and EHLO, not compared (without it, expect `ASK connect` first)
 //! C: MAIL FROM:<>     sent with CRLF, unless it ends in \c; escapes are \r \n \0 \\ \xNN \*9{text}
 //! S: 250 2.1.0        a line we reply; more words may follow on it
@@ -27,8 +28,10 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 
-use waypost_smtp::server::{Answer, AuthRule, Conversation, Question, Rules, Step, TlsRule};
-use waypost_smtp::{BodyType, Enhanced, Reply};
+use waypost_smtp::server::{
+    Answer, AuthRule, Conversation, FutureRelease, MailFrom, Offers, Question, Rules, Step, TlsRule,
+};
+use waypost_smtp::{BodyType, Enhanced, Hold, Notify, Reply};
 
 /// One file.
 pub(crate) struct Script {
@@ -71,6 +74,7 @@ pub(crate) fn rules() -> Rules {
         max_recipients: 5,
         max_errors: 5,
         max_commands: 50,
+        offers: Offers::default(),
     }
 }
 
@@ -156,6 +160,8 @@ pub(crate) struct Peer {
     /// Policy let a body come, and nothing was said yet about what becomes of it.
     body_is_open: bool,
     over: bool,
+    /// The message may be any octets.
+    binary: bool,
 }
 
 impl Peer {
@@ -168,6 +174,7 @@ impl Peer {
             output: vec![],
             body_is_open: false,
             over: false,
+            binary: false,
         }
     }
 
@@ -238,7 +245,10 @@ impl Peer {
             Question::Auth { .. } | Question::AuthResponse(_) => {
                 next().unwrap_or(Answer::Authenticated)
             }
-            Question::Sender(_) => next().unwrap_or(Answer::Reply(Reply::SENDER_OK)),
+            Question::Sender(from) => {
+                self.binary = from.body == BodyType::BinaryMime;
+                next().unwrap_or(Answer::Reply(Reply::SENDER_OK))
+            }
             _ => next().unwrap_or(Answer::Reply(Reply::OK)),
         };
         self.seen.events.extend(shown(&question).into_iter().map(|text| format!("ASK {text}")));
@@ -253,7 +263,7 @@ impl Peer {
         assert!(std::mem::replace(&mut self.body_is_open, false));
         let body = std::mem::take(&mut self.body);
         let lines: Vec<_> = body.split_inclusive(|byte| *byte == b'\n').collect();
-        for line in lines {
+        for line in lines.into_iter().filter(|_| !self.binary) {
             let text = line.strip_suffix(b"\r\n").expect("a line without CRLF");
             assert!(!text.contains(&b'\r') && !text.contains(&0));
         }
@@ -278,11 +288,17 @@ fn shown(question: &Question) -> Vec<String> {
         Question::Sender(from) => {
             let size = from.size.map(|size| format!(" size={size}")).unwrap_or_default();
             let eight_bit = flag(from.body == BodyType::EightBitMime, " 8bit");
-            format!("sender <{}>{size}{eight_bit}{}", from.path, flag(from.smtputf8, " utf8"))
+            let utf8 = flag(from.smtputf8, " utf8");
+            format!("sender <{}>{size}{eight_bit}{utf8}{}", from.path, asked_for(from))
         }
         Question::Recipients(all) => {
             let show = |to: &waypost_smtp::server::RcptTo| {
-                format!("rcpt <{}>{}", to.mailbox, flag(to.postmaster, " postmaster"))
+                let notify = Some(to.notify).filter(|notify| *notify != Notify::Unsaid);
+                let notify = notify.map(|notify| format!(" notify={notify}")).unwrap_or_default();
+                let original = to.original.as_ref().map(|original| format!(" orcpt={original}"));
+                let postmaster = flag(to.postmaster, " postmaster");
+                let original = original.unwrap_or_default();
+                format!("rcpt <{}>{postmaster}{notify}{original}", to.mailbox)
             };
             return all.iter().map(show).collect();
         }
@@ -291,6 +307,36 @@ fn shown(question: &Question) -> Vec<String> {
             format!("commit {size}{}", flag(*eight_bit, " 8bit"))
         }
     }]
+}
+
+/// The parameters of extensions that are not always on offer.
+fn asked_for(from: &MailFrom) -> String {
+    let hold = from.hold.map(|hold| match hold {
+        Hold::For(seconds) => format!("hold={seconds}"),
+        Hold::Until(moment) => format!("until={moment}"),
+    });
+    let words = [
+        (from.body == BodyType::BinaryMime).then(|| "binary".to_owned()),
+        from.submitter.as_ref().map(|submitter| format!("auth=<{submitter}>")),
+        from.ret.map(|ret| format!("ret={ret}")),
+        from.envid.as_ref().map(|envid| format!("envid={envid}")),
+        from.require_tls.then(|| "requiretls".to_owned()),
+        from.deliver_by.map(|by| format!("by={by}")),
+        hold,
+        from.priority.map(|priority| format!("priority={priority}")),
+    ];
+    words.into_iter().flatten().map(|word| format!(" {word}")).collect()
+}
+
+fn offer(offers: &mut Offers, word: &str) {
+    match word {
+        "dsn" => offers.dsn = true,
+        "binary" => offers.binary_mime = true,
+        "requiretls" => offers.require_tls = true,
+        "limits" => offers.limits = true,
+        "priority" => offers.mt_priority = true,
+        _ => panic!("offer {word:?}?"),
+    }
 }
 
 fn rule(rules: &mut Rules, word: &str) {
@@ -319,6 +365,12 @@ fn rule(rules: &mut Rules, word: &str) {
         "recipients" => rules.max_recipients = value.parse().unwrap(),
         "errors" => rules.max_errors = value.parse().unwrap(),
         "commands" => rules.max_commands = value.parse().unwrap(),
+        "offers" => value.split(',').for_each(|word| offer(&mut rules.offers, word)),
+        "by" => rules.offers.deliver_by = Some(value.parse().unwrap()),
+        "hold" => {
+            let until = value.parse().unwrap();
+            rules.offers.future_release = Some(FutureRelease { interval: number(), until });
+        }
         _ => panic!("rule {word:?}?"),
     }
 }

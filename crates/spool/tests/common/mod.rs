@@ -14,10 +14,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_mail::{
-    Body, Entry, Facts, ManualClock, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
-    RecipientState, Route, SessionId, Timestamp, TlsLevel,
+    Body, Deadline, Entry, Facts, ManualClock, MessageId, NextHop, Outcome, Recipient,
+    RecipientEntry, RecipientState, Route, SessionId, Terms, Timestamp, TlsLevel,
 };
-use waypost_smtp::ReversePath;
+use waypost_smtp::{ByMode, Notify, OriginalRecipient, Priority, Return, ReversePath, Submitter};
 use waypost_spool::{Arrival, Change, Config, Detours, LogSpool, Report, Spool};
 
 pub const HEADER: &[u8] = b"Subject: a sample\r\n";
@@ -40,15 +40,35 @@ pub fn clock() -> Arc<ManualClock> {
     Arc::new(ManualClock::at(NOW))
 }
 
+/// A submitter that asks for everything there is.
+fn terms() -> Terms {
+    let at = Timestamp(2_000_000);
+    Terms {
+        ret: Some(Return::Full),
+        envid: Some("QQ+314159".into()),
+        require_tls: true,
+        tls_optional: false,
+        binary: true,
+        deliver_by: Some(Deadline { at, mode: ByMode::Notify, trace: true }),
+        hold_until: Some(Timestamp(1_500_000)),
+        priority: Priority::new(-4).unwrap(),
+        submitter: Some(Submitter::Null),
+    }
+}
+
 pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
     let host = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
     let recipient = |id| RecipientEntry {
         recipient: Recipient {
-            id,
-            mailbox: format!("to{id}@example.org").parse().unwrap(),
-            meta: vec![],
+            notify: Notify::Of { success: true, failure: true, delay: false },
+            original: Some(OriginalRecipient {
+                kind: "rfc822".into(),
+                address: "first@example.org".into(),
+            }),
+            ..Recipient::new(id, format!("to{id}@example.org").parse().unwrap())
         },
         route: 0,
+        told: 0,
         state: RecipientState::fresh(Timestamp(1_000)),
     };
     Entry {
@@ -62,6 +82,7 @@ pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
         facts: Facts::internal(SessionId(id)),
         meta: vec![],
         sign: Vec::new(),
+        terms: terms(),
         reroutes: 0,
         routes: vec![Route::new(host, TlsLevel::Opportunistic)],
         recipients: (0..recipients).map(recipient).collect(),
