@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
@@ -76,7 +76,7 @@ impl Instance {
         let mut store = Store::new(pre.engine(), Context::new(rights.clone(), memory));
         bound(&mut store);
         store.data_mut().begin(Call::new(None, BIRTH.cpu, None));
-        let birth = async {
+        let mut birth = Box::pin(async {
             let instance = match pre.instantiate_async(&mut store).await {
                 Ok(instance) => instance,
                 Err(error) => return Err(failure(&store, &error)),
@@ -88,8 +88,9 @@ impl Instance {
                 Ok(Err(refusal)) => Err(Failure::new(FaultKind::Reported, refusal)),
                 Err(error) => Err(failure(&store, &error)),
             }
-        };
-        let (guests, info) = guarded(birth, BIRTH.wall).await?;
+        });
+        let (guests, info) = guarded(birth.as_mut(), BIRTH.wall).await?;
+        drop(birth);
         store.data_mut().forget();
         let jitter = 0.9 + 0.2 * rand::random::<f64>();
         let calls_left = (f64::from(MOST_CALLS) * jitter) as u32;
@@ -109,14 +110,16 @@ impl Instance {
         let Instance { store, guests, .. } = self;
         store.data_mut().begin(Call::new(Some(Q::STAGE), budget.cpu, text));
         store.set_epoch_deadline(1);
-        let call = async {
-            match question.put(&mut *store, guests).await {
-                Ok(Ok(answer)) => Ok(answer),
-                Ok(Err(reported)) => Err(Failure::new(FaultKind::Reported, reported)),
-                Err(error) => Err(failure(store, &error)),
-            }
+        let answer = {
+            let call = pin!(async {
+                match question.put(&mut *store, guests).await {
+                    Ok(Ok(answer)) => Ok(answer),
+                    Ok(Err(reported)) => Err(Failure::new(FaultKind::Reported, reported)),
+                    Err(error) => Err(failure(store, &error)),
+                }
+            });
+            guarded(call, budget.wall).await
         };
-        let answer = guarded(call, budget.wall).await;
         self.store.data_mut().forget();
         answer
     }
@@ -127,10 +130,11 @@ impl Instance {
         let Some(self_test) = &guests.self_test else { return Ok(Vec::new()) };
         store.data_mut().begin(Call::new(None, BIRTH.cpu, None));
         store.set_epoch_deadline(1);
-        let call = async {
+        let mut call = Box::pin(async {
             self_test.call_self_test(&mut *store).await.map_err(|error| failure(store, &error))
-        };
-        let complaints = guarded(call, BIRTH.wall).await;
+        });
+        let complaints = guarded(call.as_mut(), BIRTH.wall).await;
+        drop(call);
         self.store.data_mut().forget();
         complaints
     }
@@ -148,13 +152,15 @@ impl Instance {
 }
 
 /// Bounds a call by the clock, and keeps a panic of a host function from taking more than the call.
+///
+/// The call is pinned by who makes it: handed over by value, it would be copied at every level.
 async fn guarded<T>(
-    call: impl Future<Output = Result<T, Failure>>,
+    call: Pin<&mut impl Future<Output = Result<T, Failure>>>,
     wall: Duration,
 ) -> Result<T, Failure> {
-    let mut call = pin!(AssertUnwindSafe(call).catch_unwind());
+    let mut call = AssertUnwindSafe(call).catch_unwind();
     // Most calls end without waiting for anything: they need no clock.
-    let answer = match poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx))).await {
+    let answer = match poll_fn(|cx| Poll::Ready(call.poll_unpin(cx))).await {
         Poll::Ready(answer) => Ok(answer),
         Poll::Pending => tokio::time::timeout(wall, call).await,
     };
@@ -220,10 +226,15 @@ impl Pool {
         }
     }
 
+    /// A slot, if one is free.
+    pub(crate) fn free_slot(&self) -> Option<Slot<'_>> {
+        self.slots.try_acquire().ok().map(Slot)
+    }
+
     /// Waits for a slot, not long and not with too many others.
     pub(crate) async fn slot(&self) -> Result<Slot<'_>, Failure> {
-        if let Ok(permit) = self.slots.try_acquire() {
-            return Ok(Slot(permit));
+        if let Some(slot) = self.free_slot() {
+            return Ok(slot);
         }
         let _waiting = Waiting::join(self)?;
         match tokio::time::timeout(PATIENCE, self.slots.acquire()).await {

@@ -120,11 +120,15 @@ impl Plugin {
     ) -> Result<T, Failure> {
         // Calls that end at once would otherwise keep a task that makes many from ever giving way.
         tokio::task::coop::consume_budget().await;
-        let slot = self.pool.slot().await?;
+        // What is rare is boxed: it would make every call's future as large as its own.
+        let slot = match self.pool.free_slot() {
+            Some(slot) => slot,
+            None => Box::pin(self.pool.slot()).await?,
+        };
         let _running = self.ticker.running();
         let mut instance = match self.pool.take(&slot) {
             Some(instance) if !self.config.isolated => instance,
-            _ => self.begin(&slot).await?,
+            _ => Box::pin(self.begin(&slot)).await?,
         };
         let answer = instance.put(question, self.config.budget(Q::STAGE), text).await;
         match answer.map(read) {

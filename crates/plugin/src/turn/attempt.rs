@@ -34,10 +34,10 @@ impl Turn<'_> {
         let recipients: Vec<Recipient> =
             copy.recipients.iter().map(|entry| entry.recipient.clone()).collect();
         for plugin in self.asked(Stage::Prepare, known(copy.entry, &recipients, &text)) {
-            let question = OnPrepare {
+            let question = Box::new(OnPrepare {
                 call: self.info(plugin, Stage::Prepare),
                 delivery: told::delivery(copy, &text, plugin.wanted_headers()),
-            };
+            });
             let asked = self
                 .ask(plugin, &copy.entry.id, question, Some(text.clone()), |ear, said| {
                     let prepared = ear.preparation(said)?;
@@ -81,10 +81,10 @@ impl Turn<'_> {
             if open.is_empty() {
                 break;
             }
-            let question = OnAttempt {
+            let question = Box::new(OnAttempt {
                 call: self.info(plugin, Stage::Attempt),
                 attempt: told::attempt(attempt, &open, &text, plugin.wanted_headers()),
-            };
+            });
             let asked_about: HashSet<u32> = open.iter().map(id).collect();
             let delivered: HashSet<u32> = open
                 .iter()

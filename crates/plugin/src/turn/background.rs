@@ -28,7 +28,9 @@ impl Turn<'_> {
                 let call = self.info(plugin, Stage::Events);
                 let question = OnEvents { call, events: batch.to_vec() };
                 // What went wrong is counted and in the log.
-                let _ = put(plugin, self.journal, &about, question, None, |_, ()| silence()).await;
+                let _ =
+                    put(plugin, self.journal, &about, Box::new(question), None, |_, ()| silence())
+                        .await;
             }
         }
     }
@@ -39,7 +41,7 @@ impl Turn<'_> {
         call.dry_run = false;
         let question = OnTimer { call, name: name.to_owned() };
         // What went wrong is counted and in the log; the timer goes on.
-        let _ = put(plugin, self.journal, &name, question, None, |_, ()| silence()).await;
+        let _ = put(plugin, self.journal, &name, Box::new(question), None, |_, ()| silence()).await;
     }
 }
 

@@ -52,12 +52,12 @@ impl Turn<'_> {
             }
             let now = MessageView { transaction, id: view.id, text: &draft.text };
             let wanted = plugin.wanted_headers();
-            let question = OnMessage {
+            let question = Box::new(OnMessage {
                 call: self.info(plugin, Stage::Message),
                 session: told::session(transaction.session),
                 envelope: told::whole_envelope(&now),
                 info: told::info(&draft.text, wanted),
-            };
+            });
             let (text, before) = (draft.text.clone(), draft.clone());
             let asked = self
                 .ask(plugin, &view.id, question, Some(text), move |ear, said| {

@@ -66,7 +66,7 @@ impl<'a> Turn<'a> {
         self,
         plugin: &Arc<Plugin>,
         about: &(dyn Display + Sync),
-        question: Q,
+        question: Box<Q>,
         text: Option<Text>,
         read: R,
     ) -> Asked<T>
@@ -103,7 +103,7 @@ async fn put<Q, T, R>(
     plugin: &Plugin,
     journal: &Journal,
     about: &(dyn Display + Sync),
-    question: Q,
+    question: Box<Q>,
     text: Option<Text>,
     read: R,
 ) -> Result<T, Fault>
@@ -113,7 +113,7 @@ where
     R: FnOnce(Ear<'_>, Q::Answer) -> Result<(T, Word), String> + Send,
 {
     let ear = Ear { plugin: plugin.name(), grants: &plugin.config.grants };
-    let (answer, took) = plugin.ask(&question, text, |said| read(ear, said)).await;
+    let (answer, took) = plugin.ask(&*question, text, |said| read(ear, said)).await;
     match answer {
         Ok((answer, word)) => {
             journal.tell(plugin, Q::STAGE, about, word, took);

@@ -53,12 +53,12 @@ impl Turn<'_> {
             if known.is_empty() || !plugin.config.when.holds(&all_known) {
                 continue;
             }
-            let question = OnRecipients {
+            let question = Box::new(OnRecipients {
                 call: self.info(plugin, Stage::Recipients),
                 session: told::session(transaction.session),
                 envelope: told::envelope(None, transaction),
                 recipients: known.iter().map(told::recipient).collect(),
-            };
+            });
             let ids: BTreeSet<u32> = known.iter().map(|recipient| recipient.id).collect();
             let asked = self
                 .ask(plugin, &Addresses(&known), question, None, move |ear, said| {

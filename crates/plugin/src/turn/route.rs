@@ -28,10 +28,10 @@ impl Turn<'_> {
                 continue;
             }
             let now = RouteView { recipients: &open, ..*view };
-            let question = OnRoute {
+            let question = Box::new(OnRoute {
                 call: self.info(plugin, Stage::Route),
                 message: told::routed(&now, &text, plugin.wanted_headers()),
-            };
+            });
             let ids: HashSet<u32> = open.iter().map(|recipient| recipient.id).collect();
             let asked = self
                 .ask(plugin, &view.id, question, Some(text.clone()), move |ear, said| {

@@ -56,7 +56,7 @@ impl Turn<'_> {
             let envelope = transaction.map(|transaction| {
                 told::envelope(None, &Transaction { sender: &together.sender, ..*transaction })
             });
-            let question = question(self.info(plugin, stage), session, envelope);
+            let question = Box::new(question(self.info(plugin, stage), session, envelope));
             let asked = self
                 .ask(plugin, &facts.session, question, None, |ear, said| {
                     let spoken = ear.session(said)?;
@@ -87,11 +87,11 @@ impl Turn<'_> {
         credentials: &Credentials,
     ) -> Result<AuthDecision, Fault> {
         for plugin in self.asked(Stage::Auth, Known::session(facts)) {
-            let question = OnAuth {
+            let question = Box::new(OnAuth {
                 call: self.info(plugin, Stage::Auth),
                 session: told::session(facts),
                 credentials: told::credentials(credentials),
-            };
+            });
             let asked = self
                 .ask(plugin, &facts.session, question, None, |ear, said| {
                     let decision = ear.auth(said)?;
