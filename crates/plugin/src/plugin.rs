@@ -90,7 +90,7 @@ impl Plugin {
     ) -> Asked<T> {
         let began = now();
         let stage = Q::STAGE;
-        let moment = self.clock_now();
+        let moment = question.moment();
         let leave = self.breaker(stage).ask(moment);
         let result = match leave {
             Leave::Open(since) => {

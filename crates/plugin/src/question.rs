@@ -2,6 +2,7 @@
 
 use wasmtime::Store;
 use wasmtime::component::{Instance, InstancePre};
+use waypost_mail::Timestamp;
 
 use crate::Stage;
 use crate::bindings::exports::waypost::policy as exports;
@@ -14,6 +15,8 @@ pub(crate) trait Question: Send + Sync {
     const STAGE: Stage;
     /// What comes back.
     type Answer: Send;
+    /// When it is put.
+    fn moment(&self) -> Timestamp;
     /// Calls the guest. The outer error is a fault, the inner one the guest's own word.
     fn put(
         &self,
@@ -53,6 +56,9 @@ macro_rules! questions {
             impl Question for $question {
                 const STAGE: Stage = Stage::$stage;
                 type Answer = $answer;
+                fn moment(&self) -> Timestamp {
+                    Timestamp(self.call.now_ms)
+                }
                 async fn put(
                     &self,
                     store: &mut Store<Context>,

@@ -1,5 +1,7 @@
 //! What guests are told: the house's nouns in the contract's words.
 
+use std::net::IpAddr;
+
 use waypost_hooks::{
     Attempt, Credentials, Disposition, Event, EventKind, MessageView, PreparedCopy,
     RecipientResult, RouteView, Transaction,
@@ -33,13 +35,30 @@ fn sender(path: &ReversePath) -> Option<wit::Mailbox> {
     }
 }
 
+/// An address as text, without the machinery of formatting: every call of a hook has two.
+fn address(ip: IpAddr) -> String {
+    let IpAddr::V4(ip) = ip.to_canonical() else { return ip.to_canonical().to_string() };
+    let mut text = String::with_capacity("255.255.255.255".len());
+    for (place, octet) in ip.octets().into_iter().enumerate() {
+        if place > 0 {
+            text.push('.');
+        }
+        for (unit, needed) in [(100, 100), (10, 10), (1, 0)] {
+            if octet >= needed {
+                text.push(char::from(b'0' + octet / unit % 10));
+            }
+        }
+    }
+    text
+}
+
 pub(crate) fn session(facts: &Facts) -> wit::Session {
     wit::Session {
         id: facts.session.to_string(),
         listener: facts.listener.clone(),
-        client_ip: facts.client.ip().to_canonical().to_string(),
+        client_ip: address(facts.client.ip()),
         client_port: facts.client.port(),
-        local_ip: facts.local.ip().to_canonical().to_string(),
+        local_ip: address(facts.local.ip()),
         local_port: facts.local.port(),
         helo: facts.helo.clone(),
         esmtp: facts.protocol == Protocol::Esmtp,
@@ -292,5 +311,22 @@ pub(crate) fn event(event: &Event) -> wit::Event {
         message_id: event.message.map(|id| id.to_string()),
         text: event.text.clone(),
         ext: Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_everybody_writes_them() {
+        for octet in 0..=255_u8 {
+            let ip = IpAddr::from([octet, 10, 255 - octet, octet / 3]);
+            assert_eq!(address(ip), ip.to_string());
+        }
+        for text in ["::1", "2001:db8::25", "0.0.0.0", "255.255.255.255"] {
+            assert_eq!(address(text.parse().unwrap()), text);
+        }
+        assert_eq!(address("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1");
     }
 }

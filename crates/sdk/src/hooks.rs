@@ -78,8 +78,9 @@ pub trait OnRecipients: Plugin {
         Ok(RecipientAnswer::proceed())
     }
 
-    /// About recipients that were pipelined and come in one call. Asks about one after the other by
-    /// default.
+    /// About recipients that were pipelined and come in one call; those that the answer leaves out
+    /// proceed. By default asks about one after the other, and leaves out those with no more to say
+    /// about.
     ///
     /// # Errors
     /// As [`on_recipient`](OnRecipients::on_recipient).
@@ -88,10 +89,14 @@ pub trait OnRecipients: Plugin {
         asked: &Asked<'_>,
         recipients: &[Recipient],
     ) -> Decision<Vec<RecipientOutcome>> {
-        let answer = |recipient: &Recipient| {
-            self.on_recipient(asked, recipient).map(|answer| answer.about(recipient.id))
-        };
-        recipients.iter().map(answer).collect()
+        let mut answers = Vec::new();
+        for recipient in recipients {
+            let answer = self.on_recipient(asked, recipient)?;
+            if answer != RecipientAnswer::proceed() {
+                answers.push(answer.about(recipient.id));
+            }
+        }
+        Ok(answers)
     }
 }
 
