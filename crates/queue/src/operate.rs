@@ -52,13 +52,14 @@ impl From<SpoolError> for AdminError {
 }
 
 impl Queue {
-    /// Holds every recipient that waits, for a reason that operators are shown.
+    /// Holds every recipient that waits, for a reason that operators are shown. Those that policy
+    /// refused wait for their bounce and are left alone: a release would deliver to them.
     ///
     /// # Errors
     /// See [`AdminError`]; nothing is changed then.
     pub async fn hold(&self, id: MessageId, reason: String) -> Result<Touched, AdminError> {
         let reason = bounded(reason);
-        self.change(id, is_waiting, Kind::Administer, move |old| {
+        self.change(id, may_be_held, Kind::Administer, move |old| {
             (RecipientState::Held { tries: tries(old), reason: reason.clone() }, Fate::Held)
         })
         .await
@@ -251,6 +252,14 @@ fn is_open(state: &RecipientState) -> bool {
 
 fn is_waiting(state: &RecipientState) -> bool {
     matches!(state, RecipientState::Waiting { .. })
+}
+
+/// It waits, and not for the bounce that intake decided.
+fn may_be_held(state: &RecipientState) -> bool {
+    match state {
+        RecipientState::Waiting { tries: 0, last: Some(why), .. } => !why.is_permanent(),
+        state => is_waiting(state),
+    }
 }
 
 fn is_held(state: &RecipientState) -> bool {

@@ -105,8 +105,9 @@ impl LogSpool {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
         let (writer, report) = prepare(config, dirs, clock, place, seal)?;
         let shared = writer.shared.clone();
+        let driver = Driver { writer, _ending: Ending(shared.clone()) };
         let spool = LogSpool { shared, thread: None, _lock: None };
-        Ok((Arc::new(spool), Driver { writer }, report))
+        Ok((Arc::new(spool), driver, report))
     }
 
     /// Waits until storage fails, and says how. Afterwards nothing is acknowledged any more, and
@@ -158,6 +159,7 @@ impl Drop for LogSpool {
 }
 
 /// However the writer ends, nobody waits for it in vain.
+#[derive(Debug)]
 struct Ending(Arc<Shared>);
 
 impl Drop for Ending {
@@ -174,6 +176,7 @@ impl Drop for Ending {
 #[derive(Debug)]
 pub struct Driver {
     writer: Writer,
+    _ending: Ending,
 }
 
 impl Driver {

@@ -47,6 +47,23 @@ async fn operators_hold_release_retry_and_delete() {
     assert!(matches!(house.queue.delete(id).await, Err(AdminError::Unknown(_))));
 }
 
+/// Found by the simulation (seed 203): held and released, it was delivered.
+#[tokio::test(start_paused = true)]
+async fn what_policy_refused_is_not_held_and_so_not_released() {
+    let house = house(Config::default()).await;
+    let mut message = entry(1, "a.example", 2);
+    let refused = Why::Policy(waypost_smtp::Reply::REFUSED_BY_POLICY);
+    message.recipients[0].state =
+        RecipientState::Waiting { due: START, tries: 0, last: Some(refused.clone()) };
+    house.commit(message).await;
+    assert_eq!(house.queue.hold(MessageId(1), "?".into()).await.unwrap().changed, 1);
+    house.queue.release(MessageId(1)).await.unwrap();
+    let ticket = house.next().await;
+    assert!(
+        matches!(&ticket.recipients[0].state, RecipientState::Waiting { last: Some(why), .. } if *why == refused)
+    );
+}
+
 #[tokio::test(start_paused = true)]
 async fn an_operator_leases_everything_that_is_not_done() {
     let house = house(Config { per_destination: 1, ..Config::default() }).await;

@@ -1,0 +1,456 @@
+//! What was promised, what became of it, and the laws that must hold between the two.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use bytes::Bytes;
+use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_spool::{Spool, SpoolError};
+
+/// What must hold after every step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Law {
+    /// What was accepted is delivered, bounced, deleted by order, held or waiting.
+    AcceptedIsKept,
+    /// What was refused is neither kept nor delivered.
+    RefusedIsGone,
+    /// Nobody gets a message again after its delivery was settled, nor from two attempts at once.
+    SettledOnce,
+    /// What is held is not attempted.
+    HeldStays,
+    /// Octets leave as they came.
+    ContentIsWhole,
+    /// A bounce and the notice about it are one.
+    BounceIsTold,
+    /// Nothing is tried before it is due.
+    NotTooEarly,
+    /// No more at once than is allowed.
+    Limits,
+    /// What nobody has in hand, nobody has leased.
+    LeasesReturn,
+    /// A crash alone damages nothing.
+    CrashesHarmNothing,
+    /// When all is well, everything comes to an end.
+    EverythingEnds,
+}
+
+/// A law that was broken.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// Which.
+    pub law: Law,
+    /// In what way.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: {}", self.law, self.text)
+    }
+}
+
+/// Whether all is lawful.
+pub type Lawful = Result<(), Violation>;
+
+/// An error, unless `holds`.
+pub fn demand(law: Law, holds: bool, text: impl FnOnce() -> String) -> Lawful {
+    if holds { Ok(()) } else { Err(Violation { law, text: text() }) }
+}
+
+/// Every message there ever was, by its id.
+#[derive(Debug, Default)]
+pub struct Book {
+    tales: BTreeMap<MessageId, Tale>,
+    in_hand: BTreeSet<(MessageId, u32)>,
+    /// Reads failed: contents may be lost without anybody's fault.
+    pub hurt: bool,
+}
+
+/// One message.
+#[derive(Debug)]
+pub struct Tale {
+    /// What the peer sent; empty for a notice.
+    pub content: Bytes,
+    /// What is promised.
+    pub standing: Standing,
+    parts: BTreeMap<u32, Part>,
+    /// Of a notice: the message and recipients whose bounce it tells.
+    about: Option<(MessageId, Vec<u32>)>,
+}
+
+/// What a peer may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet: it is on its way.
+    Coming,
+    /// It was refused, or never finished.
+    Refused,
+    /// It was refused because storage failed in the middle: it may be there after a restart.
+    Doubtful,
+    /// It was accepted.
+    Kept,
+}
+
+/// One recipient of a message.
+#[derive(Debug)]
+struct Part {
+    /// How often a next hop took it.
+    taken: u32,
+    /// It may be taken once more: what became of an attempt is not known for sure.
+    excused: bool,
+    /// It is refused by policy and must not be attempted.
+    doomed: bool,
+    end: End,
+    not_before: Timestamp,
+}
+
+/// How a recipient stands in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It waits.
+    Open,
+    /// It is held.
+    Held,
+    /// It is settled for good.
+    Done,
+    /// Either of these: storage failed, or a crash came, while it changed.
+    Unsure,
+}
+
+impl Book {
+    /// A message is about to be accepted, or not.
+    pub fn coming(&mut self, id: MessageId, content: Bytes, recipients: impl Iterator<Item = u32>) {
+        let part = |id| {
+            let part = Part {
+                taken: 0,
+                excused: false,
+                doomed: false,
+                end: End::Open,
+                not_before: Timestamp(0),
+            };
+            (id, part)
+        };
+        let parts = recipients.map(part).collect();
+        let tale = Tale { content, standing: Standing::Coming, parts, about: None };
+        self.tales.insert(id, tale);
+    }
+
+    /// As a notice about the bounce of others.
+    pub fn notice(&mut self, id: MessageId, about: MessageId, recipients: Vec<u32>) {
+        self.coming(id, Bytes::new(), std::iter::once(0));
+        if let Some(tale) = self.tales.get_mut(&id) {
+            tale.about = Some((about, recipients));
+        }
+    }
+
+    /// What was decided about a message.
+    pub fn stands(&mut self, id: MessageId, standing: Standing) {
+        if let Some(tale) = self.tales.get_mut(&id) {
+            tale.standing = standing;
+        }
+    }
+
+    /// All recipients of a message begin held.
+    pub fn quarantined(&mut self, id: MessageId) {
+        let parts = self.tales.get_mut(&id).map(|tale| &mut tale.parts);
+        parts.into_iter().flatten().for_each(|(_, part)| part.end = End::Held);
+    }
+
+    /// A recipient was refused by policy and will bounce.
+    pub fn doomed(&mut self, id: MessageId, recipient: u32) {
+        self.part(id, recipient, |part| part.doomed = true);
+    }
+
+    /// A message, if it is known.
+    pub fn tale(&self, id: MessageId) -> Option<&Tale> {
+        self.tales.get(&id)
+    }
+
+    /// How many recipients are in hand.
+    pub fn in_hand(&self) -> usize {
+        self.in_hand.len()
+    }
+
+    /// True when somebody has a recipient in hand.
+    pub fn has_in_hand(&self, id: MessageId, recipient: u32) -> bool {
+        self.in_hand.contains(&(id, recipient))
+    }
+
+    /// Somebody has a recipient in hand now.
+    ///
+    /// # Errors
+    /// When somebody else has it, or it is settled.
+    pub fn take_in_hand(&mut self, id: MessageId, recipient: u32) -> Lawful {
+        demand(Law::SettledOnce, self.in_hand.insert((id, recipient)), || {
+            format!("{id} {recipient} is in two hands at once")
+        })?;
+        let end = self.tales.get(&id).and_then(|tale| tale.parts.get(&recipient)).map(|p| p.end);
+        demand(Law::SettledOnce, end.is_some_and(|end| end != End::Done), || {
+            format!("{id} {recipient} is given out, but stands as {end:?}")
+        })
+    }
+
+    /// Recipients were given out to be attempted.
+    ///
+    /// # Errors
+    /// When that is against a law.
+    pub fn leased(
+        &mut self,
+        id: MessageId,
+        recipient: u32,
+        state: &RecipientState,
+        expired: bool,
+        now: Timestamp,
+    ) -> Lawful {
+        let standing = self.tales.get_mut(&id).map(|tale| {
+            tale.turns_out_to_be_there();
+            tale.standing
+        });
+        demand(Law::RefusedIsGone, standing == Some(Standing::Kept), || {
+            format!("{id} is given out, but stands as {standing:?}")
+        })?;
+        self.take_in_hand(id, recipient)?;
+        let Some(part) = self.tales.get(&id).and_then(|tale| tale.parts.get(&recipient)) else {
+            return Ok(());
+        };
+        demand(Law::HeldStays, part.end != End::Held, || format!("{id} {recipient} is held"))?;
+        let early = match state {
+            RecipientState::Waiting { due, .. } => *due > now || part.not_before > now,
+            _ => true,
+        };
+        demand(Law::NotTooEarly, expired || !early, || {
+            format!("{id} {recipient} is given out at {now} in state {state:?}")
+        })
+    }
+
+    /// A recipient is in nobody's hand any more.
+    pub fn give_back(&mut self, id: MessageId, recipient: u32) {
+        self.in_hand.remove(&(id, recipient));
+    }
+
+    /// A next hop took responsibility for a recipient.
+    ///
+    /// # Errors
+    /// When it had done so before, without an excuse, or should not have been asked.
+    pub fn taken(&mut self, id: MessageId, recipient: u32) -> Lawful {
+        let in_hand = self.in_hand.contains(&(id, recipient));
+        let Some(tale) = self.tales.get_mut(&id) else { return Ok(()) };
+        let standing = tale.standing;
+        let Some(part) = tale.parts.get_mut(&recipient) else { return Ok(()) };
+        demand(Law::RefusedIsGone, standing == Standing::Kept && !part.doomed, || {
+            format!("{id} {recipient} was refused and is delivered")
+        })?;
+        demand(Law::SettledOnce, in_hand, || format!("{id} {recipient} is in nobody's hand"))?;
+        demand(Law::SettledOnce, part.taken == 0 || part.excused, || {
+            format!("{id} {recipient} is delivered again")
+        })?;
+        part.taken += 1;
+        part.excused = false;
+        Ok(())
+    }
+
+    /// It may have been delivered, and may be again: RFC 1047, or a settlement that was not written.
+    pub fn excuse(&mut self, id: MessageId, recipient: u32) {
+        self.part(id, recipient, |part| part.excused = true);
+    }
+
+    /// A next hop said yes for a recipient, as we understood it.
+    ///
+    /// # Errors
+    /// When no next hop took it.
+    pub fn counts_as_delivered(&self, id: MessageId, recipient: u32) -> Lawful {
+        let part = self.tales.get(&id).and_then(|tale| tale.parts.get(&recipient));
+        demand(Law::AcceptedIsKept, part.is_none_or(|part| part.taken > 0), || {
+            format!("{id} {recipient} counts as delivered, but nobody took it")
+        })
+    }
+
+    /// A change of a recipient was written.
+    pub fn becomes(&mut self, id: MessageId, recipient: u32, end: End, not_before: Timestamp) {
+        self.part(id, recipient, |part| {
+            part.end = end;
+            part.not_before = not_before;
+            // What is settled needs no excuse, and has none.
+            part.excused &= end != End::Done;
+        });
+    }
+
+    /// The program ended: nobody has anything in hand, and whatever was under way is unsure.
+    pub fn crashed(&mut self) {
+        for (id, recipient) in std::mem::take(&mut self.in_hand) {
+            self.part(id, recipient, |part| {
+                part.end = End::Unsure;
+                part.excused = true;
+                part.not_before = Timestamp(0);
+            });
+        }
+    }
+
+    /// After a restart, what the spool says of what was unsure is so from now on. What was sure must
+    /// be as it was.
+    ///
+    /// # Errors
+    /// When something was lost, or has come back.
+    pub fn adopt(&mut self, spool: &dyn Spool) -> Lawful {
+        let before: BTreeMap<_, _> = self.tales.iter().map(|(id, t)| (*id, t.ends())).collect();
+        let open = |tale: &Tale| matches!(tale.standing, Standing::Coming | Standing::Doubtful);
+        let told = self.tales.iter().filter(|(_, t)| t.about.is_some() && open(t));
+        let told: Vec<MessageId> = told.map(|(id, _)| *id).collect();
+        for (id, tale) in &mut self.tales {
+            let entry = load(spool, *id)?;
+            match (tale.standing, &entry) {
+                (Standing::Coming | Standing::Doubtful, Some(_)) => tale.standing = Standing::Kept,
+                (Standing::Coming | Standing::Doubtful, None) => tale.standing = Standing::Refused,
+                (Standing::Kept | Standing::Refused, _) => {}
+            }
+            if tale.standing == Standing::Kept {
+                tale.adopt(entry.as_ref());
+            }
+        }
+        for id in told {
+            let tale = self.tales.get(&id);
+            if let Some((tale, (about, recipients))) =
+                tale.and_then(|t| Some((t, t.about.as_ref()?)))
+            {
+                self.check_told(id, tale, *about, recipients, &before)?;
+            }
+        }
+        self.check(spool)
+    }
+
+    /// After a restart, a notice is there exactly when the bounce is.
+    fn check_told(
+        &self,
+        id: MessageId,
+        tale: &Tale,
+        about: MessageId,
+        recipients: &[u32],
+        before: &BTreeMap<MessageId, BTreeMap<u32, End>>,
+    ) -> Lawful {
+        let Some(other) = self.tales.get(&about) else { return Ok(()) };
+        let unsure = |r: &&u32| before.get(&about).and_then(|e| e.get(r)) == Some(&End::Unsure);
+        let told = tale.standing == Standing::Kept;
+        for recipient in recipients.iter().filter(unsure) {
+            let done = other.parts.get(recipient).is_some_and(|part| part.end == End::Done);
+            demand(Law::BounceIsTold, done == told, || {
+                format!("{about} {recipient} bounced: {done}; notice {id} is there: {told}")
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Everything in the spool is as it should be.
+    ///
+    /// # Errors
+    /// When it is not.
+    pub fn check(&mut self, spool: &dyn Spool) -> Lawful {
+        for id in spool.ids(None, usize::MAX).unwrap_or_default() {
+            self.tales.get_mut(&id).map(Tale::turns_out_to_be_there).unwrap_or_default();
+        }
+        for (id, tale) in &self.tales {
+            if tale.standing == Standing::Kept && !tale.is_over() {
+                tale.check(*id, load(spool, *id)?.as_ref(), self.hurt)?;
+            }
+        }
+        let ids = spool.ids(None, usize::MAX).unwrap_or_default();
+        for id in ids {
+            let standing = self.tales.get(&id).map(|tale| tale.standing);
+            demand(Law::RefusedIsGone, standing.is_some_and(|s| s != Standing::Refused), || {
+                format!("{id} is in the spool, but stands as {standing:?}")
+            })?;
+            let over = self.tales.get(&id).is_some_and(Tale::is_over);
+            demand(Law::SettledOnce, !over, || format!("{id} is over, but in the spool"))?;
+        }
+        Ok(())
+    }
+
+    /// Nothing is open any more.
+    ///
+    /// # Errors
+    /// When something is.
+    pub fn check_over(&self) -> Lawful {
+        let open = self.tales.iter().find(|(_, t)| t.standing == Standing::Kept && !t.is_over());
+        demand(Law::EverythingEnds, open.is_none(), || format!("{open:?} is still open"))
+    }
+
+    /// Messages that were accepted, for the summary.
+    pub fn accepted(&self) -> usize {
+        self.tales.values().filter(|tale| tale.standing == Standing::Kept).count()
+    }
+
+    /// Deliveries, for the summary.
+    pub fn deliveries(&self) -> u32 {
+        self.tales.values().flat_map(|tale| tale.parts.values()).map(|part| part.taken).sum()
+    }
+
+    fn part(&mut self, id: MessageId, recipient: u32, change: impl FnOnce(&mut Part)) {
+        let tale = self.tales.get_mut(&id);
+        tale.and_then(|tale| tale.parts.get_mut(&recipient)).map(change).unwrap_or_default();
+    }
+}
+
+impl Tale {
+    fn ends(&self) -> BTreeMap<u32, End> {
+        self.parts.iter().map(|(id, part)| (*id, part.end)).collect()
+    }
+
+    /// Nobody heard whether it was accepted; it was.
+    fn turns_out_to_be_there(&mut self) {
+        if self.standing == Standing::Doubtful {
+            self.standing = Standing::Kept;
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.parts.values().all(|part| part.end == End::Done)
+    }
+
+    /// What was unsure is as the spool has it.
+    fn adopt(&mut self, entry: Option<&Entry>) {
+        for (id, part) in &mut self.parts {
+            if part.end == End::Unsure {
+                part.end = state_in(entry, *id);
+            }
+        }
+    }
+
+    fn check(&self, id: MessageId, entry: Option<&Entry>, hurt: bool) -> Lawful {
+        for (recipient, part) in &self.parts {
+            let found = state_in(entry, *recipient);
+            let as_told = match part.end {
+                End::Unsure => true,
+                // What cannot be read is held.
+                End::Open if hurt => found != End::Done,
+                end => found == end,
+            };
+            let law = match part.end {
+                End::Held => Law::HeldStays,
+                End::Done => Law::SettledOnce,
+                End::Open | End::Unsure => Law::AcceptedIsKept,
+            };
+            demand(law, as_told, || {
+                let there = entry.is_some();
+                format!("{id} {recipient} is {:?}, in the spool {found:?} (row: {there})", part.end)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn state_in(entry: Option<&Entry>, recipient: u32) -> End {
+    let found = entry.and_then(|e| e.recipients.iter().find(|r| r.recipient.id == recipient));
+    match found.map(|found| &found.state) {
+        None | Some(RecipientState::Done(_)) => End::Done,
+        Some(RecipientState::Held { .. }) => End::Held,
+        Some(RecipientState::Waiting { .. }) => End::Open,
+    }
+}
+
+/// A message of the spool, absent when there is none.
+fn load(spool: &dyn Spool, id: MessageId) -> Result<Option<Entry>, Violation> {
+    match spool.load(id) {
+        Ok(entry) => Ok(Some(entry)),
+        Err(SpoolError::Unknown(_)) => Ok(None),
+        Err(error) => Err(Violation { law: Law::AcceptedIsKept, text: error.to_string() }),
+    }
+}
