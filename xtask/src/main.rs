@@ -1,5 +1,5 @@
 //! Chores of the workspace: `cargo xtask setup`, `cargo xtask guests`, `cargo xtask docs`, `cargo xtask test`,
-//! `cargo xtask bench`.
+//! `cargo xtask mutants`, `cargo xtask bench`.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "a chore speaks to the person who started it")]
 
@@ -9,7 +9,7 @@ mod guests;
 mod setup;
 
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
@@ -35,6 +35,8 @@ enum Chore {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         further: Vec<String>,
     },
+    /// Plant one bug after another and show that the simulation finds each (docs/simulation.md).
+    Mutants,
     /// Measure Waypost beside Postfix on this machine.
     Bench(bench::Options),
 }
@@ -45,6 +47,7 @@ fn main() -> anyhow::Result<ExitCode> {
         Chore::Guests(options) => guests::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Docs(options) => docs::run(&options).map(|()| ExitCode::SUCCESS),
         Chore::Test { further } => test(&further),
+        Chore::Mutants => mutants(),
         Chore::Bench(options) => bench::run(&options).map(|()| ExitCode::SUCCESS),
     }
 }
@@ -65,7 +68,28 @@ fn test(further: &[String]) -> anyhow::Result<ExitCode> {
         .env("WAYPOST_GUESTS", guests)
         .status()
         .context("cargo test did not start")?;
-    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(code(status))
+}
+
+/// Builds the simulation with its planted bugs, in the workspace's own set of features so that
+/// nothing foreign is built anew, and runs it.
+fn mutants() -> anyhow::Result<ExitCode> {
+    let build = Command::new("cargo")
+        .args(["build", "--quiet", "--workspace", "--bin", "waypost-mutants"])
+        .args(["--features", "waypost-simulation/mutants"])
+        .current_dir(workspace())
+        .status()
+        .context("cargo build did not start")?;
+    if !build.success() {
+        return Ok(ExitCode::FAILURE);
+    }
+    let program = target().join("debug/waypost-mutants");
+    let status = Command::new(&program).status();
+    Ok(code(status.with_context(|| format!("{} did not start", program.display()))?))
+}
+
+fn code(status: ExitStatus) -> ExitCode {
+    if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The root of the checkout.

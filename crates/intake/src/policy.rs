@@ -13,6 +13,7 @@ use waypost_smtp::{Domain, Reply};
 use crate::Intake;
 use crate::content::{Content, Place};
 use crate::plan::doomed;
+use waypost_mutant::planted;
 
 /// The message hooks' decision, once their edits are applied.
 #[derive(Debug)]
@@ -43,7 +44,9 @@ impl Waiting {
     pub(crate) fn state_of(&self, recipient: u32, now: Timestamp) -> RecipientState {
         let fresh = RecipientState::fresh(now);
         match (&self.held, self.refused.get(&recipient)) {
+            (_, Some(_)) if planted!("a refused recipient is tried") => fresh,
             (_, Some(why)) => doomed(&fresh, why.clone()),
+            (Some(_), None) if planted!("quarantine is forgotten") => fresh,
             (Some(reason), None) => RecipientState::Held { tries: 0, reason: reason.clone() },
             (None, None) => fresh,
         }

@@ -11,6 +11,7 @@ use crate::metrics::SettledLabels;
 use crate::shared::{Shared, whole};
 use crate::ticket::{Fate, Lease, Leased};
 use crate::{Prepared, Settled, Settlement};
+use waypost_mutant::planted;
 
 /// What could not be written may have been delivered: it does not come again at once.
 const UNWRITTEN_PAUSE: Duration = Duration::from_secs(60);
@@ -37,6 +38,12 @@ pub(crate) async fn settle(
     lease.pause = UNWRITTEN_PAUSE;
     let Plan { states, detours, fates, labels, answered } = plan;
     let moved = !detours.routes.is_empty();
+    if planted!("a lease ends before its settlement is written") {
+        let (now, mut state) = (shared.clock.now(), shared.state());
+        let recipients = lease.recipients.iter().map(|leased| leased.id);
+        state.leases.give_back(lease.job.id, recipients);
+        state.schedule.add(lease.job, &lease.destination, now, lease.expires, now);
+    }
     write(&shared, &lease, states, detours, settlement.notice).await?;
     for label in labels {
         shared.metrics.settled.get_or_create(&label).inc();
@@ -76,7 +83,7 @@ async fn write(
     if let Some(entry) = &entry {
         shared.state().arriving.insert(entry.id);
     }
-    let notice = arrival.map(Box::new);
+    let notice = arrival.map(Box::new).filter(|_| !planted!("a bounce without its notice"));
     let result = shared.change(Change::Settle { id: lease.job.id, states, detours, notice }).await;
     match (&result, entry) {
         (Ok(()), Some(entry)) => shared.arrived(entry),

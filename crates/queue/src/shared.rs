@@ -20,6 +20,7 @@ use crate::leases::Leases;
 use crate::schedule::{Job, Limits, Schedule, Taken};
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::{Config, Metrics, Ticket, expired};
+use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
@@ -125,7 +126,9 @@ impl Shared {
         let now = self.clock.now();
         let mut state = self.state();
         state.arriving.remove(&entry.id);
-        state.enter(&entry, now, true);
+        if !planted!("what arrives is not scheduled") {
+            state.enter(&entry, now, true);
+        }
         state.cache.insert(entry);
         self.publish(&state);
         self.due.notify_one();
@@ -292,7 +295,7 @@ impl Shared {
         if let Some(due) = next {
             state.schedule.add(lease.job, &lease.destination, due, lease.expires, now);
         }
-        if lease.slot {
+        if lease.slot && !planted!("a slot is never given back") {
             state.schedule.done(&lease.destination, now);
         }
         self.publish(&state);
@@ -387,11 +390,17 @@ impl State {
         let leased = self.leases.of(entry.id);
         let mut choice = Choice::default();
         for recipient in entry.recipients.iter().filter(|r| r.route == route) {
-            let RecipientState::Waiting { due, .. } = recipient.state else { continue };
-            if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) {
+            let due = match recipient.state {
+                RecipientState::Waiting { due, .. } => due,
+                RecipientState::Held { .. } if planted!("what is held is given out") => now,
+                _ => continue,
+            };
+            let in_hand = leased.is_some_and(|leased| leased.contains(&recipient.recipient.id));
+            if in_hand && !planted!("who is in hand is given out again") {
                 continue;
             }
-            let due = if over { now } else { due };
+            let due = if over || planted!("nobody waits until it is due") { now } else { due };
+            let most = most + usize::from(planted!("a recipient too many in a ticket"));
             if due <= now && choice.recipients.len() < most {
                 choice.recipients.push(recipient.clone());
             } else {

@@ -1,5 +1,7 @@
 //! A message on its way out: dots doubled, line endings made canonical, the end marked.
 
+use waypost_mutant::planted;
+
 /// Writes a message as DATA wants it (RFC 5321 §4.5.2): a line that begins with a dot gets another
 /// one, every line ends with CRLF, and [`Stuffer::finish`] adds the line with the lone dot.
 ///
@@ -35,7 +37,7 @@ impl Stuffer {
         while at < chunk.len() {
             match self.place {
                 Place::LineStart => {
-                    if chunk[at] == b'.' {
+                    if chunk[at] == b'.' && !planted!("a dot is not doubled") {
                         out.extend_from_slice(&chunk[copied..at]);
                         out.push(b'.');
                         copied = at;

@@ -16,6 +16,7 @@ use crate::disk::{Appender, Disk, DiskFile};
 use crate::fault::{FaultPoint, Faults};
 use crate::record::Record;
 use crate::segment::{self, Place, Position, START, SegmentHeader};
+use waypost_mutant::planted;
 
 /// Pieces smaller than this are gathered before they are written.
 const BUFFER: usize = 256 * 1024;
@@ -121,7 +122,8 @@ impl Log {
             .and_then(|()| self.out.flush())
             .and_then(|()| self.faults.hit(FaultPoint::Appended));
         if let Err(error) = written {
-            return Err((error, self.cut().err()));
+            let stays = planted!("a failed append stays in the log");
+            return Err((error, if stays { None } else { self.cut().err() }));
         }
         self.len += len;
         self.segments.entry(self.current).or_default().len = self.len;
@@ -224,7 +226,11 @@ fn create(
     let file = disk.create(&path, false)?;
     let header = SegmentHeader { number, seal, created: now, highest };
     let made = file.append_all(&header.encode()).and_then(|()| file.sync_all());
-    if let Err(error) = made.and_then(|()| disk.sync_dir(dir)) {
+    let named = || match planted!("a new segment is not in its directory") {
+        true => Ok(()),
+        false => disk.sync_dir(dir),
+    };
+    if let Err(error) = made.and_then(|()| named()) {
         let _ = disk.remove(&path);
         return Err(error);
     }

@@ -12,6 +12,7 @@ use crate::disk::Disk;
 use crate::log::{Readers, Usage};
 use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Settlement};
 use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
+use waypost_mutant::planted;
 
 /// The log folded into its present meaning.
 #[derive(Debug, Default)]
@@ -142,7 +143,8 @@ impl Fold {
                     self.take(item, &mut usage);
                 }
             }
-            if last.is_none() || (sound && pending.is_empty()) {
+            let torn_counts = planted!("a torn group counts");
+            if last.is_none() || torn_counts || (sound && pending.is_empty()) {
                 end = stop;
                 self.take(item, &mut usage);
             } else {

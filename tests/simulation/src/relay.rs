@@ -8,7 +8,7 @@ use waypost_identity::Keyring;
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
 use waypost_mail::{Clock, IdSource, ManualClock};
 use waypost_queue::{Config as QueueConfig, Queue};
-use waypost_smtp::server::{AuthRule, Rules, TlsRule};
+use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule};
 use waypost_spool::{Config as SpoolConfig, Driver, LogSpool, OpenError, Report, Spool};
 
 use crate::disk::SimDisk;
@@ -110,5 +110,6 @@ pub fn rules(hostname: &str, max_size: u64) -> Rules {
         max_recipients: MAX_RECIPIENTS,
         max_errors: MAX_ERRORS,
         max_commands: 100,
+        offers: Offers::default(),
     }
 }

@@ -431,13 +431,13 @@ impl Storm {
                 self.advance_attempt().await?;
             }
             self.settle_down().await?;
-            if round % 40 == 0 {
+            if round % 20 == 0 {
                 if self.is_over() {
                     return self.look_again().await;
                 }
                 self.release_all()?;
             }
-            if round % 8 == 7 {
+            if self.is_idle() || round % 8 == 7 {
                 self.move_clocks(Duration::from_secs(300)).await;
             }
         }
@@ -449,8 +449,12 @@ impl Storm {
     fn is_over(&self) -> bool {
         let Some(relay) = &self.relay else { return false };
         let ids = self.ground.disk.observe(|| relay.spool.ids(None, 1));
-        let idle = self.attempts.is_empty() && self.settlings.is_empty() && self.orders.is_empty();
-        idle && ids.is_ok_and(|ids| ids.is_empty())
+        self.is_idle() && ids.is_ok_and(|ids| ids.is_empty())
+    }
+
+    /// Nothing is under way.
+    fn is_idle(&self) -> bool {
+        self.attempts.is_empty() && self.settlings.is_empty() && self.orders.is_empty()
     }
 
     fn release_all(&mut self) -> Lawful {

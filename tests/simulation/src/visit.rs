@@ -116,7 +116,7 @@ impl Visit {
         let recipients = std::mem::take(&mut self.recipients);
         let numbered = recipients.into_iter().zip(0..);
         let recipients: Vec<Recipient> =
-            numbered.map(|(mailbox, id)| Recipient { id, mailbox, meta: Vec::new() }).collect();
+            numbered.map(|(mailbox, id)| Recipient::new(id, mailbox)).collect();
         let (id, count) = (intake.ids().message(), recipients.len());
         let facts = Facts::internal(intake.ids().session());
         let envelope = Envelope::new(id, self.sender.clone(), recipients);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use waypost_mail::Timestamp;
 
 use super::Job;
+use waypost_mutant::planted;
 
 /// One destination.
 #[derive(Debug)]
@@ -90,6 +91,7 @@ impl Place {
     /// After a failure one job at a time finds out whether the destination is well again.
     pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
         let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
+        let most = most + usize::from(planted!("an attempt too many for a destination"));
         self.in_flight < if self.failures > 0 { 1 } else { most }
     }
 

@@ -1,5 +1,7 @@
 //! One message to one next hop: MAIL, RCPT, DATA and the reply to the final dot.
 
+use waypost_mutant::planted;
+
 use super::{Obstacle, ProtocolError, Wire, closes, obstacle};
 use crate::{BodyType, Extensions, Mailbox, Phase, Reply, ReversePath, Severity};
 
@@ -226,6 +228,9 @@ impl Transaction {
             (Awaited::Rcpt(index), severity) => self.rcpt_answered(index, reply, severity),
             (Awaited::Data, Severity::Positive) => self.fail_unexpected(reply),
             (Awaited::Data, _) => self.end(reply, Reuse::AfterReset),
+            (Awaited::Eod, _) if planted!("no counts as yes after the dot") => {
+                self.end(Reply::OK, Reuse::AsIs);
+            }
             (Awaited::Eod, _) => self.end(reply, Reuse::AsIs),
             // Yes to what was not sent yet: the replies are out of step with the commands.
             (Awaited::Body | Awaited::EarlyEod, Severity::Positive) => {
@@ -254,6 +259,7 @@ impl Transaction {
         if matches!(self.recipients[index], Fate::Open) {
             self.recipients[index] = match severity {
                 Severity::Positive => Fate::Taken,
+                _ if planted!("a refused recipient counts as taken") => Fate::Taken,
                 _ => Fate::Settled(RecipientResult { phase: Phase::Rcpt, reply }),
             };
         }

@@ -10,6 +10,7 @@ use super::conversation::{Asked, Chunk, Conversation, State};
 use super::order::{self, Behind};
 use super::session::{Body, Transaction};
 use crate::{Reply, Severity};
+use waypost_mutant::planted;
 
 impl Conversation {
     /// Answers the open question. Without one, or with an answer of the wrong kind, the session
@@ -129,8 +130,11 @@ impl Conversation {
         }
     }
 
-    fn committed(&mut self, reply: Reply) {
+    fn committed(&mut self, mut reply: Reply) {
         self.transaction = None;
+        if planted!("250 whatever became of it") {
+            reply = Reply::OK;
+        }
         if reply.is_positive() {
             self.session.forgive();
         }

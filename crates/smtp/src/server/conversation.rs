@@ -8,6 +8,7 @@ use super::session::{Session, Transaction};
 use super::{Question, RcptTo, Rules, Step, TlsRule};
 use crate::command::{self, Dialect};
 use crate::{BodyType, Domain, Mailbox, Reply, Severity};
+use waypost_mutant::planted;
 
 /// First words of peers that speak another protocol, tricked into it by a browser or a proxy.
 const FOREIGN: [&str; 7] = ["GET", "POST", "PUT", "HEAD", "CONNECT", "OPTIONS", "DELETE"];
@@ -335,7 +336,8 @@ impl Conversation {
     /// This recipient and those behind it that may share its question: none that would not have
     /// been asked about alone, whatever the answers are.
     fn rcpt(&mut self, args: &str) -> Result<Option<Step>, Reply> {
-        let room = self.rules.max_recipients.saturating_sub(self.recipients());
+        let most = self.rules.max_recipients + usize::from(planted!("a recipient too many"));
+        let room = most.saturating_sub(self.recipients());
         if room == 0 {
             return self.excess();
         }

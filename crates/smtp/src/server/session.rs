@@ -1,5 +1,7 @@
 //! Two lifetimes: what is known of the peer, and the message it is about to send.
 
+use waypost_mutant::planted;
+
 use super::Rules;
 use crate::Reply;
 use crate::data::Decoder;
@@ -43,7 +45,7 @@ impl Session {
 
     /// The farewell for a peer that went over a limit.
     pub(super) fn over_limit(&self, rules: &Rules) -> Option<Reply> {
-        if self.errors > rules.max_errors {
+        if self.errors > rules.max_errors + u32::from(planted!("a slip too many")) {
             return Some(Reply::TOO_MANY_ERRORS);
         }
         (self.idle > rules.max_commands).then_some(Reply::TOO_MANY_COMMANDS)
