@@ -1,8 +1,10 @@
 //! What is asked and answered, as JSON.
 
 use serde::{Deserialize, Serialize};
-use waypost_mail::Timestamp;
-use waypost_queue::{Filter, Status, Summary, Touched};
+use waypost_mail::{MessageId, Timestamp};
+use waypost_queue::{Field, Group, Status, Touched};
+
+pub use waypost_queue::Page;
 
 /// How the program fares: `GET /v1/status`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,39 +38,54 @@ pub struct Listener {
     pub sessions: u64,
 }
 
-/// Messages wanted: `POST /v1/queue/list`.
+/// Messages wanted: `POST /v1/queue/list`, which answers with a [`Page`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ListRequest {
-    /// Which.
-    #[serde(default)]
-    pub filter: Filter,
+    /// Which, as a selector; all of them when empty.
+    pub selector: String,
+    /// Those above this id alone: [`Page::next`] of the page before.
+    pub after: Option<MessageId>,
     /// At most so many; 1000 unless told.
     pub limit: Option<usize>,
 }
 
-/// Messages found.
+/// Recipients added up: `POST /v1/queue/summary`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct List {
-    /// In order of their ids, which is the order they came in.
-    pub messages: Vec<Summary>,
-    /// There are more than were asked for.
-    pub more: bool,
+#[serde(deny_unknown_fields)]
+pub struct SummaryRequest {
+    /// Which, as a selector; all of them when empty.
+    #[serde(default)]
+    pub selector: String,
+    /// By what.
+    pub by: Field,
+    /// At most so many groups, and one for all others; 50 unless told.
+    pub limit: Option<usize>,
 }
 
-/// A change wanted: `POST /v1/queue/{hold,release,retry,bounce,delete}`.
+/// The groups, largest first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Groups {
+    /// By what they are grouped.
+    pub by: Field,
+    /// The groups.
+    pub groups: Vec<Group>,
+}
+
+/// A change wanted: `POST /v1/queue/{hold,release,retry,reroute,bounce,delete}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
-    /// Which messages. An empty filter means all of them and needs `all`.
-    #[serde(default)]
-    pub filter: Filter,
-    /// Says that every message is meant.
-    #[serde(default)]
+    /// Of whom, as a selector. An empty one means everybody and needs `all`.
+    pub selector: String,
+    /// Says that everybody is meant.
     pub all: bool,
+    /// Changes nothing and counts who would be changed.
+    pub dry_run: bool,
     /// Why, for hold and bounce.
-    #[serde(default)]
     pub reason: String,
+    /// Where to, for reroute: `mx`, `mx:DOMAIN`, a name of `[policy.hops]`, or `HOST:PORT`.
+    pub to: String,
 }
 
 /// What a change did to one message.
@@ -86,9 +103,11 @@ impl From<Touched> for Verdict {
     }
 }
 
-/// What a change did in all.
+/// What a change did in all, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
+    /// Nothing was changed, only counted; recipients under way are counted with the others.
+    pub dry_run: bool,
     /// Messages of which something changed.
     pub messages: usize,
     /// Recipients changed.

@@ -14,7 +14,9 @@ pub use client::{Client, ClientError};
 pub use server::{Bound, Server};
 
 use async_trait::async_trait;
-use waypost_mail::MessageId;
+use waypost_mail::Route;
+use waypost_queue::Selected;
+use waypost_smtp::Domain;
 
 use crate::api::{
     ExplainRequest, Generation, Overview, PolicyReload, PolicyView, StageExplained, Verdict,
@@ -36,7 +38,12 @@ pub trait Control: Send + Sync {
     ///
     /// # Errors
     /// Why not, in words.
-    async fn bounce(&self, id: MessageId, reason: String) -> Result<Verdict, String>;
+    async fn bounce(&self, whom: Selected, reason: String) -> Result<Verdict, String>;
+    /// The way that an operator names, for recipients of a domain; see [`api::ChangeRequest::to`].
+    ///
+    /// # Errors
+    /// When there is no such way.
+    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String>;
     /// The plugins and the generations they belong to.
     fn policy(&self) -> PolicyView;
     /// Reads the plugins again and puts them in force, or on trial.

@@ -17,20 +17,12 @@ use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::{error, info};
 use waypost_mail::MessageId;
-use waypost_queue::{AdminError, Filter, Queue};
+use waypost_queue::Queue;
 
 use crate::Control;
-use crate::api::{
-    Applied, ChangeRequest, ExplainRequest, List, ListRequest, PolicyReload, PolicyRollback,
-    Verdict, Words,
-};
+use crate::api::{ExplainRequest, PolicyReload, PolicyRollback, Words};
 
-/// Messages listed unless told otherwise.
-const LIST: usize = 1000;
-/// Most messages one change touches; the answer says when it is worth asking again.
-const CHANGE: usize = 1_000_000;
-/// Problems told of one change.
-const PROBLEMS: usize = 100;
+mod queue;
 
 /// Sockets that operators ask through.
 #[derive(Debug)]
@@ -146,9 +138,10 @@ impl Server {
     fn router(self) -> Router {
         Router::new()
             .route("/v1/status", get(status))
-            .route("/v1/queue/list", post(list))
+            .route("/v1/queue/list", post(queue::list))
+            .route("/v1/queue/summary", post(queue::summary))
             .route("/v1/queue/message/{id}", get(show))
-            .route("/v1/queue/{verb}", post(change))
+            .route("/v1/queue/{verb}", post(queue::change))
             .route("/v1/policy", get(policy))
             .route("/v1/policy/reload", post(reload_policy))
             .route("/v1/policy/rollback", post(rollback_policy))
@@ -160,19 +153,6 @@ impl Server {
             .layer(middleware::from_fn(for_us))
             .with_state(self)
     }
-
-    /// Applies one verb to one message.
-    async fn apply(&self, verb: Verb, id: MessageId, reason: &str) -> Result<Verdict, String> {
-        let words = |error: AdminError| error.to_string();
-        let queue = &self.queue;
-        match verb {
-            Verb::Hold => queue.hold(id, reason.to_owned()).await.map(Verdict::from).map_err(words),
-            Verb::Release => queue.release(id).await.map(Verdict::from).map_err(words),
-            Verb::Retry => queue.retry(id).await.map(Verdict::from).map_err(words),
-            Verb::Delete => queue.delete(id).await.map(Verdict::from).map_err(words),
-            Verb::Bounce => self.control.bounce(id, reason.to_owned()).await,
-        }
-    }
 }
 
 struct RemoveOnDrop(PathBuf);
@@ -180,28 +160,6 @@ struct RemoveOnDrop(PathBuf);
 impl Drop for RemoveOnDrop {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
-    }
-}
-
-#[derive(Clone, Copy)]
-enum Verb {
-    Hold,
-    Release,
-    Retry,
-    Bounce,
-    Delete,
-}
-
-impl Verb {
-    fn named(name: &str) -> Option<Verb> {
-        Some(match name {
-            "hold" => Verb::Hold,
-            "release" => Verb::Release,
-            "retry" => Verb::Retry,
-            "bounce" => Verb::Bounce,
-            "delete" => Verb::Delete,
-            _ => return None,
-        })
     }
 }
 
@@ -225,20 +183,6 @@ async fn status(State(server): State<Server>) -> Response {
     overview.map_or_else(|refusal| refusal, |overview| Json(overview).into_response())
 }
 
-async fn list(State(server): State<Server>, Json(request): Json<ListRequest>) -> Response {
-    let limit = request.limit.unwrap_or(LIST);
-    let found = blocking(move || server.queue.list(&request.filter, limit.saturating_add(1))).await;
-    match found {
-        Ok(Ok(mut messages)) => {
-            let more = messages.len() > limit;
-            messages.truncate(limit);
-            Json(List { messages, more }).into_response()
-        }
-        Ok(Err(failure)) => refusal(StatusCode::INTERNAL_SERVER_ERROR, &failure.to_string()),
-        Err(refusal) => refusal,
-    }
-}
-
 async fn show(State(server): State<Server>, UrlPath(id): UrlPath<String>) -> Response {
     let Ok(id) = id.parse::<MessageId>() else {
         return refusal(StatusCode::BAD_REQUEST, &format!("'{id}' is no message id"));
@@ -247,51 +191,6 @@ async fn show(State(server): State<Server>, UrlPath(id): UrlPath<String>) -> Res
         Ok(Ok(entry)) => Json(entry).into_response(),
         Ok(Err(failure)) => refusal(StatusCode::NOT_FOUND, &failure.to_string()),
         Err(refusal) => refusal,
-    }
-}
-
-async fn change(
-    State(server): State<Server>,
-    UrlPath(verb): UrlPath<String>,
-    Json(request): Json<ChangeRequest>,
-) -> Response {
-    let Some(verb) = Verb::named(&verb) else {
-        return refusal(StatusCode::NOT_FOUND, &format!("'{verb}' is nothing to do to a message"));
-    };
-    if request.filter == Filter::default() && !request.all {
-        return refusal(StatusCode::BAD_REQUEST, "say which messages, or all of them");
-    }
-    let finder = server.clone();
-    let filter = request.filter;
-    let ids: Vec<MessageId> = match blocking(move || finder.select(&filter)).await {
-        Ok(Ok(ids)) => ids,
-        Ok(Err(failure)) => return refusal(StatusCode::INTERNAL_SERVER_ERROR, &failure),
-        Err(refusal) => return refusal,
-    };
-    let mut applied = Applied::default();
-    for id in ids {
-        match server.apply(verb, id, &request.reason).await {
-            Ok(verdict) => {
-                applied.messages += usize::from(verdict.changed > 0);
-                applied.recipients += verdict.changed;
-                applied.in_flight += verdict.in_flight;
-            }
-            Err(problem) if applied.problems.len() < PROBLEMS => applied.problems.push(problem),
-            Err(_) => {}
-        }
-    }
-    Json(applied).into_response()
-}
-
-impl Server {
-    /// The ids meant. Ids that were named are taken as they are, so that an absent one is told.
-    fn select(&self, filter: &Filter) -> Result<Vec<MessageId>, String> {
-        let only_ids = Filter { ids: filter.ids.clone(), ..Filter::default() };
-        if !filter.ids.is_empty() && *filter == only_ids {
-            return Ok(filter.ids.clone());
-        }
-        let found = self.queue.list(filter, CHANGE).map_err(|failure| failure.to_string())?;
-        Ok(found.into_iter().map(|summary| summary.id).collect())
     }
 }
 

@@ -10,12 +10,13 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use waypost_admin::api::{
-    Applied, ChangeRequest, ExplainRequest, Generation, Overview, PolicyReload, PolicyRollback,
-    PolicyView, StageExplained, Verdict, Words,
+    Applied, ChangeRequest, ExplainRequest, Generation, Groups, ListRequest, Overview, Page,
+    PolicyReload, PolicyRollback, PolicyView, StageExplained, SummaryRequest, Verdict, Words,
 };
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
-use waypost_mail::{MessageId, SystemClock, Timestamp};
-use waypost_queue::{Queue, Status};
+use waypost_mail::{NextHop, Route, SystemClock, Timestamp, TlsLevel};
+use waypost_queue::{Field, Queue, Selected, Status};
+use waypost_smtp::Domain;
 use waypost_spool::MemorySpool;
 
 struct Program;
@@ -40,8 +41,15 @@ impl Control for Program {
 
     async fn drain(&self) {}
 
-    async fn bounce(&self, _: MessageId, _: String) -> Result<Verdict, String> {
+    async fn bounce(&self, _: Selected, _: String) -> Result<Verdict, String> {
         Ok(Verdict::default())
+    }
+
+    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {
+        match to {
+            "mx" => Ok(Route::new(NextHop::Mx(domain.clone()), TlsLevel::Opportunistic)),
+            _ => Err(format!("no way to {to}")),
+        }
     }
 
     fn policy(&self) -> PolicyView {
@@ -135,6 +143,16 @@ async fn the_owner_asks_over_the_socket() {
     assert_eq!(client.post::<Applied>("/v1/queue/hold", &all).await.unwrap().messages, 0);
     let nobody_meant = client.post::<Applied>("/v1/queue/delete", &ChangeRequest::default()).await;
     assert!(matches!(nobody_meant, Err(ClientError::Refused(text)) if text.contains("which")));
+    let list = ListRequest { selector: "domain:a agee>2h".into(), ..ListRequest::default() };
+    let mistake = client.post::<Page>("/v1/queue/list", &list).await.unwrap_err().to_string();
+    let marked = "domain:a agee>2h\n         ^ unknown key 'agee': did you mean 'age'?";
+    assert!(mistake.contains(marked), "{mistake}");
+    let summary = SummaryRequest { selector: String::new(), by: Field::Tenant, limit: None };
+    let groups = client.post::<Groups>("/v1/queue/summary", &summary).await.unwrap();
+    assert_eq!(groups, Groups { by: Field::Tenant, groups: Vec::new() });
+    let nowhere = ChangeRequest { to: "the moon".into(), ..all };
+    let refused = client.post::<Applied>("/v1/queue/reroute", &nowhere).await.unwrap_err();
+    assert_eq!(refused.to_string(), "no way to the moon");
     let refused = client.post::<Words>("/v1/reload", &()).await.unwrap_err();
     assert_eq!(refused.to_string(), "w.toml:1:1: no");
 }

@@ -39,8 +39,8 @@ use tracing::{Instrument, debug_span, error};
 use waypost_dns::{OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
-use waypost_mail::{Clock, Entry, MessageId, Route, Why};
-use waypost_queue::{AdminError, Content, Queue, SpoolError, Ticket};
+use waypost_mail::{Clock, Entry, Route, Why};
+use waypost_queue::{AdminError, Content, Queue, Selected, SpoolError, Ticket};
 use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
 
@@ -177,8 +177,12 @@ impl Delivery {
     ///
     /// # Errors
     /// When there is no such message, it is being delivered right now, or storage failed.
-    pub async fn bounce(&self, id: MessageId, reason: &str) -> Result<usize, AdminError> {
-        let tickets = self.parts.queue.lease(id).await?;
+    pub async fn bounce(
+        &self,
+        whom: impl Into<Selected>,
+        reason: &str,
+    ) -> Result<usize, AdminError> {
+        let tickets = self.parts.queue.lease(whom).await?;
         let mut bounced = 0;
         for ticket in tickets {
             bounced += ticket.recipients.len();

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use rand::Rng;
 
+use crate::classes::{Class, Tenancy};
+
 /// The queue's settings.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
@@ -26,6 +28,11 @@ pub struct Config {
     /// Schedule items kept in memory, those nearest due; the rest is found again in the spool. May
     /// be passed by a sixty-fourth for a moment.
     pub scheduled: usize,
+    /// Classes of mail that is treated in another way, in the order in which they are asked whether a
+    /// recipient is theirs; at most [`crate::MAX_CLASSES`].
+    pub classes: Vec<Class>,
+    /// What counts as a tenant.
+    pub tenancy: Tenancy,
 }
 
 impl Default for Config {
@@ -39,6 +46,8 @@ impl Default for Config {
             resting: RestCurve::default(),
             ready_cache: 16_384,
             scheduled: 200_000,
+            classes: Vec::new(),
+            tenancy: Tenancy::default(),
         }
     }
 }

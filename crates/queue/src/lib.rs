@@ -9,29 +9,39 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod classes;
 mod config;
 mod finish;
 #[cfg(test)]
 mod house;
+mod index;
 mod leases;
 mod metrics;
 mod operate;
+mod pace;
 mod prepared;
 mod queue;
 #[cfg(test)]
 mod samples;
 mod schedule;
 mod search;
+mod selector;
 mod settle;
 mod shared;
+mod summary;
 mod ticket;
 mod view;
 
+pub use classes::{
+    Class, DAY_MINUTES, DEFAULT_CLASS, DEFAULT_WEIGHT, MAX_CLASSES, Rate, Tenancy, Window,
+};
 pub use config::{Config, RestCurve, RetryCurve};
 pub use metrics::{Metrics, SettledLabels};
-pub use operate::{AdminError, Touched};
+pub use operate::{AdminError, Selected, Touched, Verb};
 pub use prepared::Prepared;
 pub use queue::Queue;
+pub use selector::{Field, MAX_SELECTOR, Pattern, RecipientStanding, Selector, SelectorError};
+pub use summary::Group;
 pub use ticket::{Settled, Settlement, Ticket, expired};
-pub use view::{DestinationStatus, Filter, RecipientStanding, Status, Summary};
+pub use view::{DestinationStatus, Page, Selection, Status, Summary};
 pub use waypost_spool::{Content, SpoolError};

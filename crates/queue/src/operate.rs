@@ -4,20 +4,33 @@
 //! never meet. What is being attempted right now is left alone and counted.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState};
+use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState, Route};
+use waypost_smtp::Domain;
 use waypost_spool::{Change, Detours, SpoolError};
 
 use crate::finish::finish;
+use crate::index::marks;
 use crate::metrics::SettledLabels;
 use crate::schedule::Job;
+use crate::selector::{RecipientStanding, Selector};
 use crate::settle::bounded;
 use crate::shared::Shared;
 use crate::ticket::{Fate, Lease};
 use crate::view::tries;
 use crate::{Queue, Ticket, expired};
+
+/// One message and whom of it a change is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Selected {
+    /// The message.
+    pub id: MessageId,
+    /// The recipients; all of them when absent.
+    pub recipients: Option<Vec<u32>>,
+}
 
 /// What an operator's change did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,6 +50,9 @@ pub enum AdminError {
     /// Every recipient it would change is being attempted right now.
     #[error("{1} recipients of message {0} are being delivered right now; try again in a moment")]
     InFlight(MessageId, usize),
+    /// There is no such way to go.
+    #[error("{0}")]
+    NoWay(String),
     /// Storage failed.
     #[error(transparent)]
     Spool(SpoolError),
@@ -51,39 +67,119 @@ impl From<SpoolError> for AdminError {
     }
 }
 
+impl From<MessageId> for Selected {
+    fn from(id: MessageId) -> Selected {
+        Selected { id, recipients: None }
+    }
+}
+
+impl Selected {
+    fn has(&self, recipient: u32) -> bool {
+        self.recipients.as_ref().is_none_or(|recipients| recipients.contains(&recipient))
+    }
+}
+
+/// What can be done to mail that waits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// [`Queue::hold`].
+    Hold,
+    /// [`Queue::release`].
+    Release,
+    /// [`Queue::retry`].
+    Retry,
+    /// [`Queue::reroute`].
+    Reroute,
+    /// [`Queue::lease`], then settled as bounced.
+    Bounce,
+    /// [`Queue::delete`].
+    Delete,
+}
+
+impl Verb {
+    /// True when it changes a recipient that stands so, attempts under way aside.
+    pub fn concerns(self, standing: RecipientStanding) -> bool {
+        use RecipientStanding::{Held, InFlight, Waiting};
+        match self {
+            Verb::Hold | Verb::Retry => matches!(standing, Waiting | InFlight),
+            Verb::Release => standing == Held,
+            Verb::Reroute | Verb::Bounce | Verb::Delete => {
+                matches!(standing, Waiting | Held | InFlight)
+            }
+        }
+    }
+}
+
 impl Queue {
+    /// The messages above `after` of which `verb` would change somebody who is selected, at most
+    /// `limit`, oldest first.
+    pub fn select(
+        &self,
+        selector: &Selector,
+        verb: Verb,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Vec<Selected> {
+        let mut all = Vec::new();
+        self.shared.scan(selector, after, |found| {
+            let concerned = found.recipients.iter().filter(|(r, l)| verb.concerns(r.standing(*l)));
+            let recipients: Vec<u32> = concerned.map(|(recipient, _)| recipient.id()).collect();
+            if all.len() == limit {
+                return ControlFlow::Break(());
+            }
+            if !recipients.is_empty() {
+                all.push(Selected { id: found.message.id(), recipients: Some(recipients) });
+            }
+            ControlFlow::Continue(())
+        });
+        all
+    }
+
+    /// The message that came last of those that are kept.
+    pub fn newest(&self) -> Option<MessageId> {
+        self.shared.state().index.newest()
+    }
+
     /// Holds every recipient that waits, for a reason that operators are shown. Those that policy
     /// refused wait for their bounce and are left alone: a release would deliver to them.
     ///
     /// # Errors
     /// See [`AdminError`]; nothing is changed then.
-    pub async fn hold(&self, id: MessageId, reason: String) -> Result<Touched, AdminError> {
+    pub async fn hold(
+        &self,
+        whom: impl Into<Selected>,
+        reason: String,
+    ) -> Result<Touched, AdminError> {
         let reason = bounded(reason);
-        self.change(id, may_be_held, Kind::Administer, move |old| {
+        self.change(whom.into(), may_be_held, Kind::Administer, move |_, old| {
             (RecipientState::Held { tries: tries(old), reason: reason.clone() }, Fate::Held)
         })
         .await
     }
 
-    /// Lets go every recipient that is held: it is due now. A message whose time is over bounces.
+    /// Lets go every recipient that is held: it is due now, or within a quarter of an hour when much is
+    /// let go for one destination. A message whose time is over bounces.
     ///
     /// # Errors
     /// See [`AdminError`]; nothing is changed then.
-    pub async fn release(&self, id: MessageId) -> Result<Touched, AdminError> {
-        let due = self.shared.clock.now();
-        self.change(id, is_held, Kind::Administer, move |old| {
+    pub async fn release(&self, whom: impl Into<Selected>) -> Result<Touched, AdminError> {
+        let shared = self.shared.clone();
+        self.change(whom.into(), is_held, Kind::Administer, move |destination, old| {
+            let due = shared.paced(destination);
             (RecipientState::Waiting { due, tries: tries(old), last: None }, Fate::Due(due))
         })
         .await
     }
 
-    /// Makes every recipient that waits due now, and ends the rest of its destination.
+    /// Makes every recipient that waits due now, or within a quarter of an hour when there are many for
+    /// one destination, and ends the rest of its destination.
     ///
     /// # Errors
     /// See [`AdminError`]; nothing is changed then.
-    pub async fn retry(&self, id: MessageId) -> Result<Touched, AdminError> {
-        let due = self.shared.clock.now();
-        self.change(id, is_waiting, Kind::Retry, move |old| {
+    pub async fn retry(&self, whom: impl Into<Selected>) -> Result<Touched, AdminError> {
+        let shared = self.shared.clone();
+        self.change(whom.into(), is_waiting, Kind::Retry, move |destination, old| {
+            let due = shared.paced(destination);
             let last = match old {
                 RecipientState::Waiting { last, .. } => last.clone(),
                 _ => None,
@@ -98,12 +194,13 @@ impl Queue {
     ///
     /// # Errors
     /// See [`AdminError`]; nothing is changed then.
-    pub async fn delete(&self, id: MessageId) -> Result<Touched, AdminError> {
-        if matches!(self.shared.spool.load(id), Err(SpoolError::Damaged(..))) {
+    pub async fn delete(&self, whom: impl Into<Selected>) -> Result<Touched, AdminError> {
+        let whom = whom.into();
+        if matches!(self.shared.spool.load(whom.id), Err(SpoolError::Damaged(..))) {
             let shared = self.shared.clone();
-            return finish(async move { remove(&shared, id).await }).await;
+            return finish(async move { remove(&shared, whom.id).await }).await;
         }
-        self.change(id, is_open, Kind::Settle, |_| {
+        self.change(whom, is_open, Kind::Settle, |_, _| {
             (RecipientState::Done(Outcome::Deleted), Fate::Done)
         })
         .await
@@ -115,8 +212,10 @@ impl Queue {
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn lease(&self, id: MessageId) -> Result<Vec<Ticket>, AdminError> {
-        let Claim { entry, parts, in_flight } = claim(&self.shared, id, is_open)?;
+    pub async fn lease(&self, whom: impl Into<Selected>) -> Result<Vec<Ticket>, AdminError> {
+        let whom = whom.into();
+        let id = whom.id;
+        let Claim { entry, parts, in_flight } = claim(&self.shared, &whom, is_open)?;
         if parts.is_empty() {
             return Err(nothing_left(id, in_flight));
         }
@@ -130,29 +229,78 @@ impl Queue {
         Ok(parts.into_iter().filter_map(ticket).collect())
     }
 
-    /// Changes the recipients of `id` that are `wanted` to what `state` makes of the old state.
+    /// Gives every recipient that is not done another way: what waits is due now, what is held stays
+    /// held. `way` says where mail for a domain goes, or why it cannot.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn reroute(
+        &self,
+        whom: impl Into<Selected>,
+        way: impl Fn(&Domain) -> Result<Route, String> + Send + 'static,
+    ) -> Result<Touched, AdminError> {
+        let (shared, whom) = (self.shared.clone(), whom.into());
+        finish(async move {
+            let Claim { parts, in_flight, .. } = claim(&shared, &whom, is_open)?;
+            let (mut states, mut fates, mut detours) =
+                <(Vec<_>, HashMap<_, _>, Detours)>::default();
+            for recipient in parts.iter().flat_map(|(_, recipients)| recipients) {
+                let id = recipient.recipient.id;
+                let route = way(recipient.recipient.mailbox.domain()).map_err(AdminError::NoWay)?;
+                let (state, fate) = match &recipient.state {
+                    RecipientState::Waiting { tries, last, .. } => {
+                        let due = shared.paced(&route.destination());
+                        let (tries, last) = (*tries, last.clone());
+                        (RecipientState::Waiting { due, tries, last }, Fate::Elsewhere(due))
+                    }
+                    other => (other.clone(), Fate::Held),
+                };
+                detours.routes.push((id, route));
+                states.push((id, state));
+                fates.insert(id, fate);
+            }
+            let (id, changed) = (whom.id, states.len());
+            if changed == 0 {
+                return Err(nothing_left(id, in_flight));
+            }
+            shared.change(Change::Settle { id, states, detours, notice: None }).await?;
+            let moved = shared.spool.load(id)?;
+            shared.state().index.insert(&moved);
+            for (lease, _) in parts {
+                lease.end(&fates, Some(&moved));
+            }
+            Ok(Touched { changed, in_flight })
+        })
+        .await
+    }
+
+    /// Changes the recipients that are `wanted` to what `state` makes of destination and old state.
     async fn change(
         &self,
-        id: MessageId,
+        whom: Selected,
         wanted: fn(&RecipientState) -> bool,
         kind: Kind,
-        state: impl Fn(&RecipientState) -> (RecipientState, Fate) + Send + 'static,
+        state: impl Fn(&str, &RecipientState) -> (RecipientState, Fate) + Send + 'static,
     ) -> Result<Touched, AdminError> {
-        let shared = self.shared.clone();
+        let (shared, id) = (self.shared.clone(), whom.id);
         finish(async move {
-            let Claim { parts, in_flight, .. } = claim(&shared, id, wanted)?;
+            let Claim { parts, in_flight, .. } = claim(&shared, &whom, wanted)?;
             let (mut states, mut fates) = (Vec::new(), HashMap::new());
-            for recipient in parts.iter().flat_map(|(_, recipients)| recipients) {
-                let (state, fate) = state(&recipient.state);
-                states.push((recipient.recipient.id, state));
-                fates.insert(recipient.recipient.id, fate);
+            for (lease, recipients) in &parts {
+                for recipient in recipients {
+                    let (state, fate) = state(&lease.destination, &recipient.state);
+                    states.push((recipient.recipient.id, state));
+                    fates.insert(recipient.recipient.id, fate);
+                }
             }
             let changed = states.len();
             if changed == 0 && in_flight > 0 {
                 return Err(AdminError::InFlight(id, in_flight));
             }
             if changed > 0 {
+                let marks = marks(&states);
                 shared.change(kind.change(id, states)).await?;
+                shared.state().index.set(id, marks);
             }
             for (lease, _) in parts {
                 kind.note(&shared, &lease);
@@ -209,9 +357,10 @@ struct Claim {
 
 fn claim(
     shared: &Arc<Shared>,
-    id: MessageId,
+    whom: &Selected,
     wanted: fn(&RecipientState) -> bool,
 ) -> Result<Claim, AdminError> {
+    let id = whom.id;
     let (mut state, loaded) = shared.load(id);
     let entry = loaded?;
     if state.arriving.contains(&id) {
@@ -220,7 +369,8 @@ fn claim(
     let leased = state.leases.of(id);
     let mut in_flight = 0;
     let mut routes: BTreeMap<u16, Vec<RecipientEntry>> = BTreeMap::new();
-    for recipient in entry.recipients.iter().filter(|r| wanted(&r.state)) {
+    let meant = |r: &&RecipientEntry| wanted(&r.state) && whom.has(r.recipient.id);
+    for recipient in entry.recipients.iter().filter(meant) {
         if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) {
             in_flight += 1;
         } else {
@@ -238,7 +388,10 @@ fn claim(
 
 async fn remove(shared: &Shared, id: MessageId) -> Result<Touched, AdminError> {
     shared.change(Change::Remove { id }).await?;
-    shared.state().damaged.remove(&id);
+    let mut state = shared.state();
+    state.damaged.remove(&id);
+    state.index.remove(id);
+    drop(state);
     Ok(Touched::default())
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use waypost_mail::{Outcome, RecipientState, Timestamp, Why};
 use waypost_spool::{Change, Detours, SpoolError};
 
+use crate::index::marks;
 use crate::metrics::SettledLabels;
 use crate::shared::{Shared, whole};
 use crate::ticket::{Fate, Lease, Leased};
@@ -44,6 +45,7 @@ pub(crate) async fn settle(
         state.leases.give_back(lease.job.id, recipients);
         state.schedule.add(lease.job, &lease.destination, now, lease.expires, now);
     }
+    let marks = marks(&states);
     write(&shared, &lease, states, detours, settlement.notice).await?;
     for label in labels {
         shared.metrics.settled.get_or_create(&label).inc();
@@ -60,7 +62,12 @@ pub(crate) async fn settle(
             "recipients with another way cannot be read; they go on after a restart"
         );
     }
-    lease.end(&fates, moved.unwrap_or_default().as_ref());
+    let moved = moved.unwrap_or_default();
+    match &moved {
+        Some(entry) => shared.state().index.insert(entry),
+        None => shared.state().index.set(lease.job.id, marks),
+    }
+    lease.end(&fates, moved.as_ref());
     Ok(())
 }
 

@@ -16,21 +16,30 @@ use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Time
 use waypost_spool::{Change, Spool, SpoolError};
 
 use crate::cache::Cache;
+use crate::classes::Classes;
+use crate::index::{Index, SeenRecipient, is_leased};
 use crate::leases::Leases;
+use crate::pace::Pace;
 use crate::schedule::{Job, Limits, Schedule, Taken};
+use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::{Config, Metrics, Ticket, expired};
 use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
+/// Messages entered again while the lock is held once.
+const REFILL: usize = 128;
 
 pub(crate) struct Shared {
     pub(crate) spool: Arc<dyn Spool>,
     pub(crate) config: Config,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) metrics: Metrics,
+    /// What the classes say.
+    pub(crate) classes: Arc<Classes>,
     random: Mutex<StdRng>,
+    pace: Mutex<Pace>,
     /// Something may be due; whoever waits in `next` looks again.
     pub(crate) due: Notify,
     /// No lease is out.
@@ -45,6 +54,7 @@ pub(crate) struct State {
     pub(crate) schedule: Schedule,
     pub(crate) leases: Leases,
     pub(crate) cache: Cache,
+    pub(crate) index: Index,
     pub(crate) counts: Counts,
     /// Messages on their way into the spool: nobody may lease them before they are scheduled.
     pub(crate) arriving: HashSet<MessageId>,
@@ -83,10 +93,13 @@ impl Shared {
             jobs: config.scheduled,
             resting: config.resting,
         };
+        let classes = Arc::new(Classes::new(&config));
+        let pace = Mutex::new(Pace::new(config.per_destination));
         let state = State {
             schedule: Schedule::new(limits),
             leases: Leases::default(),
             cache: Cache::new(config.ready_cache),
+            index: Index::new(classes.clone()),
             counts: Counts::default(),
             arriving: HashSet::new(),
             damaged: HashSet::new(),
@@ -98,7 +111,9 @@ impl Shared {
             config,
             clock,
             metrics: Metrics::default(),
+            classes,
             random: Mutex::new(StdRng::seed_from_u64(seed)),
+            pace,
             due: Notify::new(),
             idle: Notify::new(),
             search: Arc::new(Notify::new()),
@@ -127,7 +142,7 @@ impl Shared {
         let mut state = self.state();
         state.arriving.remove(&entry.id);
         if !planted!("what arrives is not scheduled") {
-            state.enter(&entry, now, true);
+            state.enter(&entry, now, |_, due| due);
         }
         state.cache.insert(entry);
         self.publish(&state);
@@ -169,7 +184,7 @@ impl Shared {
         };
         let now = self.clock.now();
         match &error {
-            SpoolError::Unknown(_) => {}
+            SpoolError::Unknown(_) => state.index.remove(job.id),
             SpoolError::Damaged(..) => state.note_damage(job.id, &error),
             SpoolError::NoSpace | SpoolError::Failed(_) => {
                 let due = now.after(UNREADABLE_PAUSE);
@@ -283,6 +298,7 @@ impl Shared {
             match fates.get(&leased.id).copied().unwrap_or(given_back) {
                 Fate::Due(due) => {
                     waiting += 1;
+                    state.index.set_due(lease.job.id, leased.id, due);
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
                 Fate::Elsewhere(due) => state.move_on(moved, leased.id, due, now),
@@ -312,6 +328,13 @@ impl Shared {
         self.clock.now().after(wait)
     }
 
+    /// When a recipient of this destination may be due that could be due now.
+    pub(crate) fn paced(&self, destination: &str) -> Timestamp {
+        let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pace = self.pace.lock().unwrap_or_else(PoisonError::into_inner);
+        pace.due(destination, self.clock.now(), &mut *random)
+    }
+
     /// Shows the state in the metrics.
     pub(crate) fn publish(&self, state: &State) {
         self.metrics.waiting.set(state.counts.waiting);
@@ -334,6 +357,21 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// Recipients of a new message that share a way.
+struct Fresh<'e> {
+    due: Timestamp,
+    waiting: i64,
+    /// One of them was tried before.
+    failed: bool,
+    recipient: &'e RecipientEntry,
+}
+
+impl Fresh<'_> {
+    fn of(recipient: &RecipientEntry, due: Timestamp) -> Fresh<'_> {
+        Fresh { due, waiting: 0, failed: false, recipient }
+    }
+}
+
 /// Recipients to lease now, and when others of the same job are due.
 #[derive(Debug, Default)]
 struct Choice {
@@ -342,30 +380,53 @@ struct Choice {
 }
 
 impl State {
-    /// Enters the jobs of a message; `fresh` says that its recipients were not counted before.
-    pub(crate) fn enter(&mut self, entry: &Entry, now: Timestamp, fresh: bool) {
-        let mut jobs: BTreeMap<u16, (Timestamp, i64, &RecipientEntry)> = BTreeMap::new();
-        let leased = self.leases.of(entry.id);
+    /// Enters a message that was not known before. `moment` says when a recipient is due that has
+    /// failed before and was due earlier, by its destination.
+    pub(crate) fn enter(
+        &mut self,
+        entry: &Entry,
+        now: Timestamp,
+        mut moment: impl FnMut(&str, Timestamp) -> Timestamp,
+    ) {
+        self.index.insert(entry);
+        let mut jobs: BTreeMap<u16, Fresh<'_>> = BTreeMap::new();
         for recipient in &entry.recipients {
             match recipient.state {
-                _ if leased.is_some_and(|leased| leased.contains(&recipient.recipient.id)) => {}
-                RecipientState::Waiting { due, .. } => {
-                    let job = jobs.entry(recipient.route).or_insert((due, 0, recipient));
-                    *job = (job.0.min(due), job.1 + 1, job.2);
+                RecipientState::Waiting { due, tries, .. } => {
+                    let job = jobs.entry(recipient.route).or_insert(Fresh::of(recipient, due));
+                    job.due = job.due.min(due);
+                    job.waiting += 1;
+                    job.failed |= tries > 0;
                 }
-                RecipientState::Held { .. } if fresh => self.counts.held += 1,
-                RecipientState::Held { .. } | RecipientState::Done(_) => {}
+                RecipientState::Held { .. } => self.counts.held += 1,
+                RecipientState::Done(_) => {}
             }
         }
-        for (route, (due, waiting, recipient)) in jobs {
+        for (route, Fresh { due, waiting, failed, recipient }) in jobs {
             let Some(way) = entry.route_of(recipient) else { continue };
             let (job, destination) = (Job { id: entry.id, route }, way.destination());
-            if fresh {
-                self.counts.waiting += waiting;
-                self.schedule.count(&destination, waiting);
-            }
+            self.counts.waiting += waiting;
+            self.schedule.count(&destination, waiting);
+            let due = if failed && due < now { moment(&destination, due) } else { due };
             self.schedule.add(job, &destination, due, entry.expires, now);
         }
+    }
+
+    /// Enters jobs again that the schedule had no room for, from the messages above `after`, but for
+    /// what is in somebody's hand. Answers where to go on.
+    pub(crate) fn refill(&mut self, after: Option<MessageId>, now: Timestamp) -> Option<MessageId> {
+        let State { index, schedule, leases, .. } = self;
+        index.scan(after, REFILL, |message| {
+            let leased = leases.of(message.id());
+            let waits = |recipient: &SeenRecipient<'_>| {
+                recipient.standing(is_leased(leased, recipient.id())) == RecipientStanding::Waiting
+            };
+            for recipient in message.recipients().filter(waits) {
+                // A job that is there already and earlier stays as it is.
+                let job = Job { id: message.id(), route: recipient.route() };
+                schedule.add(job, recipient.destination(), recipient.due(), message.expires(), now);
+            }
+        })
     }
 
     /// Enters a recipient that goes another way.
@@ -381,6 +442,7 @@ impl State {
 
     /// Logs and counts a damaged message, once.
     pub(crate) fn note_damage(&mut self, id: MessageId, error: &SpoolError) {
+        self.index.remove(id);
         if self.damaged.insert(id) {
             tracing::error!(message = %id, %error, "a message is left where it is");
         }

@@ -1,52 +1,24 @@
 //! What operators ask: a list, one message, the whole at a glance.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::HashSet;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
 use waypost_smtp::ReversePath;
 use waypost_spool::SpoolError;
 
-use crate::Queue;
+use crate::classes::Classes;
+use crate::index::Index;
 use crate::schedule::View;
+use crate::selector::{RecipientStanding, Selector};
+use crate::{Config, Queue};
 
-/// Messages, or destinations, looked at between two pauses.
+/// Destinations looked at between two pauses.
 const CHUNK: usize = 256;
 /// Destinations shown in a status.
 const SHOWN_DESTINATIONS: usize = 100;
-
-/// Which messages: all that is given must hold. `recipient`, `domain`, `destination` and `standing`
-/// must hold for one and the same recipient. Without any, every message is meant.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Filter {
-    /// One of these, unless empty.
-    pub ids: Vec<MessageId>,
-    /// The envelope sender, letter case aside; `<>` or nothing means the null sender.
-    pub sender: Option<String>,
-    /// The address of a recipient, letter case aside.
-    pub recipient: Option<String>,
-    /// The domain of a recipient.
-    pub domain: Option<String>,
-    /// What the schedule groups by.
-    pub destination: Option<String>,
-    /// How a recipient stands. Without it, those that are done count too.
-    pub state: Option<RecipientStanding>,
-}
-
-/// How a recipient stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum RecipientStanding {
-    /// It waits for its next attempt.
-    Waiting,
-    /// It is held.
-    Held,
-    /// An attempt is under way.
-    InFlight,
-    /// It is settled, while others of the same message are not.
-    Done,
-}
 
 /// One message in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +51,24 @@ pub struct Summary {
     pub due: Option<Timestamp>,
     /// Why the first recipient that is not done is still here, in words.
     pub why: Option<String>,
+}
+
+/// Messages of a list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Page {
+    /// In order of their ids, which is the order they came in.
+    pub messages: Vec<Summary>,
+    /// There are more: ask for those above this id.
+    pub next: Option<MessageId>,
+}
+
+/// What a selector means.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Selection {
+    /// Messages.
+    pub messages: usize,
+    /// Recipients of them.
+    pub recipients: usize,
 }
 
 /// The queue at a glance. All numbers but `damaged` count recipients.
@@ -120,26 +110,49 @@ pub struct DestinationStatus {
 }
 
 impl Queue {
-    /// Messages that match, oldest first, at most `limit` of them. Reads the spool from its beginning,
-    /// which takes seconds when a million messages wait: call it where blocking is allowed.
+    /// Messages of which a recipient is selected, oldest first: those above `after`, at most `limit` of
+    /// them. They are found in the index; the spool is read for what the page shows alone. Call it
+    /// where blocking is allowed.
     ///
     /// # Errors
-    /// When the spool cannot be read. Damaged messages are left out.
-    pub fn list(&self, filter: &Filter, limit: usize) -> Result<Vec<Summary>, SpoolError> {
-        let mut found = Vec::new();
-        if !filter.ids.is_empty() {
-            let ids: BTreeSet<_> = filter.ids.iter().copied().collect();
-            self.list_among(ids, filter, limit, &mut found)?;
-            return Ok(found);
+    /// When the spool cannot be read. What goes while it is looked at is left out.
+    pub fn list(
+        &self,
+        selector: &Selector,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Page, SpoolError> {
+        let (mut ids, mut next) = (Vec::new(), None);
+        self.shared.scan(selector, after, |found| {
+            if ids.len() == limit {
+                next = ids.last().copied();
+                return ControlFlow::Break(());
+            }
+            ids.push(found.message.id());
+            ControlFlow::Continue(())
+        });
+        let mut messages = Vec::with_capacity(ids.len());
+        for id in ids {
+            let entry = match self.shared.spool.load(id) {
+                Ok(entry) => entry,
+                Err(SpoolError::Unknown(_) | SpoolError::Damaged(..)) => continue,
+                Err(error) => return Err(error),
+            };
+            let leased = self.shared.state().leases.of(id).cloned().unwrap_or_default();
+            messages.push(Summary::new(&entry, &leased));
         }
-        let mut after = None;
-        while found.len() < limit {
-            let ids = self.shared.spool.ids(after, CHUNK)?;
-            let Some(last) = ids.last() else { break };
-            after = Some(*last);
-            self.list_among(ids, filter, limit, &mut found)?;
-        }
-        Ok(found)
+        Ok(Page { messages, next })
+    }
+
+    /// How many messages and recipients are selected, done ones among them.
+    pub fn count(&self, selector: &Selector) -> Selection {
+        let mut selection = Selection::default();
+        self.shared.scan(selector, None, |found| {
+            selection.messages += 1;
+            selection.recipients += found.recipients.len();
+            ControlFlow::Continue(())
+        });
+        selection
     }
 
     /// One message with all its recipients.
@@ -173,64 +186,17 @@ impl Queue {
             destinations: destinations.into_iter().map(DestinationStatus::from).collect(),
         }
     }
-
-    fn list_among(
-        &self,
-        ids: impl IntoIterator<Item = MessageId>,
-        filter: &Filter,
-        limit: usize,
-        found: &mut Vec<Summary>,
-    ) -> Result<(), SpoolError> {
-        for id in ids {
-            if found.len() >= limit {
-                break;
-            }
-            let entry = match self.shared.spool.load(id) {
-                Ok(entry) => entry,
-                Err(SpoolError::Unknown(_) | SpoolError::Damaged(..)) => continue,
-                Err(error) => return Err(error),
-            };
-            let leased = self.shared.state().leases.of(id).cloned().unwrap_or_default();
-            if filter.matches(&entry, &leased) {
-                found.push(Summary::new(&entry, &leased));
-            }
-        }
-        Ok(())
-    }
 }
 
-impl Filter {
-    /// What a list shows of this message if it is meant: for a spool that no program runs, so that
-    /// nothing is in flight.
-    pub fn find(&self, entry: &Entry) -> Option<Summary> {
-        let nothing = HashSet::new();
-        let named = self.ids.is_empty() || self.ids.contains(&entry.id);
-        (named && self.matches(entry, &nothing)).then(|| Summary::new(entry, &nothing))
-    }
-
-    fn matches(&self, entry: &Entry, leased: &HashSet<u32>) -> bool {
-        let sender = match (&self.sender, entry.sender.mailbox()) {
-            (None, _) => true,
-            (Some(wanted), None) => matches!(wanted.trim(), "" | "<>"),
-            (Some(wanted), Some(mailbox)) => same(wanted, &mailbox.to_string()),
-        };
-        sender && entry.recipients.iter().any(|r| self.matches_recipient(entry, r, leased))
-    }
-
-    fn matches_recipient(
-        &self,
-        entry: &Entry,
-        recipient: &RecipientEntry,
-        leased: &HashSet<u32>,
-    ) -> bool {
-        let mailbox = &recipient.recipient.mailbox;
-        let is = |wanted: &Option<String>, actual: &dyn Fn() -> String| {
-            wanted.as_ref().is_none_or(|wanted| same(wanted, &actual()))
-        };
-        self.state.is_none_or(|wanted| wanted == RecipientStanding::of(recipient, leased))
-            && is(&self.recipient, &|| mailbox.to_string())
-            && is(&self.domain, &|| mailbox.domain().to_string())
-            && is(&self.destination, &|| destination(entry, recipient))
+impl Selector {
+    /// What a list shows of this message if somebody of it is selected: for a spool that no program
+    /// runs, so that nothing is in flight. `config` says what its classes and tenant are.
+    pub fn find(&self, entry: &Entry, config: &Config, now: Timestamp) -> Option<Summary> {
+        let mut index = Index::new(Arc::new(Classes::new(config)));
+        index.insert(entry);
+        let message = index.get(entry.id)?;
+        let selected = message.recipients().any(|r| self.selects(&r.sight(now, false)));
+        selected.then(|| Summary::new(entry, &HashSet::new()))
     }
 }
 
@@ -307,10 +273,6 @@ fn why(state: &RecipientState) -> Option<String> {
         RecipientState::Held { reason, .. } => Some(reason.clone()),
         RecipientState::Done(_) => None,
     }
-}
-
-fn same(a: &str, b: &str) -> bool {
-    a.trim().eq_ignore_ascii_case(b)
 }
 
 #[cfg(test)]

@@ -130,7 +130,7 @@ impl Report {
         if self.quarantined > 0 {
             tracing::error!(
                 messages = self.quarantined,
-                "messages whose records are damaged are held: see `waypost queue list --state held`"
+                "messages whose records are damaged are held: see `waypost queue list state:held`"
             );
         }
     }

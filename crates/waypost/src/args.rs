@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use waypost_mail::MessageId;
+use waypost_queue::Field;
 
 /// A programmable relay proxy for mail.
 #[derive(Debug, Parser)]
@@ -135,9 +137,27 @@ pub enum QueueCommand {
     List {
         /// Which messages
         #[command(flatten)]
-        which: FilterArgs,
+        which: SelectorArgs,
         /// At most so many
         #[arg(long, default_value_t = 1000)]
+        limit: usize,
+        /// Go on behind this message
+        #[arg(long, value_name = "ID")]
+        after: Option<MessageId>,
+        /// Output and configuration
+        #[command(flatten)]
+        output: OutputArgs,
+    },
+    /// Add up what waits: for whom, how old, and why
+    Summary {
+        /// Which recipients
+        #[command(flatten)]
+        which: SelectorArgs,
+        /// By what: destination, domain, tenant, sender, reply, age and every other key of selectors
+        #[arg(long, value_name = "KEY", default_value = "destination")]
+        by: Field,
+        /// At most so many groups
+        #[arg(long, default_value_t = 50)]
         limit: usize,
         /// Output and configuration
         #[command(flatten)]
@@ -156,57 +176,44 @@ pub enum QueueCommand {
     /// Let held messages go
     Release(ChangeArgs),
     /// Try messages now
+    #[command(visible_alias = "requeue")]
     Retry(ChangeArgs),
+    /// Send messages another way
+    Reroute {
+        /// Where to: mx, mx:DOMAIN, a name of [policy.hops], or HOST:PORT
+        #[arg(long, value_name = "WAY")]
+        to: String,
+        /// Whom
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
     /// Give messages up and tell their senders
     Bounce(ChangeArgs),
     /// Remove messages without telling anybody
     Delete(ChangeArgs),
 }
 
-/// Which messages. What is given must hold together.
+/// Which recipients.
 #[derive(Debug, Clone, Args)]
-pub struct FilterArgs {
-    /// With this envelope sender; "<>" for the null sender
-    #[arg(long)]
-    pub sender: Option<String>,
-    /// With this recipient
-    #[arg(long)]
-    pub recipient: Option<String>,
-    /// With a recipient in this domain
-    #[arg(long)]
-    pub domain: Option<String>,
-    /// Going to this destination, as `waypost status` names it
-    #[arg(long)]
-    pub destination: Option<String>,
-    /// With a recipient in this state
-    #[arg(long, value_enum)]
-    pub state: Option<StateArg>,
+pub struct SelectorArgs {
+    /// Ids of messages, or conditions such as domain:example.net 'age>2h' state:held, joined by and, or,
+    /// not and brackets; see docs/selectors.md
+    #[arg(value_name = "SELECTOR")]
+    pub selector: Vec<String>,
 }
 
-/// How a recipient stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum StateArg {
-    /// Waiting for its next attempt
-    Waiting,
-    /// Held
-    Held,
-    /// Being delivered right now
-    InFlight,
-    /// Settled, while others of the same message are not
-    Done,
-}
-
-/// Which messages to change.
+/// Whom to change.
 #[derive(Debug, Clone, Args)]
 pub struct ChangeArgs {
-    /// Ids of messages
-    pub ids: Vec<String>,
-    /// Which messages
+    /// Which recipients
     #[command(flatten)]
-    pub which: FilterArgs,
+    pub which: SelectorArgs,
     /// All messages
-    #[arg(long, conflicts_with_all = ["ids", "sender", "recipient", "domain", "destination", "state"])]
+    #[arg(long, conflicts_with = "selector")]
     pub all: bool,
+    /// Change nothing, count who would be changed
+    #[arg(long)]
+    pub dry_run: bool,
     /// Why; kept with held messages and told to the senders of bounced ones
     #[arg(long, default_value = "")]
     pub reason: String,

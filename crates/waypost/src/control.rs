@@ -1,5 +1,6 @@
 //! What operators ask of the program as a whole.
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,11 +17,13 @@ use waypost_admin::api::{
 };
 use waypost_config::{Reload, Settings};
 use waypost_delivery::Delivery;
+use waypost_hooks::{Hop, Way};
 use waypost_inbound::Server;
 use waypost_intake::Intake;
-use waypost_mail::{MessageId, Timestamp};
+use waypost_mail::{Route, Timestamp};
 use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
-use waypost_queue::Queue;
+use waypost_queue::{Queue, Selected};
+use waypost_smtp::Domain;
 
 /// Handles on the rooms of a running relay.
 #[derive(Debug)]
@@ -162,10 +165,19 @@ impl Control for Controls {
         self.begin_to_drain();
     }
 
-    async fn bounce(&self, id: MessageId, reason: String) -> Result<Verdict, String> {
+    async fn bounce(&self, whom: Selected, reason: String) -> Result<Verdict, String> {
         let reason = if reason.is_empty() { "given up".to_owned() } else { reason };
-        let bounced = self.delivery.bounce(id, &reason).await.map_err(|e| e.to_string())?;
+        let bounced = self.delivery.bounce(whom, &reason).await.map_err(|e| e.to_string())?;
         Ok(Verdict { changed: bounced, in_flight: 0 })
+    }
+
+    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {
+        let named = Way { hops: vec![Hop::Named(to.to_owned())], ..Way::default() };
+        if let Ok(route) = self.intake.lower(&named, domain) {
+            return Ok(route);
+        }
+        let way = Way { hops: hops(to)?, ..Way::default() };
+        self.intake.lower(&way, domain).map_err(|error| error.to_string())
     }
 
     fn policy(&self) -> PolicyView {
@@ -209,6 +221,24 @@ impl Control for Controls {
             Err(error) => format!("# the counters cannot be shown: {error}\n"),
         }
     }
+}
+
+/// Hops as an operator writes them. None stands for the exchangers of the recipient's own domain.
+fn hops(to: &str) -> Result<Vec<Hop>, String> {
+    let unknown =
+        || format!("'{to}' is no way to go: mx, mx:DOMAIN, a name of [policy.hops], or HOST:PORT");
+    if to == "mx" {
+        return Ok(Vec::new());
+    }
+    if let Some(domain) = to.strip_prefix("mx:") {
+        return Domain::parse(domain).map(|domain| vec![Hop::Mx(domain)]).map_err(|_| unknown());
+    }
+    let (host, port) = to.rsplit_once(':').ok_or_else(unknown)?;
+    let host = host.trim_matches(['[', ']']);
+    let is_host =
+        host.parse::<IpAddr>().is_ok() || matches!(Domain::parse(host), Ok(Domain::Name(_)));
+    let port = port.parse::<u16>().ok().filter(|port| *port > 0 && is_host).ok_or_else(unknown)?;
+    Ok(vec![Hop::Host { host: host.to_owned(), port, implicit_tls: false }])
 }
 
 fn generation(info: GenerationInfo) -> Generation {

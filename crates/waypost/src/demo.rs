@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Registry};
-use waypost_admin::api::{List, ListRequest};
+use waypost_admin::api::{ListRequest, Page};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{Clock, SystemClock};
 use waypost_smtp::{Mailbox, ReversePath};
@@ -172,7 +172,7 @@ impl Show {
                 () = sleep(Duration::from_millis(300)), if !asked => {
                     asked = true;
                     let all = ListRequest::default();
-                    let list: List = self.stage.ask().post("/v1/queue/list", &all).await?;
+                    let list: Page = self.stage.ask().post("/v1/queue/list", &all).await?;
                     journey.asked(&list);
                     continue;
                 }

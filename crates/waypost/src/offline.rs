@@ -3,21 +3,26 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use waypost_admin::api::List;
-use waypost_mail::{Entry, MessageId};
-use waypost_queue::Filter;
+use waypost_mail::{Clock, Entry, MessageId, SystemClock};
+use waypost_queue::{Page, Selector};
 use waypost_spool::{Config, Inspector, SpoolError};
 
-/// Messages that match, oldest first, at most `limit` of them.
+/// Messages above `after` of which somebody is selected, oldest first, at most `limit` of them.
 ///
 /// # Errors
 /// When there is no spool, or a program has it: one that is starting or ending, or whose socket is
 /// not where the configuration says.
-pub async fn list(spool: &Path, filter: &Filter, limit: usize) -> Result<List> {
-    let filter = filter.clone();
+pub async fn list(
+    spool: &Path,
+    selector: &Selector,
+    after: Option<MessageId>,
+    limit: usize,
+) -> Result<Page> {
+    let selector = selector.clone();
+    let (queue, now) = (waypost_queue::Config::default(), SystemClock.now());
     read(spool, move |inspector| {
-        let (mut messages, mut more) = (Vec::new(), false);
-        for id in inspector.ids() {
+        let mut page = Page::default();
+        for id in inspector.ids().into_iter().filter(|id| Some(*id) > after) {
             let entry = match inspector.load(id) {
                 Ok(entry) => entry,
                 Err(SpoolError::Unknown(_)) => continue,
@@ -26,14 +31,14 @@ pub async fn list(spool: &Path, filter: &Filter, limit: usize) -> Result<List> {
                     continue;
                 }
             };
-            let Some(summary) = filter.find(&entry) else { continue };
-            if messages.len() == limit {
-                more = true;
+            let Some(summary) = selector.find(&entry, &queue, now) else { continue };
+            if page.messages.len() == limit {
+                page.next = page.messages.last().map(|last| last.id);
                 break;
             }
-            messages.push(summary);
+            page.messages.push(summary);
         }
-        Ok(List { messages, more })
+        Ok(page)
     })
     .await
 }
@@ -74,7 +79,7 @@ mod tests {
     async fn no_spool_is_said_and_not_made() {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("spool");
-        let error = list(&absent, &Filter::default(), 10).await.unwrap_err();
+        let error = list(&absent, &Selector::everything(), None, 10).await.unwrap_err();
         assert!(format!("{error:#}").contains("there is no spool"), "{error:#}");
         assert!(!absent.exists());
     }

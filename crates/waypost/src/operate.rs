@@ -2,27 +2,37 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
-use waypost_admin::api::{Applied, ChangeRequest, List, ListRequest, Overview, Words};
+use waypost_admin::api::{
+    Applied, ChangeRequest, Groups, ListRequest, Overview, Page, SummaryRequest, Words,
+};
 use waypost_admin::{Client, ClientError};
 use waypost_mail::{Clock, Entry, MessageId, RecipientState, SystemClock, Timestamp};
-use waypost_queue::{DestinationStatus, Filter, RecipientStanding, Summary};
+use waypost_queue::{DestinationStatus, Field, Selector, SelectorError, Summary};
 
-use crate::args::{ChangeArgs, ConfigArgs, FilterArgs, OutputArgs, QueueCommand, StateArg};
+use crate::args::{ChangeArgs, ConfigArgs, OutputArgs, QueueCommand, SelectorArgs};
 use crate::offline;
 use crate::table::{Table, octets, plain, span, until};
 
 /// Carries out a `waypost queue` command.
 pub async fn queue(command: QueueCommand) -> Result<()> {
     match command {
-        QueueCommand::List { which, limit, output } => list(&which, limit, &output).await,
+        QueueCommand::List { which, limit, after, output } => {
+            list(&which, limit, after, &output).await
+        }
+        QueueCommand::Summary { which, by, limit, output } => {
+            summary(&which, by, limit, &output).await
+        }
         QueueCommand::Show { id, output } => show(&id, &output).await,
-        QueueCommand::Hold(args) => change("hold", "held", args).await,
-        QueueCommand::Release(args) => change("release", "released", args).await,
-        QueueCommand::Retry(args) => change("retry", "due now", args).await,
-        QueueCommand::Bounce(args) => change("bounce", "bounced", args).await,
-        QueueCommand::Delete(args) => change("delete", "deleted", args).await,
+        QueueCommand::Hold(args) => change("hold", "held", args, "").await,
+        QueueCommand::Release(args) => change("release", "released", args, "").await,
+        QueueCommand::Retry(args) => change("retry", "due now", args, "").await,
+        QueueCommand::Reroute { to, change: args } => {
+            change("reroute", "rerouted", args, &to).await
+        }
+        QueueCommand::Bounce(args) => change("bounce", "bounced", args, "").await,
+        QueueCommand::Delete(args) => change("delete", "deleted", args, "").await,
     }
 }
 
@@ -37,7 +47,8 @@ pub async fn status(output: &OutputArgs) -> Result<()> {
             Ok(())
         }
         Err(ClientError::NotRunning(_)) => {
-            let listed = offline::list(&settings.spool, &Filter::default(), usize::MAX).await?;
+            let everything = Selector::everything();
+            let listed = offline::list(&settings.spool, &everything, None, usize::MAX).await?;
             bail!("waypost is not running; {} messages wait in its spool", listed.messages.len());
         }
         Err(error) => Err(error.into()),
@@ -63,27 +74,46 @@ async fn ask(config: &ConfigArgs, path: &str) -> Result<()> {
     Ok(())
 }
 
-async fn list(which: &FilterArgs, limit: usize, output: &OutputArgs) -> Result<()> {
+async fn list(
+    which: &SelectorArgs,
+    limit: usize,
+    after: Option<MessageId>,
+    output: &OutputArgs,
+) -> Result<()> {
+    let selector = selector(which)?;
     let places = waypost_config::places(&output.config.config)?;
-    let request = ListRequest { filter: filter(&[], which)?, limit: Some(limit) };
-    let listed = Client::new(&places.socket).post::<List>("/v1/queue/list", &request).await;
-    let list = match listed {
+    let request = ListRequest { selector: selector.to_string(), after, limit: Some(limit) };
+    let listed = Client::new(&places.socket).post::<Page>("/v1/queue/list", &request).await;
+    let page = match listed {
         Err(ClientError::NotRunning(_)) => {
             not_running(&places.spool);
-            offline::list(&places.spool, &request.filter, limit).await?
+            offline::list(&places.spool, &selector, after, limit).await?
         }
         listed => listed?,
     };
     if output.json {
-        return print_json(&list);
+        return print_json(&page);
     }
-    print!("{}", list_for_people(&list.messages, SystemClock.now()));
-    match list.messages.len() {
-        0 => println!("no messages"),
-        count if list.more => println!("the first {count} messages; there are more (--limit)"),
-        1 => println!("1 message"),
-        count => println!("{count} messages"),
+    print!("{}", list_for_people(&page.messages, SystemClock.now()));
+    match (page.messages.len(), page.next) {
+        (0, _) => println!("no messages"),
+        (count, Some(last)) => println!("{count} messages; there are more: --after {last}"),
+        (1, None) => println!("1 message"),
+        (count, None) => println!("{count} messages"),
     }
+    Ok(())
+}
+
+async fn summary(which: &SelectorArgs, by: Field, limit: usize, output: &OutputArgs) -> Result<()> {
+    let selector = selector(which)?.to_string();
+    let places = waypost_config::places(&output.config.config)?;
+    let request = SummaryRequest { selector, by, limit: Some(limit) };
+    let client = Client::new(&places.socket);
+    let groups: Groups = client.post("/v1/queue/summary", &request).await?;
+    if output.json {
+        return print_json(&groups);
+    }
+    print!("{}", groups_for_people(&groups, SystemClock.now()));
     Ok(())
 }
 
@@ -105,20 +135,27 @@ async fn show(id: &str, output: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-async fn change(verb: &str, done: &str, args: ChangeArgs) -> Result<()> {
-    let filter = filter(&args.ids, &args.which)?;
-    if filter == Filter::default() && !args.all {
-        bail!("say which messages: ids, a filter such as --domain, or --all");
+async fn change(verb: &str, done: &str, args: ChangeArgs, to: &str) -> Result<()> {
+    let selector = selector(&args.which)?;
+    if selector.is_everything() && !args.all {
+        bail!("say which messages: ids, a selector such as domain:example.net, or --all");
     }
     let places = waypost_config::places(&args.output.config.config)?;
-    let request = ChangeRequest { filter, all: args.all, reason: args.reason };
+    let request = ChangeRequest {
+        selector: selector.to_string(),
+        all: args.all,
+        dry_run: args.dry_run,
+        reason: args.reason,
+        to: to.to_owned(),
+    };
     let client = Client::new(&places.socket);
     let applied: Applied = client.post(&format!("/v1/queue/{verb}"), &request).await?;
     if args.output.json {
         print_json(&applied)?;
     } else {
         let (messages, recipients) = (applied.messages, applied.recipients);
-        println!("{recipients} recipients of {messages} messages {done}");
+        let would = if applied.dry_run { "would be " } else { "" };
+        println!("{recipients} recipients of {messages} messages {would}{done}");
         if applied.in_flight > 0 {
             println!(
                 "{} recipients are being delivered right now and were left",
@@ -135,21 +172,9 @@ async fn change(verb: &str, done: &str, args: ChangeArgs) -> Result<()> {
     Ok(())
 }
 
-fn filter(ids: &[String], which: &FilterArgs) -> Result<Filter> {
-    let parse = |id: &String| id.parse().with_context(|| format!("'{id}' is no message id"));
-    Ok(Filter {
-        ids: ids.iter().map(parse).collect::<Result<_>>()?,
-        sender: which.sender.clone(),
-        recipient: which.recipient.clone(),
-        domain: which.domain.clone(),
-        destination: which.destination.clone(),
-        state: which.state.map(|state| match state {
-            StateArg::Waiting => RecipientStanding::Waiting,
-            StateArg::Held => RecipientStanding::Held,
-            StateArg::InFlight => RecipientStanding::InFlight,
-            StateArg::Done => RecipientStanding::Done,
-        }),
-    })
+fn selector(which: &SelectorArgs) -> Result<Selector> {
+    let text = which.selector.join(" ");
+    text.parse().map_err(|error: SelectorError| anyhow!("{}", error.pointed(&text)))
 }
 
 fn not_running(spool: &Path) {
@@ -233,6 +258,29 @@ fn list_for_people(messages: &[Summary], now: Timestamp) -> String {
             m.tries.to_string(),
             next,
             m.why.clone().unwrap_or_default(),
+        ]);
+    }
+    table.to_string()
+}
+
+fn groups_for_people(groups: &Groups, now: Timestamp) -> String {
+    if groups.groups.is_empty() {
+        return "nobody waits\n".to_owned();
+    }
+    let by = groups.by.name().to_uppercase();
+    let headings = [&*by, "MESSAGES", "RECIPIENTS", "HELD", "SIZE", "OLDEST", "MOSTLY", "OF THEM"];
+    let mut table = Table::new(&headings);
+    for group in &groups.groups {
+        let name = if group.name.is_empty() { "<>" } else { &group.name };
+        table.row(vec![
+            name.to_owned(),
+            group.messages.to_string(),
+            group.recipients.to_string(),
+            group.held.to_string(),
+            octets(group.bytes),
+            span(now.since(group.oldest)),
+            group.reply.clone(),
+            group.replies.to_string(),
         ]);
     }
     table.to_string()

@@ -8,7 +8,7 @@ use waypost::control::Controls;
 use waypost::relay::Relay;
 use waypost_admin::Client;
 use waypost_admin::api::Overview;
-use waypost_queue::{Filter, Queue, Summary};
+use waypost_queue::{Queue, Selector, Summary};
 
 use crate::home::Places;
 use crate::{Door, Peer, eventually};
@@ -76,7 +76,7 @@ impl Running {
 
     /// What waits, is held or is under way.
     pub fn queued(&self) -> Vec<Summary> {
-        self.queue().list(&Filter::default(), 1000).unwrap()
+        self.queue().list(&Selector::everything(), None, 1000).unwrap().messages
     }
 
     /// Waits until nothing is in the queue.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::time::Instant;
-use waypost_admin::api::List;
+use waypost_admin::api::Page;
 
 use super::words;
 use crate::send::said;
@@ -83,7 +83,7 @@ impl Journey {
     }
 
     /// What an operator sees at this moment.
-    pub(super) fn asked(&mut self, list: &List) {
+    pub(super) fn asked(&mut self, list: &Page) {
         for message in &list.messages {
             let text = format!(
                 "operator: queue list shows {} with {} recipient waiting, {} done, going to {}",

@@ -83,7 +83,7 @@ async fn a_retry_comes_at_once() {
     let shown = world.home.json(&["queue", "show", &id]);
     assert_eq!(shown["recipients"].as_array().unwrap().len(), 1, "{shown}");
     assert!(shown.to_string().contains("busy"), "{shown}");
-    let retried = world.home.json(&["queue", "retry", "--domain", "there.example"]);
+    let retried = world.home.json(&["queue", "retry", "domain:there.example", "age<1h"]);
     assert_eq!(retried["recipients"], 1, "{retried}");
     until("another attempt", || (world.only()["tries"] == 2).then_some(()));
 }
@@ -175,4 +175,46 @@ async fn the_relay_drains_when_told_to() {
     let drained = home.command(&["drain"]);
     assert!(drained.status.success(), "{}", text(&drained.stderr));
     assert!(relay.ended().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_is_counted_summed_up_and_sent_another_way() {
+    let world = world().await;
+    world.waiting("one");
+    let other = world.waiting("two");
+    let summary = world.home.json(&["queue", "summary", "--by", "reply", "domain:there.example"]);
+    let group = &summary["groups"][0];
+    assert_eq!((&group["name"], &group["messages"]), (&"450 4.2.1".into(), &2.into()), "{summary}");
+    let first = world.home.json(&["queue", "list", "--limit", "1"]);
+    let next = first["next"].as_str().unwrap();
+    let second = world.home.json(&["queue", "list", "--after", next]);
+    assert_eq!(
+        (&second["messages"][0]["id"], &second["next"]),
+        (&other.as_str().into(), &Value::Null)
+    );
+
+    let selector = ["domain:there.example", "attempts:1", "not", "state:held"];
+    let counted = world.home.json(&[&["queue", "delete", "--dry-run"][..], &selector].concat());
+    assert_eq!((&counted["messages"], &counted["recipients"]), (&2.into(), &2.into()), "{counted}");
+    assert_eq!(world.home.queue().len(), 2, "counting changes nothing");
+    let mistaken = world.home.command(&["queue", "delete", "domain:there.example", "atempts:1"]);
+    assert!(!mistaken.status.success());
+    assert!(
+        text(&mistaken.stderr).contains("^ unknown key 'atempts'"),
+        "{}",
+        text(&mistaken.stderr)
+    );
+
+    let upstream = Upstream::new();
+    let way = upstream.listen().await.unwrap().to_string();
+    let rerouted = world.home.json(&["queue", "reroute", "--to", &way, &other]);
+    assert_eq!(rerouted["recipients"], 1, "{rerouted}");
+    until("one message less", || (world.home.queue().len() == 1).then_some(()));
+    assert_eq!(upstream.mails().len(), 1);
+    let nowhere = world.home.command(&["queue", "reroute", "--to", "the moon", "--all"]);
+    assert!(
+        text(&nowhere.stderr).contains("'the moon' is no way to go"),
+        "{}",
+        text(&nowhere.stderr)
+    );
 }

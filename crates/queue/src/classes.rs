@@ -1,0 +1,158 @@
+//! Queue classes: how often mail is tried, how long, how fast, at what times and with what weight,
+//! by the kind of mail it is.
+
+mod window;
+
+use std::time::Duration;
+
+use waypost_mail::Timestamp;
+
+use crate::selector::{Field, Selector, Sight};
+use crate::{Config, RetryCurve};
+
+pub use window::{DAY_MINUTES, Window};
+
+/// Name of the class of mail that no other class is for.
+pub const DEFAULT_CLASS: &str = "default";
+/// Weight of a class that says nothing about it.
+pub const DEFAULT_WEIGHT: u32 = 10;
+/// Most classes, the default one aside.
+pub const MAX_CLASSES: usize = 200;
+
+/// One class of mail. It is for the recipients its selector means, in the order of the
+/// configuration, unless policy named another one (metadata `class`).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Class {
+    /// What it is called.
+    pub name: String,
+    /// The recipients it is for; nothing for those alone that policy puts in it. Looks at nothing
+    /// but what [`Class::may_ask`] allows.
+    pub matches: Option<Selector>,
+    /// When a recipient is tried again after a failure that may pass.
+    pub retry: RetryCurve,
+    /// How long a message is tried before what is left of it bounces.
+    pub lifetime: Duration,
+    /// While attempts are scarce, classes get them in proportion to their weights: 1 to 1000.
+    pub weight: u32,
+    /// At most so many attempts in a time.
+    pub rate: Option<Rate>,
+    /// Attempts are begun within one of these only; always, when there are none.
+    pub windows: Vec<Window>,
+}
+
+/// At most so many in a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    /// How many, also all at once.
+    pub count: u32,
+    /// In how long; at least a second.
+    pub per: Duration,
+}
+
+/// What counts as the tenant of a message whose policy names none (metadata `tenant`): tenants have
+/// equal shares within their class, whatever each one's backlog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tenancy {
+    /// Who was logged in.
+    #[default]
+    User,
+    /// The domain in the name of who was logged in.
+    UserDomain,
+    /// The domain of the envelope sender. Whoever may choose senders freely has many shares then.
+    SenderDomain,
+    /// The listener it came by, as for all mail that the rules above find nothing for.
+    Listener,
+}
+
+/// A class by number; 0 is the default class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(crate) struct ClassId(pub(crate) u8);
+
+/// All classes of a queue.
+#[derive(Debug)]
+pub(crate) struct Classes {
+    all: Vec<Class>,
+    tenancy: Tenancy,
+}
+
+impl Class {
+    /// The class of this name with everything as `config` says for mail without a class, for nobody
+    /// but those that policy puts in it.
+    pub fn usual(name: impl Into<String>, config: &Config) -> Class {
+        Class {
+            name: name.into(),
+            matches: None,
+            retry: config.retry,
+            lifetime: config.lifetime,
+            weight: DEFAULT_WEIGHT,
+            rate: None,
+            windows: Vec::new(),
+        }
+    }
+
+    /// True for what does not change while a message waits, and is the same for all recipients that
+    /// take the same way.
+    pub fn may_ask(field: Field) -> bool {
+        match field {
+            Field::Sender
+            | Field::Destination
+            | Field::Size
+            | Field::Tenant
+            | Field::Tag
+            | Field::Listener
+            | Field::User => true,
+            Field::Id
+            | Field::Recipient
+            | Field::Domain
+            | Field::State
+            | Field::Age
+            | Field::Attempts
+            | Field::Class
+            | Field::Reply => false,
+        }
+    }
+
+    /// The first moment from `now` on at which an attempt may begin, its rate aside.
+    pub(crate) fn opens(&self, now: Timestamp) -> Timestamp {
+        self.windows.iter().map(|window| window.next(now)).min().unwrap_or(now)
+    }
+}
+
+impl Classes {
+    pub(crate) fn new(config: &Config) -> Classes {
+        let mut all = vec![Class::usual(DEFAULT_CLASS, config)];
+        for class in config.classes.iter().take(MAX_CLASSES) {
+            if class.name == DEFAULT_CLASS {
+                all[0] = class.clone();
+            } else {
+                all.push(class.clone());
+            }
+        }
+        Classes { all, tenancy: config.tenancy }
+    }
+
+    pub(crate) fn tenancy(&self) -> Tenancy {
+        self.tenancy
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.all.len()
+    }
+
+    pub(crate) fn get(&self, id: ClassId) -> &Class {
+        self.all.get(usize::from(id.0)).unwrap_or(&self.all[0])
+    }
+
+    pub(crate) fn name(&self, id: ClassId) -> &str {
+        &self.get(id).name
+    }
+
+    /// The class of a recipient: the one that policy named if there is such a one, else the first that
+    /// is for it.
+    pub(crate) fn choose(&self, named: &str, sight: &Sight<'_>) -> ClassId {
+        let known = self.all.iter().position(|class| !named.is_empty() && class.name == named);
+        let means = |class: &Class| class.matches.as_ref().is_some_and(|m| m.selects(sight));
+        let found = known.or_else(|| self.all.iter().position(means));
+        ClassId(found.and_then(|found| u8::try_from(found).ok()).unwrap_or_default())
+    }
+}
