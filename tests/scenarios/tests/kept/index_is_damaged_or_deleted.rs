@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_queue::{Filter, RecipientStanding};
+use waypost_mail::MessageId;
+use waypost_queue::RecipientStanding;
 use waypost_scenarios::{Door, Home, Running, eventually};
 use waypost_smtp::Phase;
 
@@ -76,8 +77,9 @@ async fn send(relay: &Running, to: &[&str], subject: &str) -> String {
 }
 
 fn standing(relay: &Running, state: RecipientStanding) -> Vec<String> {
-    let filter = Filter { state: Some(state), ..Filter::default() };
-    relay.queue().list(&filter, 100).unwrap().iter().map(|m| m.id.to_string()).collect()
+    let selector = format!("state:{}", state.name()).parse().unwrap();
+    let page = relay.queue().list(&selector, None, 100).unwrap();
+    page.messages.iter().map(|m| m.id.to_string()).collect()
 }
 
 #[tokio::test]
@@ -118,8 +120,12 @@ async fn each_message_keeps_its_fate_when(name: &str, damage: Damage) {
             && queued.iter().all(|m| m.in_flight == 0 && m.tries == 1 && m.waiting == 1)
     })
     .await;
-    relay.queue().hold(held.parse().unwrap(), "for a reason".to_owned()).await.unwrap();
-    relay.queue().delete(deleted.parse().unwrap()).await.unwrap();
+    relay
+        .queue()
+        .hold(held.parse::<MessageId>().unwrap(), "for a reason".to_owned())
+        .await
+        .unwrap();
+    relay.queue().delete(deleted.parse::<MessageId>().unwrap()).await.unwrap();
     assert_eq!(quick.mails().len(), 21, "{name}");
     relay.stop().await;
 
@@ -131,7 +137,7 @@ async fn each_message_keeps_its_fate_when(name: &str, damage: Damage) {
     let entry = relay.queue().show(held.parse().unwrap()).unwrap();
     assert!(format!("{:?}", entry.recipients).contains("for a reason"), "{name}");
     for id in [&waiting, &partial] {
-        let _ = relay.queue().retry(id.parse().unwrap()).await;
+        let _ = relay.queue().retry(id.parse::<MessageId>().unwrap()).await;
     }
     eventually("only what is held is left", || relay.queued().len() == 1).await;
     let came: Vec<String> = busy
@@ -147,7 +153,7 @@ async fn each_message_keeps_its_fate_when(name: &str, damage: Damage) {
     assert_eq!(sorted, ["partial", "waiting"], "{name}: {came:?}");
     assert_eq!(quick.mails().len(), 21, "{name}: what is done stays done");
 
-    relay.queue().release(held.parse().unwrap()).await.unwrap();
+    relay.queue().release(held.parse::<MessageId>().unwrap()).await.unwrap();
     relay.empty().await;
     assert_eq!(busy.mails().len(), 3, "{name}");
     relay.stop().await;

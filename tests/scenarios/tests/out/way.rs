@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use waypost_harness::upstream::{Mail, Upstream};
-use waypost_mail::{Entry, RecipientState, Why};
+use waypost_mail::{Entry, MessageId, RecipientState, Why};
 use waypost_scenarios::{Door, Home, PATIENCE, Running, eventually};
 
 /// Who sends.
@@ -95,7 +95,7 @@ impl Way {
 
     /// Tries a message at once.
     pub(crate) async fn retry(&self, id: &str) {
-        let touched = self.relay.queue().retry(id.parse().unwrap()).await.unwrap();
+        let touched = self.relay.queue().retry(id.parse::<MessageId>().unwrap()).await.unwrap();
         assert!(touched.changed > 0, "there is something to try again");
     }
 

@@ -1,6 +1,7 @@
 //! What happens to mail when a plugin fails is written down, and none of it is a loss.
 
 use waypost_harness::upstream::Upstream;
+use waypost_mail::MessageId;
 use waypost_scenarios::{Door, Home};
 
 /// A relay does not start without the policy it was told to have.
@@ -78,7 +79,7 @@ async fn quarantine_outlives_a_restart() {
     let relay = home.start().await;
     assert_eq!(relay.queued().len(), 1);
     assert!(upstream.mails().is_empty());
-    relay.queue().release(id.parse().unwrap()).await.unwrap();
+    relay.queue().release(id.parse::<MessageId>().unwrap()).await.unwrap();
     relay.empty().await;
     assert!(upstream.mails()[0].content.contains("X-Guard: checked by guard in Rust"));
 }

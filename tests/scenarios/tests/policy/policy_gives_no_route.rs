@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use waypost_harness::upstream::Upstream;
 use waypost_hooks::{Fault, RouteGroup, RouteView};
-use waypost_mail::RecipientState;
+use waypost_mail::{MessageId, RecipientState};
 use waypost_scenarios::{Door, Home, Running, eventually};
 
 use crate::says::{Says, all_go, by_name, fault, with_hop};
@@ -51,7 +51,7 @@ async fn waits_until_mended(answer: fn(&RouteView<'_>) -> Result<Vec<RouteGroup>
     assert!(tries == 0 && (60..70).contains(&seconds), "it was taken, and waits a minute at first");
     relay.stop().await;
     let relay = home.start().await;
-    let retry = || async { relay.queue().retry(id.parse().unwrap()).await.unwrap() };
+    let retry = || async { relay.queue().retry(id.parse::<MessageId>().unwrap()).await.unwrap() };
     retry().await;
     // Asked once more, in vain: that is no attempt.
     eventually("it waits again", || wait(&relay, &id).0 == 0 && relay.queued()[0].in_flight == 0)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_hooks::{AttemptAnswer, MAX_REROUTES, Remedy};
-use waypost_mail::RecipientState;
+use waypost_mail::{MessageId, RecipientState};
 use waypost_scenarios::{Door, Home, Running, eventually};
 use waypost_smtp::Phase;
 
@@ -92,7 +92,7 @@ async fn and_not_for_ever() {
     assert_eq!(entry.reroutes as usize, MAX_REROUTES);
     // An operator decides, and the way it took last is free now.
     world.second.relent();
-    world.relay.queue().release(id.parse().unwrap()).await.unwrap();
+    world.relay.queue().release(id.parse::<MessageId>().unwrap()).await.unwrap();
     world.relay.empty().await;
     assert_eq!((world.first.mails().len(), world.second.mails().len()), (0, 1));
     world.relay.stop().await;
@@ -152,7 +152,7 @@ async fn or_it_does_not() {
         let id = world.send().await;
         let waits = || world.relay.queued().iter().any(|m| m.tries == 1 && m.in_flight == 0);
         eventually("it waits as the host planned", waits).await;
-        world.relay.queue().retry(id.parse().unwrap()).await.unwrap();
+        world.relay.queue().retry(id.parse::<MessageId>().unwrap()).await.unwrap();
         world.relay.empty().await;
         assert_eq!((world.first.mails().len(), world.second.connections()), (1, 0));
         world.relay.stop().await;
