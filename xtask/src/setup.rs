@@ -23,6 +23,8 @@ const PEERS: &[Peer] = &[
     Peer { package: "libauthen-sasl-perl", probe: &["perl", "-MAuthen::SASL", "-e", "1"] },
     Peer { package: "libmail-dkim-perl", probe: &["perl", "-MMail::DKIM::Verifier", "-e", "1"] },
     Peer { package: "openssl", probe: &["openssl", "version"] },
+    Peer { package: "gnutls-bin", probe: &["gnutls-cli", "--version"] },
+    Peer { package: "haproxy", probe: &["/usr/sbin/haproxy", "-v"] },
     Peer { package: "gsasl", probe: &["gsasl", "--version"] },
     Peer { package: "curl", probe: &["curl", "--version"] },
     Peer { package: "strace", probe: &["strace", "-V"] },

@@ -18,7 +18,7 @@ use crate::names::Name;
 use crate::section::{At, Section};
 use crate::units::{Octets, Span, Word};
 
-pub(crate) use door::{Clients, Door, Tls};
+pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};

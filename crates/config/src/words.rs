@@ -39,8 +39,9 @@ fn doors(settings: &Settings) -> String {
             ListenerKind::Submissions => "submission; TLS from the first byte, a login is required",
         };
         let name = &door.config.name;
-        let asked = asked(settings.reload.inbound.doors.get(name));
-        let _ = writeln!(text, "  on {} ({name}): {how}{asked}", door.address);
+        let rules = settings.reload.inbound.doors.get(name);
+        let _ = writeln!(text, "  on {} ({name}): {how}{}", door.address, asked(rules));
+        text += &speaking(rules);
     }
     text
 }
@@ -52,6 +53,27 @@ fn asked(rules: Option<&DoorRules>) -> &'static str {
         Some(ClientRule::Ask(_)) => "; clients are asked for a certificate",
         Some(ClientRule::Require(_)) => "; clients must prove who they are by a certificate",
     }
+}
+
+/// Who may say for whom it speaks.
+fn speaking(rules: Option<&DoorRules>) -> String {
+    let mut text = String::new();
+    if let Some(proxy) = rules.and_then(|rules| rules.proxy.as_ref()) {
+        let others = if proxy.others { "come without" } else { "are refused" };
+        let networks = join(&proxy.networks);
+        let _ = writeln!(
+            text,
+            "    {networks} must say by the PROXY protocol for whom they speak; others {others}"
+        );
+    }
+    if let Some(peers) =
+        rules.map(|rules| &rules.xclient).filter(|peers| !peers.networks.is_empty())
+    {
+        let login = if peers.login { ", and who is logged in" } else { "" };
+        let networks = join(&peers.networks);
+        let _ = writeln!(text, "    {networks} may say by XCLIENT for whom they speak{login}");
+    }
+    text
 }
 
 fn relaying(reload: &Reload) -> String {

@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use waypost_mail::DomainPattern;
-use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule};
+use waypost_mail::{DomainPattern, Network};
+use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::tls::{self, Certificates, TlsPolicy};
-use crate::{RelayRule, Users};
+use crate::{ProxyRule, RelayRule, Users};
 
 /// One place where peers may connect. Fixed until the program restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,6 +78,31 @@ pub struct Settings {
 pub struct DoorRules {
     /// What it asks of TLS.
     pub tls: TlsPolicy,
+    /// Proxies in front of it that say for whom they speak before anything else.
+    pub proxy: Option<ProxyRule>,
+    /// Peers that may say by XCLIENT for whom they speak.
+    pub xclient: XclientPeers,
+}
+
+/// Peers that may use XCLIENT. They are believed: the client they name has the rights of its address.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct XclientPeers {
+    /// Their addresses. Empty: nobody.
+    pub networks: Vec<Network>,
+    /// They may say too who is logged in.
+    pub login: bool,
+}
+
+impl XclientPeers {
+    /// What a peer at this address may do, if it is known.
+    pub(crate) fn rule(&self, peer: Option<IpAddr>) -> XclientRule {
+        let lists = |peer| self.networks.iter().any(|network| network.contains(peer));
+        match peer {
+            Some(peer) if lists(peer) && self.login => XclientRule::WithLogin,
+            Some(peer) if lists(peer) => XclientRule::Offered,
+            _ => XclientRule::Off,
+        }
+    }
 }
 
 /// Why settings do not serve the listeners there are.
@@ -141,13 +167,19 @@ impl Settings {
         mistakes
     }
 
+    /// Sessions at once that a peer may have. Our own networks may fill the house: an application sends
+    /// by many sessions at once.
+    pub(crate) fn each(&self, peer: IpAddr) -> usize {
+        if self.relay.lists(peer) { usize::MAX } else { self.limits.max_sessions_per_address }
+    }
+
     /// What is special at the listener of this name, if anything.
     pub(crate) fn door(&self, listener: &str) -> Option<&DoorRules> {
         self.doors.get(listener)
     }
 
-    /// The rules of a conversation at a listener.
-    pub(crate) fn rules(&self, listener: &ListenerConfig) -> Rules {
+    /// The rules of a conversation with a peer, if its address is known, at a listener.
+    pub(crate) fn rules(&self, listener: &ListenerConfig, peer: Option<IpAddr>) -> Rules {
         let kind = listener.kind;
         let door = self.door(&listener.name);
         let certificate = door.is_some_and(|door| door.tls.clients.is_required());
@@ -170,6 +202,7 @@ impl Settings {
             auth,
             mechanisms: self.mechanisms(),
             submission: kind.is_submission(),
+            xclient: door.map_or(XclientRule::Off, |door| door.xclient.rule(peer)),
             max_size: self.limits.max_message_size,
             max_recipients: self.limits.max_recipients,
             max_errors: self.limits.max_errors,
@@ -251,7 +284,7 @@ mod tests {
 
     #[test]
     fn a_relay_without_certificate_offers_neither_tls_nor_auth() {
-        let rules = Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay));
+        let rules = Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay), None);
         assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off));
     }
 }

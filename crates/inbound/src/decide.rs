@@ -5,6 +5,7 @@
 
 mod auth;
 mod recipients;
+mod xclient;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,7 +24,7 @@ use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
 
 use crate::metrics::ListenerMetrics;
 use crate::sasl::Exchange;
-use crate::server::{Current, House};
+use crate::server::{Current, House, Presence};
 
 /// Decides for one session.
 #[derive(Debug)]
@@ -33,10 +34,26 @@ pub(crate) struct Decider {
     door: Door,
     metrics: ListenerMetrics,
     facts: Facts,
+    /// See [`Client`].
+    presence: Presence,
+    anonymous: bool,
+    spoken_for: bool,
     exchange: Option<Exchange>,
     transaction: Option<Transaction>,
     /// Session metadata that was set before the peer said anything.
     connect_meta: Vec<Attr>,
+}
+
+/// Who comes in.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) facts: Facts,
+    /// Its place among all sessions.
+    pub(crate) presence: Presence,
+    /// Its address is not known; the one in the facts is a proxy's.
+    pub(crate) anonymous: bool,
+    /// A peer speaks for it (XCLIENT): what that peer proves, it does not prove for the client.
+    pub(crate) spoken_for: bool,
 }
 
 /// A message on its way in.
@@ -72,14 +89,18 @@ impl Decider {
         current: Arc<Current>,
         door: Door,
         metrics: ListenerMetrics,
-        facts: Facts,
+        client: Client,
     ) -> Decider {
+        let Client { facts, presence, anonymous, spoken_for } = client;
         Decider {
             house,
             current,
             door,
             metrics,
             facts,
+            presence,
+            anonymous,
+            spoken_for,
             exchange: None,
             transaction: None,
             connect_meta: Vec::new(),
@@ -87,16 +108,24 @@ impl Decider {
     }
 
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
-    pub(crate) fn encrypted(&mut self, tls: TlsFacts) {
-        let relay = &self.current.settings.relay;
-        self.facts.may_relay = relay.admits(self.facts.client.ip(), Some(&tls));
+    pub(crate) fn encrypted(&mut self, mut tls: TlsFacts) {
+        if self.spoken_for {
+            tls.certificate = None;
+        }
         self.facts.tls = Some(tls);
+        self.facts.may_relay = self.is_admitted();
         self.facts.helo = None;
         self.facts.identity = None;
         self.facts.meta = self.connect_meta.clone();
         self.facts.protocol = Protocol::Smtp;
         self.exchange = None;
         self.transaction = None;
+    }
+
+    /// True when the client may send to anybody, whoever is logged in.
+    fn is_admitted(&self) -> bool {
+        let address = (!self.anonymous).then_some(self.facts.client.ip());
+        self.current.settings.relay.admits(address, self.facts.tls.as_ref())
     }
 
     /// Answers a question.
@@ -106,6 +135,7 @@ impl Decider {
             Question::Helo { name, esmtp } => self.helo(name, esmtp).await,
             Question::Auth { mechanism, initial } => self.auth(mechanism, initial).await,
             Question::AuthResponse(response) => self.auth_response(response).await,
+            Question::Xclient(told) => self.introduced(told),
             Question::Sender(from) => self.sender(from).await,
             Question::Recipients(all) => self.recipients(all).await,
             Question::Data => self.data(),

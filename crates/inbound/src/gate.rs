@@ -57,16 +57,41 @@ impl Gate {
     }
 }
 
+impl Pass {
+    /// The peer is somebody else than was thought: it counts for another address from now on.
+    pub(crate) fn readdress(&mut self, peer: IpAddr, each: usize) -> Result<(), Full> {
+        let address = neighbourhood(peer);
+        if address == self.address {
+            return Ok(());
+        }
+        let mut inside = self.gate.inside.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = inside.by_address.get(&address).copied().unwrap_or_default();
+        if here >= each {
+            return Err(Full::Address);
+        }
+        inside.by_address.insert(address, here + 1);
+        inside.leave(self.address);
+        self.address = address;
+        Ok(())
+    }
+}
+
+impl Inside {
+    fn leave(&mut self, address: IpAddr) {
+        if let Some(here) = self.by_address.get_mut(&address) {
+            *here = here.saturating_sub(1);
+            if *here == 0 {
+                self.by_address.remove(&address);
+            }
+        }
+    }
+}
+
 impl Drop for Pass {
     fn drop(&mut self) {
         let mut inside = self.gate.inside.lock().unwrap_or_else(PoisonError::into_inner);
         inside.total = inside.total.saturating_sub(1);
-        if let Some(here) = inside.by_address.get_mut(&self.address) {
-            *here = here.saturating_sub(1);
-            if *here == 0 {
-                inside.by_address.remove(&self.address);
-            }
-        }
+        inside.leave(self.address);
     }
 }
 
@@ -99,6 +124,21 @@ mod tests {
         drop(ours);
         let again = enter("2001:db8::3").unwrap();
         drop((third, again));
+        assert!(gate.inside.lock().unwrap().by_address.is_empty());
+    }
+
+    #[test]
+    fn a_pass_moves_to_another_address() {
+        let gate = Arc::new(Gate::default());
+        let ip = |text: &str| text.parse().unwrap();
+        let mut first = gate.enter(ip("192.0.2.1"), 9, 1).unwrap();
+        let mut second = gate.enter(ip("192.0.2.2"), 9, 1).unwrap();
+        assert_eq!(second.readdress(ip("192.0.2.1"), 1), Err(Full::Address));
+        assert_eq!(second.readdress(ip("192.0.2.2"), 1), Ok(()));
+        first.readdress(ip("2001:db8::1"), 1).unwrap();
+        second.readdress(ip("192.0.2.1"), 1).unwrap();
+        assert!(gate.enter(ip("192.0.2.1"), 9, 1).is_err());
+        drop((first, second));
         assert!(gate.inside.lock().unwrap().by_address.is_empty());
     }
 }

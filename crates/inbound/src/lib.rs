@@ -14,6 +14,7 @@ mod gate;
 mod login;
 mod metrics;
 pub mod password;
+mod proxy;
 mod relay;
 mod sasl;
 pub mod scram;
@@ -23,9 +24,12 @@ mod stream;
 pub mod tls;
 pub mod users;
 
-pub use config::{DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError};
+pub use config::{
+    DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError, XclientPeers,
+};
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
+pub use proxy::ProxyRule;
 pub use relay::{CertificateRule, RelayRule};
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;

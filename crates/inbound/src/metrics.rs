@@ -45,7 +45,7 @@ pub struct ListenerLabel {
 pub struct RefusedLabels {
     /// Its name.
     pub listener: String,
-    /// `sessions` or `sessions-per-address`.
+    /// `sessions`, `sessions-per-address`, `proxy-header` or `no-proxy`.
     pub reason: &'static str,
 }
 

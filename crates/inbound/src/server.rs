@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use waypost_smtp::Reply;
 
 use crate::gate::{Full, Gate, Pass};
 use crate::metrics::ListenerMetrics;
-use crate::session::{self, Visit};
+use crate::proxy::{self, Header};
+use crate::session::{self, Arrival};
 use crate::tls::{Change, DoorTls};
 use crate::{
     HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
@@ -33,6 +34,10 @@ const REST: Duration = Duration::from_millis(200);
 
 /// 421 4.7.0
 const CROWDED: Reply = Reply::fixed(421, (4, 7, 0), "Too many sessions from your address");
+
+/// Who is no proxy where only proxies may come, and the reason in the metrics.
+const NO_PROXY: (Reply, &str) =
+    (Reply::fixed(554, (5, 7, 1), "No service for you at this address"), "no-proxy");
 
 /// What the doors stand on.
 #[derive(Debug, Clone)]
@@ -106,6 +111,8 @@ pub struct Server {
     sockets: Mutex<Vec<TcpListener>>,
     current: RwLock<Arc<Current>>,
     gate: Arc<Gate>,
+    /// Connections whose proxy has not said yet for whom they are.
+    announced: Arc<Gate>,
     pool: HashPool,
     secret: Secret,
 }
@@ -176,6 +183,7 @@ impl Server {
             sockets: Mutex::new(sockets),
             current: RwLock::new(Arc::new(current)),
             gate: Arc::default(),
+            announced: Arc::default(),
             pool,
             secret,
         }))
@@ -269,7 +277,7 @@ impl Server {
                 Some(ended) = sessions.join_next() => report(ended),
                 accepted = listener.accept() => match accepted {
                     Ok((socket, client)) => {
-                        let visit = self.visit(&config, &metrics, client, &draining);
+                        let visit = self.arrival(&config, &metrics, client, &draining);
                         self.admit(visit, socket, &mut sessions);
                     }
                     Err(error) => rest(&config.name, error).await,
@@ -292,53 +300,98 @@ impl Server {
         cut_off
     }
 
-    fn visit(
+    fn arrival(
         &self,
         config: &Arc<ListenerConfig>,
         metrics: &ListenerMetrics,
         client: SocketAddr,
         drain: &watch::Receiver<bool>,
-    ) -> Visit {
-        Visit {
+    ) -> Arrival {
+        Arrival {
             house: self.house.clone(),
             current: self.current(),
             listener: config.clone(),
             metrics: metrics.clone(),
             id: self.house.rooms.intake.ids().session(),
             client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            anonymous: false,
+            to: None,
             drain: drain.clone(),
         }
     }
 
-    fn admit(&self, visit: Visit, socket: TcpStream, sessions: &mut JoinSet<()>) {
-        let settings = &visit.current.settings;
-        let (peer, limits) = (visit.client.ip(), &settings.limits);
-        // Our own networks may fill the house: an application sends by many sessions at once.
-        let each = match settings.relay.lists(peer) {
-            true => usize::MAX,
-            false => limits.max_sessions_per_address,
+    /// A peer that has connected: a client, or a proxy that says first for whom it speaks.
+    fn admit(self: &Arc<Self>, visit: Arrival, socket: TcpStream, sessions: &mut JoinSet<()>) {
+        let rules = visit.current.settings.door(&visit.listener.name);
+        let patience = match rules.and_then(|rules| rules.proxy.as_ref()) {
+            Some(rule) if rule.lists(visit.client.ip()) => rule.timeout,
+            Some(rule) if !rule.others => return self.turn_away(&NO_PROXY, &visit, socket),
+            _ => {
+                let session = self.enter(visit, socket);
+                return session.map_or((), |session| drop(sessions.spawn(session)));
+            }
         };
-        let pass = match self.gate.enter(peer, limits.max_sessions, each) {
+        let most = visit.current.settings.limits.max_sessions;
+        let Ok(place) = self.announced.enter(visit.client.ip(), most, usize::MAX) else {
+            return self.turn_away(&turned_away(Full::House), &visit, socket);
+        };
+        let server = self.clone();
+        sessions.spawn(async move {
+            let announced = server.announced(visit, socket, patience).await;
+            drop(place);
+            if let Some(session) = announced.and_then(|(visit, socket)| server.enter(visit, socket))
+            {
+                session.await;
+            }
+        });
+    }
+
+    /// Reads what a proxy says first; from then on the client is the peer.
+    async fn announced(
+        &self,
+        mut visit: Arrival,
+        mut socket: TcpStream,
+        patience: Duration,
+    ) -> Option<(Arrival, TcpStream)> {
+        match proxy::read(&mut socket, patience).await {
+            Ok(Header::Local) => {}
+            Ok(Header::Unknown) => visit.anonymous = true,
+            Ok(Header::Client { from, to }) => (visit.client, visit.to) = (from, Some(to)),
+            Err(error) => {
+                let listener = &visit.listener.name;
+                self.house.metrics.refused(listener, "proxy-header");
+                warn!(listener, proxy = %visit.client, %error, "a proxy is not understood, its connection is closed");
+                return None;
+            }
+        }
+        Some((visit, socket))
+    }
+
+    /// The client's session, unless there are too many.
+    fn enter(
+        &self,
+        visit: Arrival,
+        socket: TcpStream,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let settings = &visit.current.settings;
+        let peer = visit.client.ip();
+        let pass = match self.gate.enter(peer, settings.limits.max_sessions, settings.each(peer)) {
             Ok(pass) => pass,
-            Err(full) => return self.turn_away(full, &visit, socket),
+            Err(full) => {
+                self.turn_away(&turned_away(full), &visit, socket);
+                return None;
+            }
         };
         let presence = Presence::new(pass, &visit.metrics);
         let span = info_span!(
             "session", session = %visit.id, listener = %visit.listener.name, client = %visit.client
         );
-        let session = async move {
-            let _presence = presence;
-            session::serve(visit, socket).await;
-        };
-        sessions.spawn(session.instrument(span));
+        Some(session::serve(visit.stays(presence), socket).instrument(span))
     }
 
     /// Says why, if that can be said at once: a crowd at the door must not cost us a task each.
-    fn turn_away(&self, full: Full, visit: &Visit, socket: TcpStream) {
-        let (reply, reason) = match full {
-            Full::House => (Reply::TOO_BUSY, "sessions"),
-            Full::Address => (CROWDED, "sessions-per-address"),
-        };
+    fn turn_away(&self, why: &(Reply, &'static str), visit: &Arrival, socket: TcpStream) {
+        let (reply, reason) = why;
         self.house.metrics.refused(&visit.listener.name, reason);
         info!(listener = visit.listener.name, client = %visit.client, reason, "turned away");
         if visit.listener.kind == ListenerKind::Submissions {
@@ -353,10 +406,18 @@ impl Server {
     }
 }
 
+/// What a peer hears that does not come in, and the reason in the metrics.
+pub(crate) fn turned_away(full: Full) -> (Reply, &'static str) {
+    match full {
+        Full::House => (Reply::TOO_BUSY, "sessions"),
+        Full::Address => (CROWDED, "sessions-per-address"),
+    }
+}
+
 /// A session in the numbers, until it is dropped.
 #[derive(Debug)]
-struct Presence {
-    _pass: Pass,
+pub(crate) struct Presence {
+    pass: Pass,
     open: prometheus_client::metrics::gauge::Gauge,
 }
 
@@ -364,7 +425,14 @@ impl Presence {
     fn new(pass: Pass, metrics: &ListenerMetrics) -> Presence {
         metrics.sessions.inc();
         metrics.open.inc();
-        Presence { _pass: pass, open: metrics.open.clone() }
+        Presence { pass, open: metrics.open.clone() }
+    }
+}
+
+impl Presence {
+    /// The session is somebody else's now, of whom there may be `each`.
+    pub(crate) fn readdress(&mut self, peer: IpAddr, each: usize) -> Result<(), Full> {
+        self.pass.readdress(peer, each)
     }
 }
 

@@ -1,6 +1,7 @@
 //! One peer from its first octet to its last: sockets, clocks and TLS around a conversation.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,9 +18,9 @@ use waypost_mail::{Facts, Protocol, SessionId, TlsFacts};
 use waypost_smtp::Reply;
 use waypost_smtp::server::{Conversation, Step};
 
-use crate::decide::Decider;
+use crate::decide::{Client, Decider};
 use crate::metrics::ListenerMetrics;
-use crate::server::{Current, House};
+use crate::server::{Current, House, Presence};
 use crate::stream::Stream;
 use crate::tls::DoorTls;
 use crate::{Limits, ListenerConfig, ListenerKind};
@@ -34,23 +35,41 @@ const LINGER: Duration = Duration::from_secs(1);
 /// 421 4.4.2
 const TOO_OLD: Reply = Reply::fixed(421, (4, 4, 2), "Session lasted too long, closing");
 
-/// What a session is made of.
+/// A peer that has connected.
 #[derive(Debug)]
-pub(crate) struct Visit {
+pub(crate) struct Arrival {
     pub(crate) house: Arc<House>,
     pub(crate) current: Arc<Current>,
     pub(crate) listener: Arc<ListenerConfig>,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) id: SessionId,
-    pub(crate) client: std::net::SocketAddr,
+    pub(crate) client: SocketAddr,
+    /// Nobody knows who the client is; `client` is the proxy that brought it.
+    pub(crate) anonymous: bool,
+    /// Where the client connected, if not to us.
+    pub(crate) to: Option<SocketAddr>,
     /// True once the program wants to stop.
     pub(crate) drain: watch::Receiver<bool>,
 }
 
+/// A peer that was let in.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    arrival: Arrival,
+    presence: Presence,
+}
+
+impl Arrival {
+    pub(crate) fn stays(self, presence: Presence) -> Visit {
+        Visit { arrival: self, presence }
+    }
+}
+
 /// Serves one peer to the end.
 pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
-    let events = visit.house.rooms.events.clone();
-    let subject = format!("{} {}", visit.id, visit.client.ip());
+    let arrival = &visit.arrival;
+    let events = arrival.house.rooms.events.clone();
+    let subject = format!("{} {}", arrival.id, arrival.client.ip());
     events.tell(EventKind::SessionOpened, None, subject.clone());
     match welcome(visit, socket).await {
         Ok(mut session) => match session.run().await {
@@ -65,8 +84,10 @@ pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
 /// The session, behind its TLS handshake where that comes first.
 async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
     socket.set_nodelay(true)?;
-    let local = socket.local_addr()?;
-    let Visit { house, current, listener, metrics, id, client, drain } = visit;
+    let Visit { arrival, presence } = visit;
+    let local = local(&arrival, &socket)?;
+    let Arrival { house, current, listener, metrics, id, client, anonymous, drain, .. } = arrival;
+    let address = (!anonymous).then_some(client.ip());
     let settings = &current.settings;
     let mut stream = Stream::Plain(socket);
     let mut tls_facts = None;
@@ -80,21 +101,22 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         listener: listener.name.clone(),
         client,
         client_name: None,
-        local: std::net::SocketAddr::new(local.ip().to_canonical(), local.port()),
+        local,
         helo: None,
         protocol: Protocol::Smtp,
         identity: None,
-        may_relay: settings.relay.admits(client.ip(), tls_facts.as_ref()),
+        may_relay: settings.relay.admits(address, tls_facts.as_ref()),
         tls: tls_facts,
         meta: Vec::new(),
     };
+    let client = Client { facts, presence, anonymous, spoken_for: false };
     let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };
-    let conversation = Conversation::new(settings.rules(&listener));
+    let conversation = Conversation::new(settings.rules(&listener, address));
     let now = Instant::now();
     Ok(Session {
         stream: Some(stream),
         conversation,
-        decider: Decider::new(house.clone(), current.clone(), door, metrics.clone(), facts),
+        decider: Decider::new(house.clone(), current.clone(), door, metrics.clone(), client),
         buffer: BytesMut::new(),
         waiting_since: now,
         ends: now + settings.limits.session_lifetime,
@@ -104,6 +126,15 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         metrics,
         drain,
     })
+}
+
+/// Our end of the connection, or the proxy's.
+fn local(arrival: &Arrival, socket: &TcpStream) -> io::Result<SocketAddr> {
+    let here = match arrival.to {
+        Some(to) => to,
+        None => socket.local_addr()?,
+    };
+    Ok(SocketAddr::new(here.ip().to_canonical(), here.port()))
 }
 
 #[derive(Debug)]

@@ -19,6 +19,7 @@ pub mod reply_parser;
 pub mod server;
 pub mod stuff;
 pub mod terms;
+pub mod xclient;
 
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
 pub use extensions::Extensions;

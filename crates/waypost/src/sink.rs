@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use waypost_delivery::Stream;
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule,
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
 };
 use waypost_smtp::{Mailbox, Reply, ReversePath};
 
@@ -135,6 +135,7 @@ impl Session {
                 mechanisms: Vec::new(),
                 auth: AuthRule::Off,
                 submission: false,
+                xclient: XclientRule::Off,
                 max_size: MAX_SIZE,
                 max_recipients: 1000,
                 max_errors: 1000,

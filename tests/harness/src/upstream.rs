@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule,
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
 };
 use waypost_smtp::{Phase, Reply, ReplyParser};
 
@@ -258,6 +258,7 @@ impl Visit {
             mechanisms: vec!["PLAIN".to_owned()],
             auth: if login.is_some() { AuthRule::Required } else { AuthRule::Off },
             submission: false,
+            xclient: XclientRule::Off,
             max_size: *max_size,
             max_recipients: 1000,
             max_errors: 1000,
@@ -439,6 +440,8 @@ impl Visit {
                 (Phase::Mail, Answer::Reply(Reply::SENDER_OK))
             }
             Question::Recipients(_) => (Phase::Rcpt, Answer::Reply(Reply::RECIPIENT_OK)),
+            // It is not offered, so it is not asked.
+            Question::Xclient(_) => (Phase::Ehlo, Answer::Reply(Reply::NOT_IMPLEMENTED)),
             Question::Data => (Phase::Data, Answer::Reply(Reply::OK)),
             Question::Commit { .. } => (Phase::Eod, Answer::Reply(Reply::OK.with_text("taken"))),
         }

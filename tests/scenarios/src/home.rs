@@ -64,6 +64,7 @@ pub struct Home {
     certificates: Vec<String>,
     routes: Vec<String>,
     doors: Vec<Door>,
+    door_lines: String,
     plugins: Vec<String>,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Arc<dyn Clock>,
@@ -103,6 +104,7 @@ impl Home {
             certificates: Vec::new(),
             routes: Vec::new(),
             doors: vec![Door::Relay],
+            door_lines: String::new(),
             plugins: Vec::new(),
             hooks: None,
             clock: Arc::new(SystemClock),
@@ -161,6 +163,12 @@ impl Home {
         fs::write(place("key"), key).unwrap();
         let text = format!("chain = {:?}\nkey = {:?}\n", place("crt"), place("key"));
         self.certificates.push(text);
+        self
+    }
+
+    /// Lines of TOML in every listener, in place of those before.
+    pub fn doors_say(mut self, lines: &str) -> Home {
+        lines.clone_into(&mut self.door_lines);
         self
     }
 
@@ -363,7 +371,7 @@ impl Home {
         for door in &self.doors {
             let name = door.name();
             let _ = writeln!(text, "\n[[listener]]\nname = \"{name}\"\nkind = \"{name}\"");
-            let _ = writeln!(text, "address = \"127.0.0.1:0\"");
+            let _ = writeln!(text, "address = \"127.0.0.1:0\"\n{}", self.door_lines);
         }
         for certificate in &self.certificates {
             let _ = write!(text, "\n[[tls.certificate]]\n{certificate}");

@@ -23,6 +23,8 @@ mod aiosmtpd_gets_every_octet;
 mod curl_speaks_smtps;
 #[path = "peers/gsasl_logs_in_by_scram.rs"]
 mod gsasl_logs_in_by_scram;
+#[path = "peers/openssl_shows_a_certificate.rs"]
+mod openssl_shows_a_certificate;
 #[path = "peers/postfix_delivers_for_us.rs"]
 mod postfix_delivers_for_us;
 #[path = "peers/postfix_submits.rs"]

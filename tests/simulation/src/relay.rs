@@ -8,7 +8,7 @@ use waypost_identity::Keyring;
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
 use waypost_mail::{Clock, IdSource, ManualClock};
 use waypost_queue::{Config as QueueConfig, Queue};
-use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule};
+use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
 use waypost_spool::{Config as SpoolConfig, Driver, LogSpool, OpenError, Report, Spool};
 
 use crate::disk::SimDisk;
@@ -106,6 +106,7 @@ pub fn rules(hostname: &str, max_size: u64) -> Rules {
         mechanisms: Vec::new(),
         auth: AuthRule::Off,
         submission: false,
+        xclient: XclientRule::Off,
         max_size,
         max_recipients: MAX_RECIPIENTS,
         max_errors: MAX_ERRORS,

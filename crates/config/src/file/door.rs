@@ -4,9 +4,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use waypost_mail::Fingerprint;
+use waypost_mail::{Fingerprint, Network};
 
-use super::{one_of, path, span};
+use super::{NETWORK, one_of, path, span};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 
@@ -39,6 +39,24 @@ pub(crate) struct Door {
     pub(crate) only_tls13: bool,
     pub(crate) ciphers: Vec<At<String>>,
     pub(crate) clients: Option<Clients>,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) xclient: Option<Xclient>,
+}
+
+/// `proxy`
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) networks: Vec<At<Network>>,
+    /// Others come in too.
+    pub(crate) others: bool,
+    pub(crate) timeout: Option<Duration>,
+}
+
+/// `xclient`
+#[derive(Debug)]
+pub(crate) struct Xclient {
+    pub(crate) networks: Vec<At<Network>>,
+    pub(crate) login: bool,
 }
 
 /// `client-certificates`
@@ -92,7 +110,41 @@ pub(super) fn door(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Door {
     }
     let certificates = section.section("client-certificates", notes);
     door.clients = certificates.and_then(|section| clients(section, notes));
+    let section_of_proxy = section.section("proxy", notes);
+    door.proxy = section_of_proxy.and_then(|section| proxy(section, notes));
+    let section_of_xclient = section.section("xclient", notes);
+    door.xclient = section_of_xclient.and_then(|section| xclient(section, notes));
     door
+}
+
+fn proxy(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Proxy> {
+    let networks = peers(&mut section, notes);
+    let others = one_of(&mut section, "others", &["refuse", "plain"], notes);
+    let timeout = span(&mut section, "timeout", notes);
+    section.end(notes);
+    Some(Proxy { networks: networks?, others: others.as_deref() == Some("plain"), timeout })
+}
+
+fn xclient(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Xclient> {
+    let networks = peers(&mut section, notes);
+    let login = section.boolean("login", notes);
+    section.end(notes);
+    Some(Xclient { networks: networks?, login: login.is_some_and(|login| login.value) })
+}
+
+/// Those who say who somebody else is. Whoever may say that may say anything, so it is not the world.
+fn peers(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<At<Network>>> {
+    let list = section.list::<Network>("networks", NETWORK, notes);
+    let list = section.required("networks", list, "networks = [\"192.0.2.10\"]", notes)?;
+    if list.value.is_empty() {
+        notes.add(&list.at, format!("'{}' is empty", section.path("networks")), NETWORK);
+        return None;
+    }
+    for network in list.value.iter().filter(|network| network.value.is_the_internet()) {
+        let message = format!("{} would let strangers say who they are", network.value);
+        notes.add(&network.at, message, "list only proxies of your own");
+    }
+    Some(list.value)
 }
 
 /// Nothing when nobody is to be asked.

@@ -1,14 +1,18 @@
 //! The doors' side of TLS, and what is special at single listeners.
 
 use std::path::Path;
+use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use waypost_inbound::tls::{Certificates, ClientRule, TlsPolicy, TlsVersion, Vouchers};
-use waypost_inbound::{DoorRules, KeyPair, Settings};
+use waypost_inbound::{DoorRules, KeyPair, ProxyRule, Settings, XclientPeers};
 
-use crate::file::{Clients, Door, File};
+use crate::file::{Clients, Door, File, Xclient};
 use crate::mistake::Notes;
+
+/// A proxy sends its header with its first packet.
+const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Sets all of it; nothing when something named in the file cannot be used.
 pub(super) fn tls(file: &File, settings: &mut Settings, notes: &mut Notes<'_>) -> Option<()> {
@@ -50,11 +54,30 @@ fn rules(door: &Door, notes: &mut Notes<'_>) -> Option<DoorRules> {
             Some(clients) => ClientRule::Ask(vouchers(clients, notes)?),
         },
     };
-    let Some(mistake) = policy.mistake() else { return Some(DoorRules { tls: policy }) };
+    let Some(mistake) = policy.mistake() else {
+        return Some(DoorRules { tls: policy, proxy: proxy(door), xclient: xclient(door) });
+    };
     let clients = door.clients.as_ref().map(|clients| &clients.at);
     let place = door.ciphers.first().map(|name| &name.at).or(clients).or(door.tls.as_ref());
     notes.add(place.unwrap_or(&(0..0)), mistake, "");
     None
+}
+
+fn proxy(door: &Door) -> Option<ProxyRule> {
+    let given = door.proxy.as_ref()?;
+    Some(ProxyRule {
+        networks: given.networks.iter().map(|network| network.value).collect(),
+        others: given.others,
+        timeout: given.timeout.unwrap_or(PROXY_TIMEOUT),
+    })
+}
+
+fn xclient(door: &Door) -> XclientPeers {
+    let peers = |given: &Xclient| XclientPeers {
+        networks: given.networks.iter().map(|network| network.value).collect(),
+        login: given.login,
+    };
+    door.xclient.as_ref().map(peers).unwrap_or_default()
 }
 
 fn vouchers(clients: &Clients, notes: &mut Notes<'_>) -> Option<Vouchers> {

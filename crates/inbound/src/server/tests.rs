@@ -1,8 +1,10 @@
 //! Sessions over real sockets: a real intake on a spool in memory, raw dialogues, real TLS.
 
 mod auth;
+mod clients;
 mod limits;
 mod policy;
+mod proxies;
 mod relay;
 mod setup;
 mod tls;

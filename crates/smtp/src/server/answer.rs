@@ -5,10 +5,10 @@ use std::mem;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use super::Answer;
 use super::conversation::{Asked, Chunk, Conversation, State};
 use super::order::{self, Behind};
 use super::session::{Body, Transaction};
+use super::{Answer, XclientRule};
 use crate::{Reply, Severity};
 use waypost_mutant::planted;
 
@@ -32,6 +32,10 @@ impl Conversation {
                 self.reply(Reply::AUTHENTICATED);
             }
             (Asked::Auth, Answer::Reply(reply)) if !reply.is_positive() => self.reply(reply),
+            (Asked::Xclient, Answer::Introduced { again, authenticated }) => {
+                self.introduced(again, authenticated);
+            }
+            (Asked::Xclient, Answer::Reply(reply)) if !reply.is_positive() => self.reply(reply),
             (Asked::Sender(transaction), Answer::Reply(reply)) => self.sender(transaction, reply),
             (Asked::Recipients(count), Answer::Reply(reply)) => {
                 self.recipients_answered(vec![reply; count]);
@@ -78,6 +82,16 @@ impl Conversation {
         self.output.extend_from_slice(STANDARD.encode(challenge).as_bytes());
         self.output.extend_from_slice(b"\r\n");
         self.state = State::Challenged;
+    }
+
+    /// The session begins anew, with the greeting (XCLIENT_README).
+    fn introduced(&mut self, again: bool, authenticated: bool) {
+        self.session.forget();
+        self.session.authenticated = authenticated;
+        if !again {
+            self.rules.xclient = XclientRule::Off;
+        }
+        self.state = State::Connecting;
     }
 
     fn sender(&mut self, transaction: Transaction, reply: Reply) {

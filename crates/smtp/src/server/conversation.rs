@@ -5,9 +5,9 @@ use std::mem;
 use super::input::{Input, Line};
 use super::order::{self, Behind, Order, Verb};
 use super::session::{Session, Transaction};
-use super::{Question, RcptTo, Rules, Step, TlsRule};
+use super::{Question, RcptTo, Rules, Step, TlsRule, XclientRule};
 use crate::command::{self, Dialect};
-use crate::{BodyType, Domain, Mailbox, Reply, Severity};
+use crate::{BodyType, Domain, Mailbox, Reply, Severity, xclient};
 use waypost_mutant::planted;
 
 /// First words of peers that speak another protocol, tricked into it by a browser or a proxy.
@@ -58,6 +58,7 @@ pub(super) enum Asked {
     Connect,
     Helo { esmtp: bool },
     Auth,
+    Xclient,
     Sender(Transaction),
     Recipients(usize),
     Data,
@@ -293,6 +294,10 @@ impl Conversation {
             Verb::Mail => return self.mail(args),
             Verb::Rcpt => return self.rcpt(args),
             Verb::Auth => return self.auth(args),
+            Verb::Xclient => {
+                let told = xclient::parse(args, self.rules.xclient == XclientRule::WithLogin)?;
+                return Ok(self.ask(Question::Xclient(told), Asked::Xclient));
+            }
             // RFC 3030 §3: what may not be lines has no last line with a dot.
             Verb::Data if self.transaction.as_ref().is_some_and(|t| t.binary) => {
                 return Err(Reply::BINARY_NEEDS_BDAT);

@@ -7,7 +7,9 @@
 //!
 //! ```
 //! use waypost_smtp::Reply;
-//! use waypost_smtp::server::{Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule};
+//! use waypost_smtp::server::{
+//!     Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
+//! };
 //!
 //! let mut conversation = Conversation::new(Rules {
 //!     hostname: "mx.example.org".into(),
@@ -15,6 +17,7 @@
 //!     mechanisms: vec![],
 //!     auth: AuthRule::Off,
 //!     submission: false,
+//!     xclient: XclientRule::Off,
 //!     max_size: 1 << 20,
 //!     max_recipients: 100,
 //!     max_errors: 10,
@@ -56,6 +59,7 @@ use std::fmt;
 use bytes::Bytes;
 
 pub use crate::command::{MailFrom, RcptTo};
+pub use crate::xclient::{Told, Xclient};
 pub use conversation::Conversation;
 
 use crate::Reply;
@@ -74,6 +78,8 @@ pub struct Rules {
     /// True for mail from our own users (RFC 6409). A space after `MAIL FROM:` and `RCPT TO:` is
     /// then taken, because many submitters send it; elsewhere it is refused (RFC 5321 §3.3).
     pub submission: bool,
+    /// Whether the peer may say for whom it speaks.
+    pub xclient: XclientRule,
     /// The largest message in octets, as SIZE says (RFC 1870).
     pub max_size: u64,
     /// The most recipients one transaction takes; more get 452 (RFC 5321 §4.5.3.1.10).
@@ -139,6 +145,17 @@ pub enum AuthRule {
     Required,
 }
 
+/// XCLIENT, for peers that are trusted to speak for others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum XclientRule {
+    /// There is no XCLIENT.
+    Off,
+    /// All attributes but LOGIN.
+    Offered,
+    /// LOGIN too: the peer says who is logged in, and is believed.
+    WithLogin,
+}
+
 /// What the conversation wants now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -180,6 +197,8 @@ pub enum Question {
     },
     /// The decoded response to a [`Answer::Challenge`].
     AuthResponse(Vec<u8>),
+    /// XCLIENT. [`Answer::Introduced`] begins the session anew, with [`Question::Connect`].
+    Xclient(Xclient),
     /// MAIL.
     Sender(MailFrom),
     /// RCPT: at least one, and all that are at hand in a pipeline. [`Answer::Recipients`] has one
@@ -208,6 +227,7 @@ impl fmt::Debug for Question {
                 f.debug_struct("Auth").field("mechanism", mechanism).finish_non_exhaustive()
             }
             Question::AuthResponse(_) => f.write_str("AuthResponse(..)"),
+            Question::Xclient(told) => f.debug_tuple("Xclient").field(told).finish(),
             Question::Sender(from) => f.debug_tuple("Sender").field(from).finish(),
             Question::Recipients(all) => f.debug_tuple("Recipients").field(all).finish(),
             Question::Data => f.write_str("Data"),
@@ -229,6 +249,14 @@ pub enum Answer {
     Challenge(Vec<u8>),
     /// To AUTH: the peer is who it says.
     Authenticated,
+    /// To XCLIENT: the peer speaks for somebody else from now on. EHLO, AUTH and what it said of
+    /// itself are forgotten.
+    Introduced {
+        /// It may do so again: whoever it speaks for is such a peer too.
+        again: bool,
+        /// That somebody is logged in.
+        authenticated: bool,
+    },
     /// This reply, then close, whatever was asked.
     Disconnect(Reply),
 }
@@ -241,6 +269,11 @@ impl fmt::Debug for Answer {
             Answer::Recipients(all) => f.debug_tuple("Recipients").field(all).finish(),
             Answer::Challenge(_) => f.write_str("Challenge(..)"),
             Answer::Authenticated => f.write_str("Authenticated"),
+            Answer::Introduced { again, authenticated } => f
+                .debug_struct("Introduced")
+                .field("again", again)
+                .field("authenticated", authenticated)
+                .finish(),
             Answer::Disconnect(reply) => f.debug_tuple("Disconnect").field(reply).finish(),
         }
     }

@@ -1,8 +1,8 @@
 //! The rules of order, in one table. The checks, HELP, and the reply to EHLO are read from it.
 
 use super::session::{Session, Transaction};
-use super::{AuthRule, Rules, TlsRule};
-use crate::{Reply, terms};
+use super::{AuthRule, Rules, TlsRule, XclientRule};
+use crate::{Reply, terms, xclient};
 
 /// A command word we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +20,7 @@ pub(super) enum Verb {
     Help,
     StartTls,
     Auth,
+    Xclient,
     Quit,
 }
 
@@ -28,6 +29,8 @@ pub(super) enum Verb {
 pub(super) enum When {
     /// At any time.
     Always,
+    /// At any time but in a transaction.
+    Idle,
     /// After HELO or EHLO, outside a transaction.
     Greeted,
     /// After EHLO, outside a transaction.
@@ -101,7 +104,7 @@ const MAIL: Order = Order {
     ..PLAIN
 };
 
-pub(super) const TABLE: [Order; 14] = [
+pub(super) const TABLE: [Order; 15] = [
     Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, ..PLAIN },
     Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, ..PLAIN },
     Order { before_auth: false, ..MAIL },
@@ -140,6 +143,14 @@ pub(super) const TABLE: [Order; 14] = [
         args: Args::Yes,
         before_tls: false,
         keyword: Some("AUTH"),
+        ..PLAIN
+    },
+    Order {
+        verb: Verb::Xclient,
+        word: "XCLIENT",
+        when: When::Idle,
+        args: Args::Yes,
+        keyword: Some("XCLIENT"),
         ..PLAIN
     },
     // Behind the extensions that matter: there are clients that overlook the last line.
@@ -203,6 +214,7 @@ impl Order {
             Verb::Expn => false,
             Verb::StartTls => rules.tls != TlsRule::Off,
             Verb::Auth => rules.auth != AuthRule::Off,
+            Verb::Xclient => rules.xclient != XclientRule::Off,
             _ => true,
         }
     }
@@ -210,6 +222,7 @@ impl Order {
     fn in_time(&self, session: &Session, transaction: Option<&Transaction>) -> bool {
         match self.when {
             When::Always => true,
+            When::Idle => transaction.is_none(),
             When::Greeted => session.greeted && transaction.is_none(),
             When::Extended => session.esmtp && transaction.is_none(),
             When::Envelope => transaction.is_some_and(|t| t.body.is_none()),
@@ -238,6 +251,9 @@ pub(super) fn extensions(rules: &Rules, session: &Session) -> Reply {
     for order in TABLE.iter().filter(|order| order.is_offered(rules, session)) {
         match order.keyword {
             Some("AUTH") => lines.push(format!("AUTH {}", rules.mechanisms.join(" "))),
+            Some("XCLIENT") => {
+                lines.push(xclient::keyword(rules.xclient == XclientRule::WithLogin));
+            }
             Some(keyword) => lines.push(keyword.to_owned()),
             None => {}
         }

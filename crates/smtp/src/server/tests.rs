@@ -9,6 +9,7 @@ fn rules() -> Rules {
         mechanisms: vec!["PLAIN".into()],
         auth: AuthRule::Off,
         submission: false,
+        xclient: XclientRule::Off,
         max_size: 1000,
         max_recipients: 2,
         max_errors: 5,

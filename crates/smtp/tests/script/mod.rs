@@ -3,11 +3,12 @@
 //! A file is a list of lines; empty ones and those with `#` are comments.
 //!
 //! ```text
-//! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission size=9 recipients=9 errors=9 commands=9
+//! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission xclient=offered size=9 recipients=9 errors=9 commands=9
 //!       offers=dsn,binary,requiretls,limits,priority by=60 hold=9 (until 9 seconds into 1970)
 //! OPEN                the greeting and EHLO, not compared (without it, expect `ASK connect` first)
 //! C: MAIL FROM:<>     sent with CRLF, unless it ends in \c; escapes are \r \n \0 \\ \xNN \*9{text}
 //! S: 250 2.1.0        a line we reply; more words may follow on it
+//! ASK xclient 192.0.2.7 login=anna
 //! ASK sender <> -> 550 5.7.1 No
 //!                     a question; without an answer it is answered in the best way. Others are
 //!                     `-> challenge text`, `-> authenticated`, `-> disconnect 421 4.7.0 text`
@@ -29,7 +30,8 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, FutureRelease, MailFrom, Offers, Question, Rules, Step, TlsRule,
+    Answer, AuthRule, Conversation, FutureRelease, MailFrom, Offers, Question, Rules, Step,
+    TlsRule, Told, XclientRule,
 };
 use waypost_smtp::{BodyType, Enhanced, Hold, Notify, Reply};
 
@@ -70,6 +72,7 @@ pub(crate) fn rules() -> Rules {
         mechanisms: vec!["PLAIN".into(), "LOGIN".into()],
         auth: AuthRule::Off,
         submission: false,
+        xclient: XclientRule::Off,
         max_size: 1000,
         max_recipients: 5,
         max_errors: 5,
@@ -245,6 +248,10 @@ impl Peer {
             Question::Auth { .. } | Question::AuthResponse(_) => {
                 next().unwrap_or(Answer::Authenticated)
             }
+            Question::Xclient(told) => next().unwrap_or(Answer::Introduced {
+                again: false,
+                authenticated: told.login.known().is_some(),
+            }),
             Question::Sender(from) => {
                 self.binary = from.body == BodyType::BinaryMime;
                 next().unwrap_or(Answer::Reply(Reply::SENDER_OK))
@@ -285,6 +292,15 @@ fn shown(question: &Question) -> Vec<String> {
             format!("auth {mechanism} [{}]", escape(initial))
         }
         Question::AuthResponse(response) => format!("response [{}]", escape(response)),
+        Question::Xclient(told) => {
+            let address = match &told.address {
+                Told::Unsaid => String::new(),
+                Told::Unknown => " unknown".to_owned(),
+                Told::Is(address) => format!(" {address}"),
+            };
+            let login = told.login.known().map(|login| format!(" login={login}"));
+            format!("xclient{address}{}", login.unwrap_or_default())
+        }
         Question::Sender(from) => {
             let size = from.size.map(|size| format!(" size={size}")).unwrap_or_default();
             let eight_bit = flag(from.body == BodyType::EightBitMime, " 8bit");
@@ -356,6 +372,13 @@ fn rule(rules: &mut Rules, word: &str) {
                 "offered" => AuthRule::Offered,
                 "required" => AuthRule::Required,
                 _ => panic!("auth={value}?"),
+            }
+        }
+        "xclient" => {
+            rules.xclient = match value {
+                "offered" => XclientRule::Offered,
+                "login" => XclientRule::WithLogin,
+                _ => panic!("xclient={value}?"),
             }
         }
         "hostname" => rules.hostname = value.into(),

@@ -116,9 +116,17 @@ impl House {
     pub(super) fn message(&self) -> (Entry, String) {
         let ids = self.spool.ids(None, 10).unwrap();
         let [id] = ids[..] else { panic!("{} messages", ids.len()) };
+        (self.spool.load(id).unwrap(), self.text(id))
+    }
+
+    pub(super) fn spool_ids(&self) -> Vec<waypost_mail::MessageId> {
+        self.spool.ids(None, 10).unwrap()
+    }
+
+    pub(super) fn text(&self, id: waypost_mail::MessageId) -> String {
         let content = self.spool.content(id).unwrap();
         let bytes = content.read_at(0, content.len() as usize).unwrap();
-        (self.spool.load(id).unwrap(), String::from_utf8(bytes.to_vec()).unwrap())
+        String::from_utf8(bytes.to_vec()).unwrap()
     }
 
     /// Begins to drain.
@@ -257,9 +265,13 @@ impl Peer {
             .unwrap()
             .with_root_certificates(store)
             .with_no_client_auth();
+        self.encrypt_with(Arc::new(config), name).await
+    }
+
+    pub(super) async fn encrypt_with(self, config: Arc<ClientConfig>, name: &str) -> Peer {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         assert!(self.unread.is_empty(), "something was said before the handshake");
-        let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
+        let connector = tokio_rustls::TlsConnector::from(config);
         Peer::new(Box::new(connector.connect(name, self.channel).await.unwrap()))
     }
 
