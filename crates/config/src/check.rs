@@ -1,6 +1,7 @@
 //! What single keys cannot show: keys that do not fit together.
 
 mod policy;
+mod queue;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -22,6 +23,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     admin(file, notes);
     process(file, notes);
     policy::check(file, notes);
+    queue::check(&file.queue, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {

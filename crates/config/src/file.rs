@@ -3,6 +3,7 @@
 mod door;
 mod plugin;
 mod policy;
+mod queue;
 mod route;
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,6 +22,7 @@ use crate::units::{Octets, Span, Word};
 pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
+pub(crate) use queue::{Class, Queue};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};
 
 const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
@@ -111,15 +113,6 @@ pub(crate) struct Delivery {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    pub(crate) first_retry: Option<Duration>,
-    pub(crate) max_retry: Option<At<Duration>>,
-    pub(crate) lifetime: Option<Duration>,
-    pub(crate) per_destination: Option<usize>,
-    pub(crate) in_flight: Option<usize>,
-}
-
-#[derive(Debug, Default)]
 pub(crate) struct Limits {
     pub(crate) message_size: Option<u64>,
     pub(crate) recipients: Option<usize>,
@@ -159,7 +152,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let plugins = plugins.filter_map(|section| plugin::plugin(section, notes)).collect();
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
-    let queue = queue(top.section("queue", notes), notes);
+    let queue = queue::queue(top.section("queue", notes), notes);
     let limits = limits(top.section("limits", notes), notes);
     top.end(notes);
     Some(File {
@@ -320,21 +313,6 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
     };
     section.end(notes);
     delivery
-}
-
-fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queue {
-    let Some(mut section) = section else { return Queue::default() };
-    let queue = Queue {
-        first_retry: span(&mut section, "first-retry", notes),
-        max_retry: section
-            .parsed::<Span>("max-retry", SPAN, notes)
-            .map(|span| At { value: span.value.0, at: span.at }),
-        lifetime: span(&mut section, "lifetime", notes),
-        per_destination: count(&mut section, "per-destination", notes),
-        in_flight: count(&mut section, "in-flight", notes),
-    };
-    section.end(notes);
-    queue
 }
 
 fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {

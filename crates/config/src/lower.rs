@@ -12,6 +12,7 @@ use waypost_dns::Hickory;
 use waypost_inbound::{ListenerConfig, Users, UsersError};
 use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
+use waypost_queue::{Class, Tenancy};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -85,9 +86,30 @@ fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
     queue.retry.max = queue.retry.max.max(queue.retry.first);
     queue.resting.first = queue.resting.first.min(queue.retry.first);
     queue.resting.max = queue.resting.max.min(queue.retry.max);
+    queue.tenancy = match given.tenant.as_deref() {
+        Some("user-domain") => Tenancy::UserDomain,
+        Some("sender-domain") => Tenancy::SenderDomain,
+        Some("listener") => Tenancy::Listener,
+        _ => Tenancy::User,
+    };
     queue.per_destination = given.per_destination.unwrap_or(queue.per_destination);
     queue.in_flight = given.in_flight.unwrap_or(queue.in_flight);
+    queue.classes = given.classes.iter().map(|given| class(given, &queue)).collect();
     queue
+}
+
+/// What a class leaves open is as for all mail.
+fn class(given: &file::Class, queue: &waypost_queue::Config) -> Class {
+    let mut class = Class::usual(given.name.value.clone(), queue);
+    class.matches = given.matches.as_ref().map(|matches| matches.value.clone());
+    class.retry.first = given.first_retry.unwrap_or(class.retry.first);
+    class.retry.max = given.max_retry.as_ref().map_or(class.retry.max, |max| max.value);
+    class.retry.max = class.retry.max.max(class.retry.first);
+    class.lifetime = given.lifetime.unwrap_or(class.lifetime);
+    class.weight = given.weight.unwrap_or(class.weight);
+    class.rate = given.rate;
+    class.windows = given.windows.clone();
+    class
 }
 
 fn intake(file: &File) -> waypost_intake::Config {

@@ -192,3 +192,42 @@ fn an_absent_file_is_a_clear_mistake() {
     let told = Settings::load(Path::new("/nonexistent/w.toml")).unwrap_err().to_string();
     assert!(told.starts_with("/nonexistent/w.toml: cannot read the configuration"), "{told}");
 }
+
+#[test]
+fn classes_of_mail_are_read_whole() {
+    let text = format!(
+        "{GOOD}[queue]\ntenant = \"sender-domain\"\n[[queue.class]]\nname = \"night\"\nmatch = \"sender:*@n.example\"\n\
+         first-retry = \"15m\"\nlifetime = \"2d\"\nweight = 3\nrate = \"60/1m\"\nwindows = [\"daily 22:00-06:00 +01:00\"]\n"
+    );
+    let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let queue = &settings.startup.queue;
+    let [class] = &queue.classes[..] else { panic!("{queue:?}") };
+    let minutes = |minutes: u64| std::time::Duration::from_secs(60 * minutes);
+    assert_eq!((class.name.as_str(), class.weight, class.lifetime), ("night", 3, minutes(2880)));
+    assert_eq!((class.retry.first, class.retry.max), (minutes(15), minutes(60)));
+    assert_eq!(class.rate.map(|rate| (rate.count, rate.per)), Some((60, minutes(1))));
+    assert_eq!((class.windows[0].from, class.windows[0].until), (1320, 360));
+    assert_eq!(queue.tenancy, waypost_queue::Tenancy::SenderDomain);
+}
+
+#[test]
+fn mistakes_in_classes_are_told() {
+    let text = format!(
+        "{GOOD}[[queue.class]]\nname = \"a\"\nmatch = \"sender:x agee>2h\"\nrate = \"fast\"\nweight = 0\nwindows = [\"noon\"]\n\
+         [[queue.class]]\nname = \"b\"\nmatch = \"domain:x.example\"\n[[queue.class]]\nname = \"b\"\n\
+         [[queue.class]]\nname = \"default\"\nmatch = \"user:x\"\nfirst-retry = \"2h\"\nmax-retry = \"1h\"\n"
+    );
+    let told = mistakes(&text);
+    for part in [
+        "column 10: unknown key 'agee': did you mean 'age'?",
+        "'fast' is no rate",
+        "'queue.class.weight' must be from 1 to 1000",
+        "'noon' is no time of the week",
+        "a queue class cannot go by 'domain'",
+        "two queue classes are called 'b'",
+        "the default class cannot choose its mail",
+        "is shorter than 'queue.class.first-retry'",
+    ] {
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}

@@ -96,7 +96,7 @@ impl Delivery {
 
     /// The retry curve's moment; not after the message expires, which is its last turn.
     fn retry_at(&self, ticket: &Ticket, recipient: &RecipientEntry) -> Timestamp {
-        let at = self.parts.queue.retry_at(tries(recipient).saturating_add(1));
+        let at = self.parts.queue.retry_at(ticket, tries(recipient).saturating_add(1));
         at.min(ticket.entry.expires)
     }
 

@@ -270,6 +270,8 @@ impl Intake {
             routes: plan.routes,
             recipients: plan.recipients,
         };
+        let mut entry = entry;
+        entry.expires = received.after(self.queue.lifetime(&entry));
         let (header, body) = content.into_parts();
         Ok(Prepared::new(entry, header, body))
     }

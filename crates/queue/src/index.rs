@@ -18,6 +18,7 @@ use std::sync::Arc;
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
 
 use crate::classes::{ClassId, Classes};
+use crate::schedule::{Job, Lane};
 use crate::selector::{RecipientStanding, Sight};
 use names::{Name, Names};
 use origin::Origins;
@@ -163,6 +164,18 @@ impl Index {
         Some(Seen { index: self, row: &chunk[at] })
     }
 
+    /// The class of a job's recipients.
+    pub(crate) fn class(&self, job: Job) -> ClassId {
+        self.owner(job).0
+    }
+
+    /// Class and tenant of a job's recipients; of a message that is not here, the usual ones.
+    pub(crate) fn owner(&self, job: Job) -> (ClassId, &str) {
+        let mut recipients = self.get(job.id).into_iter().flat_map(Seen::recipients);
+        let found = recipients.find(|recipient| recipient.route() == job.route);
+        found.map_or((ClassId::default(), ""), |found| (found.class(), found.lane().tenant))
+    }
+
     /// Shows at most `most` messages above `after`, in the order of their ids; the last one shown,
     /// when there may be more.
     pub(crate) fn scan<'a>(
@@ -290,13 +303,14 @@ impl<'a> SeenRecipient<'a> {
         self.slot.class
     }
 
-    pub(crate) fn destination(self) -> &'a str {
-        self.message.index.names.get(self.slot.destination)
-    }
-
-    pub(crate) fn tenant(self) -> &'a str {
+    /// Where it goes, of which class, and on whose account.
+    pub(crate) fn lane(self) -> Lane<'a> {
         let Seen { index, row } = self.message;
-        &index.origins.get(row.origin).tenant
+        Lane {
+            destination: index.names.get(self.slot.destination),
+            class: self.slot.class,
+            tenant: &index.origins.get(row.origin).tenant,
+        }
     }
 
     /// How it stands, somebody having it in hand or not.

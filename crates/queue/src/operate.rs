@@ -379,7 +379,7 @@ fn claim(
     }
     let mut parts = Vec::new();
     for (route, recipients) in routes {
-        let lease = shared.take(&mut state, &entry, Job { id, route }, &recipients, false);
+        let lease = shared.take(&mut state, &entry, Job { id, route }, &recipients, None);
         parts.push((lease, recipients));
     }
     shared.publish(&state);

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
-use waypost_mail::{Clock, MessageId, Timestamp};
+use waypost_mail::{Clock, Entry, MessageId, Timestamp};
 use waypost_spool::{Change, Content, Spool, SpoolError};
 
+use crate::classes::ClassId;
 use crate::finish::finish;
+use crate::index::{Index, Seen};
 use crate::shared::{Shared, Step, whole};
 use crate::{Config, Metrics, Prepared, Settlement, Ticket, search, settle};
 
@@ -122,9 +124,24 @@ impl Queue {
         self.shared.spool.content(id)
     }
 
-    /// When to try again what has been attempted `tries` times, the last attempt included.
-    pub fn retry_at(&self, tries: u32) -> Timestamp {
-        self.shared.retry_at(tries)
+    /// When to try again what this ticket is about and has been attempted `tries` times, the last attempt
+    /// included: by the curve of its class.
+    pub fn retry_at(&self, ticket: &Ticket, tries: u32) -> Timestamp {
+        self.shared.retry_at(ticket.lease.class, tries)
+    }
+
+    /// How long a message that is about to be committed is tried: as the classes of its recipients say,
+    /// the longest of them.
+    pub fn lifetime(&self, entry: &Entry) -> Duration {
+        let classes = &self.shared.classes;
+        if classes.len() == 1 {
+            return classes.get(ClassId::default()).lifetime;
+        }
+        let mut index = Index::new(classes.clone());
+        index.insert(entry);
+        let recipients = index.get(entry.id).into_iter().flat_map(Seen::recipients);
+        let longest = recipients.map(|recipient| classes.get(recipient.class()).lifetime).max();
+        longest.unwrap_or(classes.get(ClassId::default()).lifetime)
     }
 
     /// Ends a lease: writes what became of its recipients, and the notice, as one change.

@@ -2,30 +2,40 @@
 //!
 //! A [`Job`] stands for the recipients of one message that share a route. It is a hint to look at
 //! them at a certain time: looking too early costs a read and does no harm, so jobs are never taken
-//! back, only overtaken. Jobs of one destination are ordered by time; destinations with something
-//! due, a free slot and no reason to rest take turns.
+//! back, only overtaken.
+//!
+//! Jobs of one tenant and class for one destination are a [`Flow`], ordered by time. A flow with
+//! something due asks its destination for a slot, first come first served ([`Place`]); then its class
+//! for leave (rate and windows); then it waits for its turn among classes and tenants ([`Shares`]).
+//! So nobody's backlog stands before another's mail: not at the destination, not in all.
 
+mod flow;
+mod keeping;
 mod place;
+mod share;
+mod stages;
 
-use std::collections::{BTreeSet, BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_mail::{MessageId, Timestamp};
-
-use crate::RestCurve;
 use waypost_mutant::planted;
 
+use crate::RestCurve;
+use crate::classes::{ClassId, Classes};
+use flow::Flow;
 pub(crate) use place::View;
-use place::{Limit, Missing, Place, Rest};
+use place::{Limit, Place, Rest};
+pub(crate) use share::ShareId;
+use share::{Shares, Turn};
 
 /// Timers handled before somebody gets a turn.
 const TIMERS_AT_ONCE: usize = 256;
 /// A clock that falls by less is not worth a new look at every destination.
 const SMALL_FALL: Duration = Duration::from_secs(1);
-/// Between two searches of the spool for jobs that memory had no room for.
+/// Between two searches for jobs that memory had no room for.
 const SEARCH_PAUSE: Duration = Duration::from_secs(10);
-
 /// Destinations that policy may have paused, or limited, which are remembered even when nothing waits for them.
 const MAX_RESTING: usize = 100_000;
 
@@ -36,11 +46,21 @@ pub(crate) struct Job {
     pub(crate) route: u16,
 }
 
+/// Where a job goes, of which class it is, and on whose account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lane<'a> {
+    pub(crate) destination: &'a str,
+    pub(crate) class: ClassId,
+    pub(crate) tenant: &'a str,
+}
+
 /// A job whose turn it is. It occupies a slot of its destination until [`Schedule::done`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Taken {
     pub(crate) job: Job,
     pub(crate) destination: Arc<str>,
+    /// Whose attempt it is.
+    pub(crate) share: ShareId,
     pub(crate) expires: Timestamp,
 }
 
@@ -59,12 +79,12 @@ pub(crate) struct Schedule {
     now: Timestamp,
     names: HashMap<Arc<str>, usize>,
     places: Vec<Option<Place>>,
-    vacant: Vec<usize>,
+    vacant_places: Vec<usize>,
+    flows: Vec<Option<Flow>>,
+    vacant_flows: Vec<usize>,
+    shares: Shares,
     jobs: HashMap<Job, Slot>,
-    /// Places that probably have something to hand out, next one first.
-    rotation: VecDeque<usize>,
-    /// When to look at places that have nothing to hand out now.
-    timers: BTreeSet<(Timestamp, usize)>,
+    timers: BTreeSet<(Timestamp, Timer)>,
     in_flight: usize,
     resting: usize,
     limited: usize,
@@ -74,33 +94,43 @@ pub(crate) struct Schedule {
 /// Where a job is kept.
 #[derive(Debug, Clone, Copy)]
 struct Slot {
-    place: usize,
+    flow: usize,
     due: Timestamp,
     expiry: Timestamp,
     expires: Timestamp,
 }
 
-/// The search of the spool for jobs that memory had no room for.
+/// What is looked at when its time has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Place(usize),
+    Flow(usize),
+    Class(ClassId),
+}
+
+/// The search for jobs that memory had no room for.
 #[derive(Debug, Default)]
 struct Search {
-    /// Places some of whose jobs are only in the spool.
+    /// Flows some of whose jobs are not here.
     incomplete: usize,
-    /// A place waits for a job that is only in the spool.
+    /// A flow waits for a job that is not here.
     starved: bool,
     running: bool,
     ended: Option<Timestamp>,
 }
 
 impl Schedule {
-    pub(crate) fn new(limits: Limits) -> Schedule {
+    pub(crate) fn new(limits: Limits, classes: Arc<Classes>) -> Schedule {
         Schedule {
             limits,
             now: Timestamp(0),
             names: HashMap::new(),
             places: Vec::new(),
-            vacant: Vec::new(),
+            vacant_places: Vec::new(),
+            flows: Vec::new(),
+            vacant_flows: Vec::new(),
+            shares: Shares::new(classes),
             jobs: HashMap::new(),
-            rotation: VecDeque::new(),
             timers: BTreeSet::new(),
             in_flight: 0,
             resting: 0,
@@ -113,7 +143,7 @@ impl Schedule {
     pub(crate) fn add(
         &mut self,
         job: Job,
-        destination: &str,
+        lane: Lane<'_>,
         due: Timestamp,
         expires: Timestamp,
         now: Timestamp,
@@ -121,22 +151,22 @@ impl Schedule {
         self.advance(now);
         // What is over already keeps the time it is given, so that it cannot come back at once.
         let alive = expires > now;
-        let slot = Slot {
-            place: self.place(destination),
-            due: if alive { due.min(expires) } else { due },
-            expiry: if alive { expires } else { due },
-            expires,
-        };
-        if self.jobs.get(&job).is_some_and(|known| known.due <= slot.due) {
+        let due = if alive { due.min(expires) } else { due };
+        let expiry = if alive { expires } else { due };
+        if self.jobs.get(&job).is_some_and(|known| known.due <= due) {
             return;
         }
-        self.remove(job);
-        if let Some(place) = &mut self.places[slot.place] {
-            place.due.insert((slot.due, job));
-            place.expiry.insert((slot.expiry, job));
+        let slot = Slot { flow: self.flow(lane), due, expiry, expires };
+        let moved = self.remove(job);
+        if let Some(flow) = &mut self.flows[slot.flow] {
+            flow.due.insert((slot.due, job));
+            flow.expiry.insert((slot.expiry, job));
         }
         self.jobs.insert(job, slot);
-        self.review(slot.place);
+        self.review(slot.flow);
+        if let Some(moved) = moved.filter(|moved| moved.flow != slot.flow) {
+            self.review(moved.flow);
+        }
         if self.jobs.len() > self.limits.jobs + self.limits.jobs / 64 {
             self.shed();
         }
@@ -151,9 +181,14 @@ impl Schedule {
         }
         loop {
             let more = self.fire_timers();
-            while let Some(at) = self.rotation.pop_front() {
-                if let Some(taken) = self.take_from(at) {
-                    return Some(taken);
+            while let Some(turn) = self.shares.turn(self.free() + one_more) {
+                match turn {
+                    Turn::Park(share, flow) => self.park(share, flow),
+                    Turn::Take(share, flow) => {
+                        if let Some(taken) = self.take_from(share, flow) {
+                            return Some(taken);
+                        }
+                    }
                 }
             }
             if !more {
@@ -167,7 +202,7 @@ impl Schedule {
         if self.in_flight >= self.limits.in_flight {
             return None;
         }
-        if !self.rotation.is_empty() {
+        if !self.shares.is_quiet() {
             return Some(self.now);
         }
         let timer = self.timers.first().map(|(at, _)| *at);
@@ -177,12 +212,17 @@ impl Schedule {
     }
 
     /// Gives the slot of a taken job back.
-    pub(crate) fn done(&mut self, destination: &str, now: Timestamp) {
+    pub(crate) fn done(&mut self, destination: &str, share: ShareId, now: Timestamp) {
         self.advance(now);
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.shares.end(share);
+        for flow in self.shares.unpark(self.free()) {
+            self.queue_up(flow);
+        }
         if let Some((at, place)) = self.known(destination) {
             place.in_flight = place.in_flight.saturating_sub(1);
-            self.review(at);
+            self.grant(at);
+            self.forget_if_idle(at);
         }
     }
 
@@ -208,7 +248,7 @@ impl Schedule {
         let until = now.after(curve.rest(place.failures));
         let rested = place.rest.replace(Rest { since: now, until, why, advised: false }).is_some();
         self.resting += usize::from(!rested);
-        self.review(at);
+        self.review_place(at);
     }
 
     /// Nothing more for the destination for so long, or for the rest it takes if that is longer.
@@ -230,7 +270,7 @@ impl Schedule {
         }
         let rested = place.rest.replace(Rest { since: now, until, why, advised: true }).is_some();
         self.resting += usize::from(!rested);
-        self.review(at);
+        self.review_place(at);
     }
 
     /// At most so many jobs of the destination at once, for so long.
@@ -249,7 +289,7 @@ impl Schedule {
         let limit =
             place.limit.replace(Limit { most: most.max(1), since: now, until: now.after(valid) });
         self.limited += usize::from(limit.is_none());
-        self.review(at);
+        self.review_place(at);
     }
 
     /// The destination answered: it is well.
@@ -267,7 +307,7 @@ impl Schedule {
         self.resting
     }
 
-    /// True when the spool should be searched for jobs that memory had no room for.
+    /// True when the index should be searched for jobs that memory had no room for.
     pub(crate) fn wants_search(&self, now: Timestamp) -> bool {
         let search = &self.search;
         let rested = |ended| now.since(ended) >= SEARCH_PAUSE || now < ended;
@@ -277,11 +317,15 @@ impl Schedule {
                 || (search.starved && search.ended.is_none_or(rested)))
     }
 
-    /// A search begins: every job that only the spool has will be entered again.
+    /// A search begins: every job that is not here will be entered again.
     pub(crate) fn begin_search(&mut self) {
         self.search = Search { running: true, ..Search::default() };
-        for place in self.places.iter_mut().flatten() {
-            place.missing = None;
+        for at in 0..self.flows.len() {
+            if let Some(flow) = &mut self.flows[at]
+                && flow.missing.take().is_some()
+            {
+                self.forget_flow_if_idle(at);
+            }
         }
     }
 
@@ -295,19 +339,31 @@ impl Schedule {
     pub(crate) fn views(&self, from: usize, limit: usize) -> (Vec<View>, Option<usize>) {
         let end = self.places.len().min(from.saturating_add(limit));
         let part = self.places.get(from..end).unwrap_or_default();
-        let views = part.iter().flatten().map(|place| place.view(self.now)).collect();
-        (views, (end < self.places.len()).then_some(end))
+        let next_due = |place: &Place| {
+            let flows = place.flows.values().filter_map(|flow| self.flows[*flow].as_ref());
+            flows.filter_map(|flow| flow.next(false)).min()
+        };
+        let views = part.iter().flatten().map(|place| place.view(self.now, next_due(place)));
+        (views.collect(), (end < self.places.len()).then_some(end))
     }
 
     fn end_rest(&mut self, destination: &str, now: Timestamp, well: bool) {
+        let per_destination = self.limits.per_destination;
         let Some((at, place)) = self.known(destination) else { return };
         let rested = place.rest.take_if(|rest| !(well && rest.advised)).is_some();
-        let recovered = well && std::mem::take(&mut place.failures) > 0;
+        let recovered = well && place.recover(per_destination);
         self.resting -= usize::from(rested);
-        if rested || recovered {
+        if rested {
             self.advance(now);
-            self.review(at);
+            self.review_place(at);
+        } else if recovered {
+            self.advance(now);
+            self.grant(at);
         }
+    }
+
+    fn free(&self) -> usize {
+        self.limits.in_flight.saturating_sub(self.in_flight)
     }
 
     /// Takes note of the time. When the clock fell, every timer may be too late.
@@ -316,160 +372,30 @@ impl Schedule {
         self.now = now;
         if fell {
             for at in 0..self.places.len() {
-                self.review(at);
+                self.review_place(at);
+            }
+            for class in self.shares.classes() {
+                self.go_on(class);
             }
         }
     }
 
-    /// Looks at places whose time has come; true when there are more of them.
+    /// Looks at what has its time come; true when there is more of it.
     fn fire_timers(&mut self) -> bool {
         for _ in 0..TIMERS_AT_ONCE {
-            match self.timers.first() {
-                Some((time, at)) if *time <= self.now => {
-                    let at = *at;
-                    self.review(at);
+            match self.timers.first().copied() {
+                Some((time, timer)) if time <= self.now => {
+                    self.timers.pop_first();
+                    match timer {
+                        Timer::Place(at) => self.review_place(at),
+                        Timer::Flow(at) => self.review(at),
+                        Timer::Class(class) => self.go_on(class),
+                    }
                 }
                 _ => return false,
             }
         }
         true
-    }
-
-    fn take_from(&mut self, at: usize) -> Option<Taken> {
-        let place = self.places[at].as_mut()?;
-        place.enrolled = false;
-        let job = place.pick(self.now, self.limits.per_destination);
-        let taken = job.map(|job| {
-            place.in_flight += 1;
-            (job, place.name.clone())
-        });
-        let taken = taken.map(|(job, destination)| {
-            self.in_flight += 1;
-            let expires = self.remove(job).map_or(Timestamp(u64::MAX), |slot| slot.expires);
-            Taken { job, destination, expires }
-        });
-        self.review(at);
-        taken
-    }
-
-    fn remove(&mut self, job: Job) -> Option<Slot> {
-        let slot = self.jobs.remove(&job)?;
-        if let Some(place) = &mut self.places[slot.place] {
-            place.due.remove(&(slot.due, job));
-            place.expiry.remove(&(slot.expiry, job));
-        }
-        Some(slot)
-    }
-
-    /// Decides anew whether a place takes its turn, waits for a time or an event, or can go.
-    fn review(&mut self, at: usize) {
-        let now = self.now;
-        let Some(place) = &mut self.places[at] else { return };
-        if place.rest.is_some() && !place.is_resting(now) {
-            place.rest = None;
-            self.resting -= 1;
-        }
-        if place.limit.is_some() && place.limit(now).is_none() {
-            place.limit = None;
-            self.limited -= 1;
-        }
-        if let Some(timer) = place.timer.take() {
-            self.timers.remove(&(timer, at));
-        }
-        let moment = place.next(now, self.limits.per_destination);
-        let missing = place.next_missing(now);
-        if missing.is_some_and(|missing| missing <= now) && moment.is_none_or(|m| m > now) {
-            self.search.starved = true;
-        }
-        let later = missing.filter(|missing| *missing > now);
-        let limit = place.limit.map(|limit| limit.until);
-        match moment.into_iter().chain(later).chain(limit).min() {
-            Some(time) if time > now => {
-                place.timer = Some(time);
-                self.timers.insert((time, at));
-            }
-            Some(_) if !place.enrolled => {
-                place.enrolled = true;
-                self.rotation.push_back(at);
-            }
-            _ => {}
-        }
-        self.forget_if_idle(at);
-    }
-
-    fn known(&mut self, destination: &str) -> Option<(usize, &mut Place)> {
-        let at = *self.names.get(destination)?;
-        self.places[at].as_mut().map(|place| (at, place))
-    }
-
-    /// Where a destination is kept, made when it is new.
-    fn place(&mut self, destination: &str) -> usize {
-        if let Some(at) = self.names.get(destination) {
-            return *at;
-        }
-        let name: Arc<str> = destination.into();
-        let place = Some(Place::new(name.clone()));
-        let at = match self.vacant.pop() {
-            Some(at) => {
-                self.places[at] = place;
-                at
-            }
-            None => {
-                self.places.push(place);
-                self.places.len() - 1
-            }
-        };
-        self.names.insert(name, at);
-        at
-    }
-
-    /// A destination for which nothing waits and nothing is in flight is not remembered, so that
-    /// strangers cannot fill memory with names.
-    fn forget_if_idle(&mut self, at: usize) {
-        if !self.places[at].as_ref().is_some_and(Place::is_idle) {
-            return;
-        }
-        let Some(place) = self.places[at].take() else { return };
-        if let Some(timer) = place.timer {
-            self.timers.remove(&(timer, at));
-        }
-        self.resting -= usize::from(place.rest.is_some());
-        self.search.incomplete -= usize::from(place.missing.is_some());
-        self.names.remove(&place.name);
-        self.vacant.push(at);
-    }
-
-    /// Makes room: the longest backlogs lose what is due last. So a backlog cannot push out the
-    /// mail of others.
-    fn shed(&mut self) {
-        let sizes = self.places.iter().enumerate();
-        let mut sizes: BinaryHeap<(usize, usize)> =
-            sizes.filter_map(|(at, place)| Some((place.as_ref()?.due.len(), at))).collect();
-        while self.jobs.len() > self.limits.jobs {
-            let Some((size, at)) = sizes.pop() else { return };
-            let next = sizes.peek().map_or(0, |(size, _)| *size);
-            let excess = self.jobs.len() - self.limits.jobs;
-            let surplus = (size - next.min(size)).clamp(1, excess);
-            for _ in 0..surplus {
-                self.shed_last(at);
-            }
-            sizes.push((size.saturating_sub(surplus), at));
-            self.review(at);
-        }
-    }
-
-    fn shed_last(&mut self, at: usize) {
-        let Some(place) = &mut self.places[at] else { return };
-        let Some((_, job)) = place.due.last().copied() else { return };
-        let Some(slot) = self.remove(job) else { return };
-        if let Some(place) = &mut self.places[at] {
-            let known = place.missing;
-            self.search.incomplete += usize::from(known.is_none());
-            place.missing = Some(Missing {
-                due: known.map_or(slot.due, |known| known.due.min(slot.due)),
-                expiry: known.map_or(slot.expiry, |known| known.expiry.min(slot.expiry)),
-            });
-        }
     }
 }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use waypost_mail::{Outcome, RecipientState, Timestamp, Why};
 use waypost_spool::{Change, Detours, SpoolError};
 
+use crate::classes::ClassId;
 use crate::index::marks;
 use crate::metrics::SettledLabels;
 use crate::shared::{Shared, whole};
@@ -43,7 +44,7 @@ pub(crate) async fn settle(
         let (now, mut state) = (shared.clock.now(), shared.state());
         let recipients = lease.recipients.iter().map(|leased| leased.id);
         state.leases.give_back(lease.job.id, recipients);
-        state.schedule.add(lease.job, &lease.destination, now, lease.expires, now);
+        state.plan(lease.job, &lease.destination, now, lease.expires, now);
     }
     let marks = marks(&states);
     write(&shared, &lease, states, detours, settlement.notice).await?;
@@ -107,7 +108,9 @@ impl Plan {
         let mut plan = Plan::default();
         for (id, settled) in states {
             match lease.recipient(id) {
-                Some(leased) if !plan.fates.contains_key(&id) => plan.add(shared, leased, settled),
+                Some(leased) if !plan.fates.contains_key(&id) => {
+                    plan.add(shared, lease.class, leased, settled)
+                }
                 _ => {
                     tracing::warn!(message = %lease.job.id, rcpt = id, "settled without a lease");
                 }
@@ -116,10 +119,10 @@ impl Plan {
         plan
     }
 
-    fn add(&mut self, shared: &Shared, leased: Leased, settled: Settled) {
+    fn add(&mut self, shared: &Shared, class: ClassId, leased: Leased, settled: Settled) {
         match settled {
             Settled::Done(Outcome::Deferred(why)) => {
-                self.again(leased, shared.retry_at(leased.tries.saturating_add(1)), why);
+                self.again(leased, shared.retry_at(class, leased.tries.saturating_add(1)), why);
             }
             Settled::Again { at, why } => self.again(leased, at, why),
             Settled::Later { at } => {

@@ -16,11 +16,11 @@ use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Time
 use waypost_spool::{Change, Spool, SpoolError};
 
 use crate::cache::Cache;
-use crate::classes::Classes;
+use crate::classes::{ClassId, Classes};
 use crate::index::{Index, SeenRecipient, is_leased};
 use crate::leases::Leases;
 use crate::pace::Pace;
-use crate::schedule::{Job, Limits, Schedule, Taken};
+use crate::schedule::{Job, Lane, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::{Config, Metrics, Ticket, expired};
@@ -96,7 +96,7 @@ impl Shared {
         let classes = Arc::new(Classes::new(&config));
         let pace = Mutex::new(Pace::new(config.per_destination));
         let state = State {
-            schedule: Schedule::new(limits),
+            schedule: Schedule::new(limits, classes.clone()),
             leases: Leases::default(),
             cache: Cache::new(config.ready_cache),
             index: Index::new(classes.clone()),
@@ -176,7 +176,7 @@ impl Shared {
 
     /// Goes on with a job whose message is not in memory.
     fn read(self: &Arc<Self>, taken: &Taken) -> Step {
-        let Taken { job, destination, expires } = taken;
+        let Taken { job, destination, share, expires } = taken;
         let (mut state, loaded) = self.load(job.id);
         let error = match loaded {
             Ok(entry) => return self.lease(&mut state, &entry, taken),
@@ -188,11 +188,11 @@ impl Shared {
             SpoolError::Damaged(..) => state.note_damage(job.id, &error),
             SpoolError::NoSpace | SpoolError::Failed(_) => {
                 let due = now.after(UNREADABLE_PAUSE);
-                state.schedule.add(*job, destination, due, *expires, now);
+                state.plan(*job, destination, due, *expires, now);
                 self.note_failure(&mut state, &error);
             }
         }
-        state.schedule.done(destination, now);
+        state.schedule.done(destination, *share, now);
         Step::Again
     }
 
@@ -218,20 +218,20 @@ impl Shared {
 
     /// Leases what is due of a job, if anything is, and enters the rest anew.
     fn lease(self: &Arc<Self>, state: &mut State, entry: &Arc<Entry>, taken: &Taken) -> Step {
-        let Taken { job, destination, .. } = taken;
+        let Taken { job, destination, share, .. } = taken;
         let now = self.clock.now();
         let over = expired(entry, now);
         let most = self.config.recipients_per_transaction.max(1);
         let Choice { recipients, rest } = state.choose(entry, job.route, now, over, most);
         if let Some(due) = rest {
-            state.schedule.add(*job, destination, due, entry.expires, now);
+            state.plan(*job, destination, due, entry.expires, now);
         }
         let route = recipients.first().and_then(|first| entry.route_of(first));
         let (Some(route), false) = (route, state.closed) else {
             if !recipients.is_empty() {
-                state.schedule.add(*job, destination, now, entry.expires, now);
+                state.plan(*job, destination, now, entry.expires, now);
             }
-            state.schedule.done(destination, now);
+            state.schedule.done(destination, *share, now);
             return Step::Again;
         };
         if rest.is_some_and(|due| due <= now) {
@@ -243,7 +243,7 @@ impl Shared {
             route: route.clone(),
             entry: entry.clone(),
             expired: over,
-            lease: self.take(state, entry, *job, &recipients, true),
+            lease: self.take(state, entry, *job, &recipients, Some(*share)),
             recipients,
         };
         self.publish(state);
@@ -257,7 +257,7 @@ impl Shared {
         entry: &Entry,
         job: Job,
         recipients: &[RecipientEntry],
-        slot: bool,
+        share: Option<ShareId>,
     ) -> Lease {
         let mut leased: Vec<Leased> = recipients.iter().map(Leased::from).collect();
         leased.sort_unstable_by_key(|leased| leased.id);
@@ -275,7 +275,8 @@ impl Shared {
             job,
             destination,
             expires: entry.expires,
-            slot,
+            class: state.index.class(job),
+            share,
             recipients: leased,
             pause: DROPPED_PAUSE,
         }
@@ -309,10 +310,12 @@ impl Shared {
         state.counts.waiting += waiting;
         state.schedule.count(&lease.destination, waiting);
         if let Some(due) = next {
-            state.schedule.add(lease.job, &lease.destination, due, lease.expires, now);
+            state.plan(lease.job, &lease.destination, due, lease.expires, now);
         }
-        if lease.slot && !planted!("a slot is never given back") {
-            state.schedule.done(&lease.destination, now);
+        if let Some(share) = lease.share.take()
+            && !planted!("a slot is never given back")
+        {
+            state.schedule.done(&lease.destination, share, now);
         }
         self.publish(&state);
         self.due.notify_one();
@@ -321,10 +324,10 @@ impl Shared {
         }
     }
 
-    /// When to try again what has been attempted so often.
-    pub(crate) fn retry_at(&self, tries: u32) -> Timestamp {
+    /// When to try again what has been attempted so often, by the curve of its class.
+    pub(crate) fn retry_at(&self, class: ClassId, tries: u32) -> Timestamp {
         let mut random = self.random.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait = self.config.retry.wait(tries, &mut *random);
+        let wait = self.classes.get(class).retry.wait(tries, &mut *random);
         self.clock.now().after(wait)
     }
 
@@ -408,8 +411,22 @@ impl State {
             self.counts.waiting += waiting;
             self.schedule.count(&destination, waiting);
             let due = if failed && due < now { moment(&destination, due) } else { due };
-            self.schedule.add(job, &destination, due, entry.expires, now);
+            self.plan(job, &destination, due, entry.expires, now);
         }
+    }
+
+    /// Enters a job, or moves it forward.
+    pub(crate) fn plan(
+        &mut self,
+        job: Job,
+        destination: &str,
+        due: Timestamp,
+        expires: Timestamp,
+        now: Timestamp,
+    ) {
+        let (class, tenant) = self.index.owner(job);
+        let lane = Lane { destination, class, tenant };
+        self.schedule.add(job, lane, due, expires, now);
     }
 
     /// Enters jobs again that the schedule had no room for, from the messages above `after`, but for
@@ -424,7 +441,7 @@ impl State {
             for recipient in message.recipients().filter(waits) {
                 // A job that is there already and earlier stays as it is.
                 let job = Job { id: message.id(), route: recipient.route() };
-                schedule.add(job, recipient.destination(), recipient.due(), message.expires(), now);
+                schedule.add(job, recipient.lane(), recipient.due(), message.expires(), now);
             }
         })
     }
@@ -437,7 +454,7 @@ impl State {
         let Some((route, destination)) = way else { return };
         self.counts.waiting += 1;
         self.schedule.count(&destination, 1);
-        self.schedule.add(Job { id: entry.id, route }, &destination, due, entry.expires, now);
+        self.plan(Job { id: entry.id, route }, &destination, due, entry.expires, now);
     }
 
     /// Logs and counts a damaged message, once.

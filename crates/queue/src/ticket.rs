@@ -7,7 +7,8 @@ use std::time::Duration;
 use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, Route, Timestamp, Why};
 
 use crate::Prepared;
-use crate::schedule::Job;
+use crate::classes::ClassId;
+use crate::schedule::{Job, ShareId};
 use crate::shared::Shared;
 use waypost_mutant::planted;
 
@@ -95,8 +96,9 @@ pub(crate) struct Lease {
     pub(crate) job: Job,
     pub(crate) destination: String,
     pub(crate) expires: Timestamp,
-    /// It occupies a slot of its destination; an operator's lease does not.
-    pub(crate) slot: bool,
+    pub(crate) class: ClassId,
+    /// Whose attempt it is, which occupies a slot of the destination; an operator's lease is nobody's.
+    pub(crate) share: Option<ShareId>,
     /// Ordered by id; empty once the lease has ended.
     pub(crate) recipients: Vec<Leased>,
     /// How long after a drop the recipients are due again.

@@ -1,28 +1,32 @@
-//! One destination: its jobs, its slots, its rest.
+//! One destination: its slots, its rest, and the flows that lead to it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use waypost_mail::Timestamp;
-
-use super::Job;
 use waypost_mutant::planted;
+
+use super::share::ShareId;
 
 /// One destination.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) name: Arc<str>,
-    pub(super) due: BTreeSet<(Timestamp, Job)>,
-    pub(super) expiry: BTreeSet<(Timestamp, Job)>,
+    /// Its flows by share.
+    pub(super) flows: BTreeMap<ShareId, usize>,
+    /// Flows that want a slot, next one first.
+    pub(super) ring: VecDeque<usize>,
     /// Recipients, jobs that are only in the spool included.
     pub(super) waiting: i64,
     pub(super) in_flight: usize,
+    /// Slots promised to flows that wait for their turn.
+    pub(super) offered: usize,
     pub(super) failures: u32,
+    /// Slots since it became well again: two more than were in use then, twice as many with every answer.
+    pub(super) ramp: usize,
     pub(super) rest: Option<Rest>,
     pub(super) limit: Option<Limit>,
     pub(super) timer: Option<Timestamp>,
-    pub(super) enrolled: bool,
-    pub(super) missing: Option<Missing>,
 }
 
 #[derive(Debug)]
@@ -42,13 +46,6 @@ pub(crate) struct Limit {
     pub(crate) until: Timestamp,
 }
 
-/// The earliest moments among the jobs that are only in the spool.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Missing {
-    pub(super) due: Timestamp,
-    pub(super) expiry: Timestamp,
-}
-
 /// A destination as seen from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct View {
@@ -65,16 +62,16 @@ impl Place {
     pub(super) fn new(name: Arc<str>) -> Place {
         Place {
             name,
-            due: BTreeSet::new(),
-            expiry: BTreeSet::new(),
+            flows: BTreeMap::new(),
+            ring: VecDeque::new(),
             waiting: 0,
             in_flight: 0,
+            offered: 0,
             failures: 0,
+            ramp: usize::MAX,
             rest: None,
             limit: None,
             timer: None,
-            enrolled: false,
-            missing: None,
         }
     }
 
@@ -83,58 +80,41 @@ impl Place {
         self.rest.as_ref().is_some_and(|rest| rest.since <= now && now < rest.until)
     }
 
-    /// What policy asked for, while that stands; as with a rest, not after the clock fell.
+    /// The limit, while it stands. One from the future does not, as with rests.
     pub(super) fn limit(&self, now: Timestamp) -> Option<Limit> {
         self.limit.filter(|limit| limit.since <= now && now < limit.until)
     }
 
-    /// After a failure one job at a time finds out whether the destination is well again.
+    /// After a failure one job at a time finds out whether the destination is well again; then slots
+    /// open little by little, so that a backlog does not fall on it all at once.
     pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
         let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
+        let most = if self.failures > 0 { 1 } else { most.min(self.ramp) };
         let most = most + usize::from(planted!("an attempt too many for a destination"));
-        self.in_flight < if self.failures > 0 { 1 } else { most }
+        self.in_flight + self.offered < most
     }
 
-    /// What to hand out now. While the destination rests, only what is over.
-    pub(super) fn pick(&self, now: Timestamp, per_destination: usize) -> Option<Job> {
-        if !self.has_slot(now, per_destination) {
-            return None;
+    /// The destination answered; true when that changes what it gets.
+    pub(super) fn recover(&mut self, per_destination: usize) -> bool {
+        if std::mem::take(&mut self.failures) > 0 {
+            self.ramp = self.in_flight + 2;
+            return true;
         }
-        let order = if self.is_resting(now) { &self.expiry } else { &self.due };
-        order.first().filter(|(time, _)| *time <= now).map(|(_, job)| *job)
-    }
-
-    /// When there may be something to hand out from memory.
-    pub(super) fn next(&self, now: Timestamp, per_destination: usize) -> Option<Timestamp> {
-        if !self.has_slot(now, per_destination) {
-            return None;
-        }
-        let first = |order: &BTreeSet<(Timestamp, Job)>| order.first().map(|(time, _)| *time);
-        match &self.rest {
-            Some(rest) if self.is_resting(now) => {
-                Some(first(&self.expiry).map_or(rest.until, |expiry| expiry.min(rest.until)))
-            }
-            _ => first(&self.due),
-        }
-    }
-
-    /// When something that is only in the spool is due.
-    pub(super) fn next_missing(&self, now: Timestamp) -> Option<Timestamp> {
-        let resting = self.is_resting(now);
-        self.missing.map(|missing| if resting { missing.expiry } else { missing.due })
+        let ramping = self.ramp < per_destination;
+        self.ramp = if ramping { self.ramp * 2 } else { usize::MAX };
+        ramping
     }
 
     pub(super) fn is_idle(&self) -> bool {
         let advised = self.rest.as_ref().is_some_and(|rest| rest.advised);
-        self.due.is_empty()
+        self.flows.is_empty()
             && self.in_flight == 0
             && self.waiting == 0
-            && !self.enrolled
             && !advised
             && self.limit.is_none()
     }
 
-    pub(super) fn view(&self, now: Timestamp) -> View {
+    pub(super) fn view(&self, now: Timestamp, next_due: Option<Timestamp>) -> View {
         let rest = self.rest.as_ref().filter(|_| self.is_resting(now));
         View {
             name: self.name.clone(),
@@ -143,7 +123,7 @@ impl Place {
             resting_until: rest.map(|rest| rest.until),
             why: rest.map(|rest| rest.why.clone()),
             limit: self.limit(now),
-            next_due: self.due.first().map(|(due, _)| *due),
+            next_due,
         }
     }
 }

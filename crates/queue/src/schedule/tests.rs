@@ -1,4 +1,6 @@
 use super::*;
+use crate::classes::Window;
+use crate::{Class, Config, Rate};
 
 const NOW: Timestamp = Timestamp(1_000_000);
 const NEVER: Timestamp = Timestamp(u64::MAX);
@@ -13,7 +15,18 @@ fn at(second: u64) -> Timestamp {
 
 fn schedule(per_destination: usize, jobs: usize) -> Schedule {
     let resting = RestCurve { first: seconds(60), factor: 2.0, max: seconds(200) };
-    Schedule::new(Limits { per_destination, in_flight: 50, jobs, resting })
+    let limits = Limits { per_destination, in_flight: 200, jobs, resting };
+    Schedule::new(limits, Arc::new(Classes::new(&Config::default())))
+}
+
+fn lane(destination: &str) -> Lane<'_> {
+    Lane { destination, class: ClassId::default(), tenant: "" }
+}
+
+/// An attempt has ended.
+fn done(schedule: &mut Schedule, destination: &str, now: Timestamp) {
+    let share = schedule.shares.known(ClassId::default(), "").unwrap();
+    schedule.done(destination, share, now);
 }
 
 fn add(schedule: &mut Schedule, id: u64, destination: &str, due: Timestamp) {
@@ -23,7 +36,13 @@ fn add(schedule: &mut Schedule, id: u64, destination: &str, due: Timestamp) {
 fn add_until(schedule: &mut Schedule, id: u64, name: &str, due: Timestamp, expires: Timestamp) {
     let now = schedule.now.max(NOW);
     schedule.count(name, 1);
-    schedule.add(Job { id: MessageId(id), route: 0 }, name, due, expires, now);
+    schedule.add(Job { id: MessageId(id), route: 0 }, lane(name), due, expires, now);
+}
+
+fn add_for(s: &mut Schedule, id: u64, destination: &str, class: ClassId, tenant: &str) {
+    s.count(destination, 1);
+    let (job, now) = (Job { id: MessageId(id), route: 0 }, s.now.max(NOW));
+    s.add(job, Lane { destination, class, tenant }, at(0), NEVER, now);
 }
 
 /// Takes whatever there is; slots stay occupied.
@@ -34,7 +53,7 @@ fn take_all(schedule: &mut Schedule, now: Timestamp) -> Vec<u64> {
 /// What happens to a job that is settled for good.
 fn finish(schedule: &mut Schedule, destination: &str, now: Timestamp) {
     schedule.count(destination, -1);
-    schedule.done(destination, now);
+    done(schedule, destination, now);
 }
 
 #[test]
@@ -63,14 +82,28 @@ fn a_destination_gets_no_more_than_its_slots() {
 
 #[test]
 fn no_more_than_the_limit_are_in_flight() {
-    let mut s = schedule(100, 100);
-    for id in 0..60 {
+    let mut s = schedule(500, 1000);
+    for id in 0..300 {
+        add_for(&mut s, id, "a", ClassId::default(), &format!("t{}", id % 30));
+    }
+    assert_eq!(take_all(&mut s, at(0)).len(), 200);
+    assert_eq!(s.wake(), None);
+    s.done("a", s.shares.known(ClassId::default(), "t7").unwrap(), at(0));
+    assert_eq!(take_all(&mut s, at(0)).len(), 1);
+}
+
+#[test]
+fn one_tenant_alone_leaves_a_quarter_for_others() {
+    let mut s = schedule(500, 1000);
+    for id in 0..300 {
         add(&mut s, id, "a", at(0));
     }
-    assert_eq!(take_all(&mut s, at(0)).len(), 50);
-    assert_eq!(s.wake(), None);
-    s.done("a", at(0));
-    assert_eq!(take_all(&mut s, at(0)), [50]);
+    assert_eq!(take_all(&mut s, at(0)).len(), 150);
+    assert_eq!(s.wake(), None, "only an event helps");
+    add_for(&mut s, 1000, "a", ClassId::default(), "other");
+    assert_eq!(take_all(&mut s, at(0)), [1000]);
+    done(&mut s, "a", at(0));
+    assert_eq!(take_all(&mut s, at(0)), [150]);
 }
 
 #[test]
@@ -106,17 +139,17 @@ fn rests_grow_and_one_job_at_a_time_finds_out() {
     assert_eq!(s.take(at(0)).map(|t| t.job.id.0), Some(0));
     s.rest("a", "down".into(), at(0));
     s.rest("a", "down".into(), at(1));
-    s.done("a", at(1));
+    done(&mut s, "a", at(1));
     assert_eq!(s.resting(), 1);
     assert_eq!((take_all(&mut s, at(59)), s.wake()), (vec![], Some(at(60))));
     assert_eq!(take_all(&mut s, at(60)), [1], "one probe; two failures at once grew the rest once");
     assert_eq!(s.resting(), 0);
     s.rest("a", "down".into(), at(60));
-    s.done("a", at(60));
+    done(&mut s, "a", at(60));
     assert_eq!((take_all(&mut s, at(179)), s.wake()), (vec![], Some(at(180))));
     assert_eq!(take_all(&mut s, at(180)), [2]);
     s.answered("a", at(180));
-    assert_eq!(take_all(&mut s, at(180)), [3, 4], "all slots are open again");
+    assert_eq!(take_all(&mut s, at(180)), [3, 4], "slots are open again");
     s.rest("a", "down".into(), at(200));
     let (views, _) = s.views(0, 10);
     assert_eq!(views[0].resting_until, Some(at(260)), "the count began anew");
@@ -134,7 +167,7 @@ fn rests_have_a_longest() {
         now = now.after(seconds(longest));
         assert_eq!(s.wake(), Some(now));
         s.take(now).unwrap();
-        s.done("a", now);
+        done(&mut s, "a", now);
         add(&mut s, 1, "a", now);
     }
 }
@@ -159,7 +192,7 @@ fn what_is_over_comes_even_from_a_resting_destination() {
     assert_eq!(take_all(&mut s, at(29)), []);
     assert_eq!(s.wake(), Some(at(30)));
     assert_eq!(take_all(&mut s, at(30)), [2]);
-    s.done("a", at(30));
+    done(&mut s, "a", at(30));
     add_until(&mut s, 2, "a", at(40), at(30));
     assert_eq!(take_all(&mut s, at(39)), [], "it keeps the time it was given");
     assert_eq!(take_all(&mut s, at(40)), [2]);
@@ -211,7 +244,7 @@ fn memory_keeps_what_is_due_next_and_every_destination() {
     assert!(s.jobs.len() <= 65);
     assert!(s.search.incomplete == 1 && !s.wants_search(at(0)), "memory is full");
     assert!(s.jobs.contains_key(&Job { id: MessageId(1000), route: 0 }));
-    s.limits.in_flight = 1000;
+    s.limits.in_flight = 10_000;
     let first = take_all(&mut s, at(30));
     assert_eq!(first, (0..=30).collect::<Vec<_>>());
     let second = take_all(&mut s, at(40));
@@ -220,7 +253,7 @@ fn memory_keeps_what_is_due_next_and_every_destination() {
     s.begin_search();
     assert!(!s.wants_search(at(40)), "one search at a time");
     for id in 41..200 {
-        s.add(Job { id: MessageId(id), route: 0 }, "big", at(id), NEVER, at(40));
+        s.add(Job { id: MessageId(id), route: 0 }, lane("big"), at(id), NEVER, at(40));
     }
     s.end_search(at(40));
     assert!((60..=65).contains(&s.jobs.len()));
@@ -237,7 +270,13 @@ fn a_destination_whose_jobs_are_only_in_the_spool_asks_for_a_search() {
     s.begin_search();
     s.end_search(at(0));
     for id in 0..5 {
-        s.add(Job { id: MessageId(id), route: 0 }, &format!("d{id}"), at(100 + id), NEVER, at(0));
+        s.add(
+            Job { id: MessageId(id), route: 0 },
+            lane(&format!("d{id}")),
+            at(100 + id),
+            NEVER,
+            at(0),
+        );
     }
     s.rest("d1", String::new(), at(100));
     let gone: Vec<_> =
@@ -281,7 +320,8 @@ fn destinations_are_forgotten_when_nothing_is_left_of_them() {
         s.rest(&name, String::new(), at(0));
         finish(&mut s, &name, at(0));
     }
-    assert!(s.names.is_empty() && s.timers.is_empty() && s.rotation.is_empty());
+    assert!(s.names.is_empty() && s.timers.is_empty() && s.shares.is_quiet());
+    assert_eq!((s.flows.iter().flatten().count(), s.shares.len()), (0, 0));
     assert_eq!((s.resting(), s.in_flight, s.places.len()), (0, 0, 1));
     s.rest("stranger", String::new(), at(0));
     s.answered("stranger", at(0));
@@ -291,7 +331,7 @@ fn destinations_are_forgotten_when_nothing_is_left_of_them() {
 #[test]
 fn a_thousand_timers_at_once_are_all_served() {
     let mut s = schedule(10, 5000);
-    s.limits.in_flight = 5000;
+    s.limits.in_flight = 50_000;
     for id in 0..1000 {
         add(&mut s, id, &format!("d{id}"), at(10));
     }
@@ -360,4 +400,197 @@ fn a_limited_destination_is_remembered_until_the_limit_ends() {
     assert_eq!((s.views(0, 9).0.len(), s.wake()), (1, Some(at(30))));
     assert_eq!(take_all(&mut s, at(30)), []);
     assert_eq!((s.views(0, 9).0.len(), s.limited), (0, 0));
+}
+
+/// Takes one after the other, each done at once.
+fn one_by_one(s: &mut Schedule, count: usize, now: Timestamp) -> Vec<u64> {
+    let mut order = Vec::new();
+    while order.len() < count {
+        let Some(taken) = s.take(now) else { break };
+        s.count(&taken.destination, -1);
+        s.done(&taken.destination, taken.share, now);
+        order.push(taken.job.id.0);
+    }
+    order
+}
+
+/// A schedule with these classes beside the default one, numbered from 1.
+fn with_classes(classes: Vec<Class>) -> Schedule {
+    let resting = RestCurve { first: seconds(60), factor: 2.0, max: seconds(200) };
+    let limits = Limits { per_destination: 20, in_flight: 200, jobs: 200_000, resting };
+    let config = Config { classes, ..Config::default() };
+    Schedule::new(limits, Arc::new(Classes::new(&config)))
+}
+
+fn class(name: &str) -> Class {
+    Class::usual(name, &Config::default())
+}
+
+#[test]
+fn a_backlog_for_the_same_destination_does_not_delay_another_tenant() {
+    let mut s = schedule(1, 200_000);
+    for id in 0..100_000 {
+        add_for(&mut s, id, "big.example", ClassId::default(), "crowd");
+    }
+    assert_eq!(one_by_one(&mut s, 3, at(0)), [0, 1, 2]);
+    for id in 0..3 {
+        add_for(&mut s, 500_000 + id, "big.example", ClassId::default(), "small");
+    }
+    let order = one_by_one(&mut s, 8, at(0));
+    let small: Vec<usize> =
+        (0..3).filter_map(|n| order.iter().position(|id| *id == 500_000 + n)).collect();
+    assert!(small.len() == 3 && small[2] <= 6, "every other turn is the small one's: {order:?}");
+}
+
+#[test]
+fn a_backlog_for_many_destinations_does_not_delay_another_tenant() {
+    let mut s = schedule(20, 200_000);
+    for id in 0..50_000 {
+        add_for(&mut s, id, &format!("d{}.example", id % 5000), ClassId::default(), "crowd");
+    }
+    assert_eq!(one_by_one(&mut s, 10, at(0)).len(), 10);
+    add_for(&mut s, 900_000, "friend.example", ClassId::default(), "small");
+    let order = one_by_one(&mut s, 3, at(0));
+    assert!(order.contains(&900_000), "{order:?}");
+}
+
+/// Many messages wait for one domain that does not answer; each attempt hangs. `examples/fairness.rs`
+/// measures the same with a million.
+#[test]
+fn a_dead_domain_s_backlog_does_not_delay_mail_for_another() {
+    let mut s = schedule(20, 50_000);
+    for id in 0..200_000 {
+        add(&mut s, id, "dead.example", at(0));
+    }
+    assert_eq!(take_all(&mut s, at(0)).len(), 20, "they hang");
+    for id in 0..100 {
+        add(&mut s, 2_000_000 + id, "alive.example", at(1));
+    }
+    let order = one_by_one(&mut s, 100, at(1));
+    assert_eq!(order, (2_000_000..2_000_100).collect::<Vec<_>>(), "nobody else comes between");
+    s.rest("dead.example", "down".into(), at(30));
+    (0..20).for_each(|_| done(&mut s, "dead.example", at(30)));
+    add(&mut s, 3_000_000, "alive.example", at(31));
+    assert_eq!(one_by_one(&mut s, 10, at(31)), [3_000_000]);
+    let probe = take_all(&mut s, at(90));
+    assert_eq!(probe.len(), 1, "one finds out");
+    add(&mut s, 3_000_001, "alive.example", at(90));
+    assert_eq!(one_by_one(&mut s, 10, at(90)), [3_000_001]);
+}
+
+#[test]
+fn classes_share_by_their_weights_however_many_tenants_each_has() {
+    let (mut fast, mut slow) = (class("fast"), class("slow"));
+    (fast.weight, slow.weight) = (30, 10);
+    let mut s = with_classes(vec![fast, slow]);
+    for id in 0..4000 {
+        let tenant = format!("t{}", id % 7);
+        add_for(&mut s, id, &format!("d{}", id % 3), ClassId(1), "one");
+        add_for(&mut s, 10_000 + id, &format!("d{}", id % 3), ClassId(2), &tenant);
+    }
+    let order = one_by_one(&mut s, 400, at(0));
+    let fast = order.iter().filter(|id| **id < 10_000).count();
+    assert!((290..=310).contains(&fast), "{fast} of 400");
+}
+
+#[test]
+fn a_rate_holds_its_class_back_and_nobody_else() {
+    let mut limited = class("limited");
+    limited.rate = Some(Rate { count: 5, per: seconds(10) });
+    let mut s = with_classes(vec![limited]);
+    for id in 0..20 {
+        add_for(&mut s, id, "a", ClassId(1), "t");
+        add_for(&mut s, 100 + id, "a", ClassId::default(), "t");
+    }
+    let mut order = one_by_one(&mut s, 100, at(0));
+    order.sort_unstable();
+    assert_eq!(order, [0, 1, 2, 3, 4].into_iter().chain(100..120).collect::<Vec<_>>());
+    let wake = s.wake().unwrap();
+    assert!(wake > at(1) && wake <= at(3), "a token takes two seconds: {wake}");
+    assert_eq!(one_by_one(&mut s, 100, at(3)), [5]);
+    assert_eq!(one_by_one(&mut s, 100, at(13)).len(), 5);
+    assert_eq!(one_by_one(&mut s, 100, at(1000)).len(), 5, "never more than the rate at once");
+}
+
+#[test]
+fn a_window_opens_and_closes_for_its_class() {
+    let mut nightly = class("nightly");
+    // Two minutes from ten minutes past midnight on, every day.
+    nightly.windows = vec![Window { days: [true; 7], from: 20, until: 22, offset: 0 }];
+    let mut s = with_classes(vec![nightly]);
+    for id in 0..30 {
+        add_for(&mut s, id, "a", ClassId(1), "t");
+    }
+    add_for(&mut s, 100, "a", ClassId::default(), "t");
+    add_until(&mut s, 200, "b", at(0), at(0));
+    let early = one_by_one(&mut s, 100, at(0));
+    assert_eq!(early, [100, 200]);
+    let opens = Timestamp(20 * 60_000);
+    assert_eq!(s.wake(), Some(opens));
+    let taken: Vec<_> = (0..10).filter_map(|_| s.take(opens)).collect();
+    assert_eq!(taken.len(), 10);
+    let closed = Timestamp(22 * 60_000);
+    taken.iter().for_each(|taken| s.done("a", taken.share, opens));
+    assert!(one_by_one(&mut s, 5, Timestamp(21 * 60_000)).len() == 5);
+    let late = one_by_one(&mut s, 100, closed);
+    assert!(late.len() <= 1, "at most the one that had leave already: {late:?}");
+    let tomorrow = Timestamp(opens.0 + 86_400_000);
+    assert_eq!(s.wake(), Some(tomorrow));
+    assert_eq!(one_by_one(&mut s, 100, tomorrow).len(), 15 - late.len());
+}
+
+#[test]
+fn what_is_over_does_not_wait_for_its_class() {
+    let mut never = class("never");
+    never.windows = vec![Window { days: [true; 7], from: 1000, until: 1001, offset: 0 }];
+    let mut s = with_classes(vec![never]);
+    s.count("a", 1);
+    let job = Job { id: MessageId(1), route: 0 };
+    let lane = Lane { destination: "a", class: ClassId(1), tenant: "t" };
+    s.add(job, lane, at(0), at(30), at(0));
+    assert_eq!((take_all(&mut s, at(29)), s.wake()), (vec![], Some(at(30))));
+    assert_eq!(take_all(&mut s, at(30)), [1]);
+}
+
+#[test]
+fn what_is_held_back_keeps_no_slot_from_others() {
+    let mut closed = class("closed");
+    closed.windows = vec![Window { days: [true; 7], from: 1000, until: 1001, offset: 0 }];
+    let mut s = with_classes(vec![closed]);
+    s.limits.per_destination = 1;
+    for id in 0..100 {
+        add_for(&mut s, id, "a", ClassId(1), &format!("t{id}"));
+    }
+    add_for(&mut s, 500, "a", ClassId::default(), "t");
+    assert_eq!(take_all(&mut s, at(0)), [500]);
+}
+
+#[test]
+fn tenants_names_are_forgotten() {
+    let mut s = schedule(20, 1000);
+    for id in 0..500 {
+        add_for(&mut s, id, "a", ClassId::default(), &format!("t{id}"));
+    }
+    assert_eq!(one_by_one(&mut s, 500, at(0)).len(), 500);
+    assert_eq!((s.shares.len(), s.places.iter().flatten().count()), (0, 0));
+    assert_eq!(s.flows.iter().flatten().count(), 0);
+}
+
+#[test]
+fn a_backlog_does_not_fall_all_at_once_on_a_destination_that_is_well_again() {
+    let mut s = schedule(20, 100);
+    for id in 0..60 {
+        add(&mut s, id, "a", at(0));
+    }
+    assert_eq!(s.take(at(0)).map(|taken| taken.job.id.0), Some(0));
+    s.rest("a", "down".into(), at(0));
+    finish(&mut s, "a", at(1));
+    assert_eq!(take_all(&mut s, at(60)), [1], "one finds out");
+    finish(&mut s, "a", at(60));
+    let mut opened = Vec::new();
+    for _ in 0..5 {
+        s.answered("a", at(60));
+        opened.push(take_all(&mut s, at(60)).len());
+    }
+    assert_eq!(opened, [2, 2, 4, 8, 4], "2, 4, 8, 16, then 20 at once");
 }

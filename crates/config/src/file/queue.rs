@@ -1,0 +1,206 @@
+//! How often and how long mail is tried, and what classes of it there are.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use waypost_queue::{DAY_MINUTES, Rate, Selector, Window};
+
+use super::{SPAN, count, one_of, span};
+use crate::mistake::Notes;
+use crate::section::{At, Section};
+use crate::units::{Span, UnitError, Word};
+
+const WINDOW: &str = "write days, times and the offset from UTC: \"mon-fri 08:00-18:00 +01:00\", \"daily 22:00-06:00\"";
+const RATE: &str = "write a number and in how long: \"100/1m\", \"5000/1h\"";
+const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    pub(crate) first_retry: Option<Duration>,
+    pub(crate) max_retry: Option<At<Duration>>,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) per_destination: Option<usize>,
+    pub(crate) in_flight: Option<usize>,
+    pub(crate) tenant: Option<String>,
+    pub(crate) classes: Vec<Class>,
+}
+
+/// One class of mail.
+#[derive(Debug)]
+pub(crate) struct Class {
+    pub(crate) name: At<String>,
+    pub(crate) matches: Option<At<Selector>>,
+    pub(crate) first_retry: Option<Duration>,
+    pub(crate) max_retry: Option<At<Duration>>,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) weight: Option<u32>,
+    pub(crate) rate: Option<Rate>,
+    pub(crate) windows: Vec<Window>,
+}
+
+pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queue {
+    let Some(mut section) = section else { return Queue::default() };
+    let tenants = ["user", "user-domain", "sender-domain", "listener"];
+    let queue = Queue {
+        first_retry: span(&mut section, "first-retry", notes),
+        max_retry: longest(&mut section, notes),
+        lifetime: span(&mut section, "lifetime", notes),
+        per_destination: count(&mut section, "per-destination", notes),
+        in_flight: count(&mut section, "in-flight", notes),
+        tenant: one_of(&mut section, "tenant", &tenants, notes),
+        classes: section
+            .sections("class", notes)
+            .into_iter()
+            .filter_map(|section| class(section, notes))
+            .collect(),
+    };
+    section.end(notes);
+    queue
+}
+
+fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
+    let name = section.parsed::<Word>("name", "it names the class in lists and for plugins", notes);
+    let name = section.required("name", name, "name = \"bulk\"", notes);
+    let hint = "as in docs/selectors.md: \"listener:bulk or sender:*@news.example.org\"";
+    let matches = section.parsed::<Selector>("match", hint, notes);
+    let rate = section.parsed::<Pace>("rate", RATE, notes);
+    let windows = section.list::<Times>("windows", WINDOW, notes);
+    let class = Class {
+        name: name?.map(|name| name.0),
+        matches,
+        first_retry: span(&mut section, "first-retry", notes),
+        max_retry: longest(&mut section, notes),
+        lifetime: span(&mut section, "lifetime", notes),
+        weight: section
+            .integer("weight", 1..1001, notes)
+            .and_then(|weight| u32::try_from(weight.value).ok()),
+        rate: rate.map(|rate| rate.value.0),
+        windows: windows
+            .map_or_else(Vec::new, |list| list.value.into_iter().map(|w| w.value.0).collect()),
+    };
+    section.end(notes);
+    Some(class)
+}
+
+fn longest(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<At<Duration>> {
+    section.parsed::<Span>("max-retry", SPAN, notes).map(|span| span.map(|span| span.0))
+}
+
+/// `100/1m`: so many in such a time.
+struct Pace(Rate);
+
+impl FromStr for Pace {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Pace, UnitError> {
+        let refuse = || UnitError::new(text, "rate");
+        let (number, time) = text.split_once('/').ok_or_else(refuse)?;
+        let number: u32 = number.trim().parse().map_err(|_| refuse())?;
+        let per = time.trim().parse::<Span>().map_err(|_| refuse())?.0;
+        if number == 0 || per < Duration::from_secs(1) {
+            return Err(refuse());
+        }
+        Ok(Pace(Rate { count: number, per }))
+    }
+}
+
+/// `mon-fri 08:00-18:00 +01:00`: days, times, and how far local time is ahead of UTC.
+struct Times(Window);
+
+impl FromStr for Times {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Times, UnitError> {
+        times(text).map(Times).ok_or_else(|| UnitError::new(text, "time of the week"))
+    }
+}
+
+fn times(text: &str) -> Option<Window> {
+    let mut words = text.split_whitespace();
+    let (named, hours) = (days(words.next()?)?, words.next()?);
+    let offset = words.next().map_or(Some(0), zone)?;
+    let (from, until) = hours.split_once('-')?;
+    let (from, until) = (minutes(from)?, minutes(until)?);
+    let legal = words.next().is_none() && from < DAY_MINUTES && from != until;
+    legal.then_some(Window { days: named, from, until, offset })
+}
+
+/// `daily`, `mon`, `mon-fri`, `sat,sun`.
+fn days(text: &str) -> Option<[bool; 7]> {
+    if text == "daily" {
+        return Some([true; 7]);
+    }
+    let day = |name: &str| DAYS.iter().position(|day| *day == name);
+    let mut days = [false; 7];
+    for part in text.split(',') {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (day(first)?, day(last)?);
+        // From Friday to Monday goes over the end of the week.
+        let count = (last + 7 - first) % 7;
+        (0..=count).for_each(|step| days[(first + step) % 7] = true);
+    }
+    Some(days)
+}
+
+/// Minutes after midnight.
+fn minutes(text: &str) -> Option<u16> {
+    let (hours, minutes) = text.split_once(':')?;
+    let digits = |text: &str| text.len() == 2 && text.bytes().all(|b| b.is_ascii_digit());
+    if !digits(hours) || !digits(minutes) {
+        return None;
+    }
+    let (hours, minutes): (u16, u16) = (hours.parse().ok()?, minutes.parse().ok()?);
+    let total = hours * 60 + minutes;
+    (minutes < 60 && total <= DAY_MINUTES).then_some(total)
+}
+
+/// `+02:00`, `-05:30`, `UTC`.
+fn zone(text: &str) -> Option<i16> {
+    if text == "UTC" {
+        return Some(0);
+    }
+    let ahead = i16::try_from(minutes(text.strip_prefix(['+', '-'])?)?).ok()?;
+    (ahead <= 14 * 60).then_some(if text.starts_with('-') { -ahead } else { ahead })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn windows_are_read_as_people_write_them() {
+        let window = |text: &str| times(text).map(|w| (w.days, w.from, w.until, w.offset));
+        let workdays = [true, true, true, true, true, false, false];
+        assert_eq!(window("mon-fri 08:00-18:30 +01:00"), Some((workdays, 480, 1110, 60)));
+        assert_eq!(window("daily 22:00-06:00"), Some(([true; 7], 1320, 360, 0)));
+        let ends = [true, false, false, false, true, true, true];
+        assert_eq!(window("fri-mon 00:00-24:00 -05:30"), Some((ends, 0, 1440, -330)));
+        let two = [false, false, true, false, false, false, true];
+        assert_eq!(window("wed,sun 09:00-10:00 UTC"), Some((two, 540, 600, 0)));
+        for bad in [
+            "",
+            "mon",
+            "mon 8:00-9:00",
+            "mon 08:00",
+            "mon 24:00-01:00",
+            "mon 08:00-08:00",
+            "mon 08:60-09:00",
+            "mon 08:00-25:00",
+            "monday 08:00-09:00",
+            "mon 08:00-09:00 CET",
+            "mon 08:00-09:00 +15:00",
+            "mon 08:00-09:00 UTC x",
+        ] {
+            assert_eq!(window(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn rates_are_read_as_people_write_them() {
+        let rate =
+            |text: &str| text.parse::<Pace>().ok().map(|pace| (pace.0.count, pace.0.per.as_secs()));
+        assert_eq!(rate("100/1m"), Some((100, 60)));
+        assert_eq!(rate("5000 / 1h"), Some((5000, 3600)));
+        for bad in ["", "100", "0/1m", "1/0s", "1/500ms", "x/1m", "-1/1m"] {
+            assert_eq!(rate(bad), None, "{bad}");
+        }
+    }
+}

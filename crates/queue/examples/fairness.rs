@@ -1,0 +1,221 @@
+//! How long a small sender's mail waits for its turn: on an empty queue, while a million messages wait
+//! for one dead domain, and while summaries of that million are made one after the other.
+//!
+//! ```text
+//! cargo run --release -p waypost-queue --example fairness [MESSAGES]
+//! ```
+//!
+//! What counts are the ratios of the last column. The spool is made up, so that what is measured is the
+//! queue: its lock, its schedule, its index. Says too what the index costs: octets of resident memory
+//! for each message, and how long lists and summaries take.
+
+#![expect(clippy::print_stdout, reason = "it tells what it measured")]
+#![expect(clippy::expect_used, clippy::unwrap_used, reason = "a measurement that fails says so")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use waypost_mail::{
+    Body, Clock, Entry, Facts, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
+    RecipientState, Route, SessionId, SystemClock, Terms, Timestamp, TlsLevel, Why,
+};
+use waypost_queue::{
+    Config, Content, Field, Prepared, Queue, Selector, Settled, Settlement, SpoolError, Ticket,
+};
+use waypost_smtp::{Domain, Reply, ReversePath};
+use waypost_spool::{Change, Spool};
+
+/// Messages of the small sender.
+const SMALL: u64 = 3000;
+/// Their ids are above this.
+const FRESH: u64 = 1 << 40;
+
+/// Makes up the backlog when it is read, and forgets what is written.
+#[derive(Debug)]
+struct MadeUp {
+    backlog: u64,
+    began: Timestamp,
+}
+
+#[async_trait]
+impl Spool for MadeUp {
+    async fn commit(&self, _: Change) -> Result<(), SpoolError> {
+        Ok(())
+    }
+    fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
+        if id.0 > self.backlog { Err(SpoolError::Unknown(id)) } else { Ok(crowd(id, self.began)) }
+    }
+    fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
+        Err(SpoolError::Unknown(id))
+    }
+    fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError> {
+        let first = after.map_or(0, |after| after.0) + 1;
+        Ok((first..=self.backlog).take(limit).map(MessageId).collect())
+    }
+    fn highest_id(&self) -> u64 {
+        self.backlog
+    }
+    fn incoming(&self) -> PathBuf {
+        std::env::temp_dir()
+    }
+    fn accepting(&self, _: Timestamp) -> Result<(), SpoolError> {
+        Ok(())
+    }
+}
+
+/// One of the many: a recipient of its own, a sender that many share.
+fn crowd(id: MessageId, now: Timestamp) -> Entry {
+    let sender = format!("newsletter{}@shop.example", id.0 % 1000);
+    message(id, &sender, &format!("customer.{}", id.0), "dead.example", now)
+}
+
+fn message(id: MessageId, sender: &str, local: &str, domain: &str, now: Timestamp) -> Entry {
+    let domain = Domain::parse(domain).unwrap();
+    let recipient = Recipient::new(0, format!("{local}@{domain}").parse().unwrap());
+    Entry {
+        id,
+        received: now,
+        expires: now.after(Duration::from_secs(5 * 86_400)),
+        sender: ReversePath::Mailbox(sender.parse().unwrap()),
+        eight_bit: false,
+        smtputf8: false,
+        size: 4096,
+        facts: Facts::internal(SessionId(id.0)),
+        meta: Vec::new(),
+        sign: Vec::new(),
+        terms: Terms::default(),
+        reroutes: 0,
+        routes: vec![Route::new(NextHop::Mx(domain), TlsLevel::Opportunistic)],
+        recipients: vec![RecipientEntry {
+            recipient,
+            route: 0,
+            told: 0,
+            state: RecipientState::fresh(now),
+        }],
+    }
+}
+
+#[tokio::main]
+async fn main() {
+    let backlog = std::env::args().nth(1).map_or(1_000_000, |count| count.parse().unwrap());
+    let empty = world(0, false).await;
+    let crowded = world(backlog, false).await;
+    let watched = world(backlog, true).await;
+    println!(
+        "\n| {SMALL} messages of a small sender, from commit to ticket | median | p99 | p99 beside an empty queue |"
+    );
+    println!("|---|---|---|---|");
+    let row = |name: String, waits: &Waits| {
+        let ratio = waits.p99.as_secs_f64() / empty.p99.as_secs_f64();
+        println!("| {name} | {:?} | {:?} | {ratio:.2} |", waits.median, waits.p99);
+    };
+    row("empty queue".to_owned(), &empty);
+    row(format!("{backlog} wait for one dead domain"), &crowded);
+    row("the same, and it is summed up all the time".to_owned(), &watched);
+}
+
+struct Waits {
+    median: Duration,
+    p99: Duration,
+}
+
+/// Measures on a queue with such a backlog.
+async fn world(backlog: u64, watched: bool) -> Waits {
+    let clock = Arc::new(SystemClock);
+    let spool = Arc::new(MadeUp { backlog, began: clock.now() });
+    let (resident, began) = (resident(), Instant::now());
+    let queue = Queue::open(spool, Config::default(), clock.clone(), 1).await.unwrap();
+    if backlog > 0 && !watched {
+        let octets = self::resident().saturating_sub(resident) / backlog;
+        println!("opened in {:?}, {octets} octets resident for each message", began.elapsed());
+        looks(&queue);
+    }
+    let over = Arc::new(AtomicBool::new(false));
+    let watcher = watched.then(|| {
+        let (queue, over) = (queue.clone(), over.clone());
+        std::thread::spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                queue.summary(&Selector::everything(), Field::Sender, 50);
+            }
+        })
+    });
+    let (starts, mut taken) = tokio::sync::mpsc::unbounded_channel();
+    let deliverer = tokio::spawn(deliver(queue.clone(), starts));
+    let mut waits = Vec::new();
+    for number in 0..SMALL {
+        let entry = message(
+            MessageId(FRESH + number),
+            "me@small.example",
+            "you",
+            "alive.example",
+            clock.now(),
+        );
+        let header = Bytes::from_static(b"Subject: hello\r\n");
+        let began = Instant::now();
+        queue.commit(Prepared::new(entry, header, Body::Memory(Bytes::new()))).await.unwrap();
+        let ended: Instant = taken.recv().await.expect("it is delivered");
+        waits.push(ended - began);
+        sleep(Duration::from_micros(500)).await;
+    }
+    over.store(true, Ordering::Relaxed);
+    queue.close();
+    deliverer.await.unwrap();
+    if let Some(watcher) = watcher {
+        watcher.join().expect("the watcher ends");
+    }
+    waits.sort_unstable();
+    Waits { median: waits[waits.len() / 2], p99: waits[waits.len() * 99 / 100] }
+}
+
+/// Delivers what can be delivered; attempts for the dead domain hang for seconds.
+async fn deliver(queue: Arc<Queue>, starts: tokio::sync::mpsc::UnboundedSender<Instant>) {
+    while let Some(ticket) = queue.next().await {
+        let queue = queue.clone();
+        if ticket.id.0 > FRESH - 1 {
+            let _ = starts.send(Instant::now());
+            let reply = Reply::fixed(250, (2, 0, 0), "ok");
+            let hop = "mx.alive.example".to_owned();
+            settle(&queue, ticket, Settled::Done(Outcome::Delivered { hop, reply })).await;
+            continue;
+        }
+        tokio::spawn(async move {
+            sleep(Duration::from_secs(2)).await;
+            queue.rest(&ticket.destination, "it is dead".to_owned());
+            let at = queue.retry_at(&ticket, 1);
+            settle(&queue, ticket, Settled::Again { at, why: Why::NoAddress("dead".into()) }).await;
+        });
+    }
+}
+
+async fn settle(queue: &Queue, ticket: Ticket, settled: Settled) {
+    let states = ticket.recipients.iter().map(|r| (r.recipient.id, settled.clone())).collect();
+    // What the made-up spool cannot write is of no interest here.
+    let _ = queue.settle(ticket, Settlement { states, ..Settlement::default() }).await;
+}
+
+/// How long operators wait.
+fn looks(queue: &Queue) {
+    let selector = |text: &str| text.parse::<Selector>().unwrap();
+    for text in ["", "recipient:customer.999999@dead.example", "sender:*7@shop.example age>1h"] {
+        let began = Instant::now();
+        let page = queue.list(&selector(text), None, 1000).unwrap();
+        println!("list «{text}»: {} messages in {:?}", page.messages.len(), began.elapsed());
+    }
+    for by in [Field::Destination, Field::Sender] {
+        let began = Instant::now();
+        let groups = queue.summary(&selector(""), by, 50);
+        println!("summary by {by}: {} groups in {:?}", groups.len(), began.elapsed());
+    }
+}
+
+/// Octets of memory that the process has.
+fn resident() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+    pages.unwrap_or_default() * 4096
+}

@@ -1,0 +1,119 @@
+//! What the schedule keeps, and for how long.
+
+use std::collections::BinaryHeap;
+use std::sync::Arc;
+
+use super::flow::{Flow, Missing};
+use super::place::Place;
+use super::{Job, Lane, Schedule, Slot, Timer};
+
+impl Schedule {
+    pub(super) fn remove(&mut self, job: Job) -> Option<Slot> {
+        let slot = self.jobs.remove(&job)?;
+        if let Some(flow) = &mut self.flows[slot.flow] {
+            flow.due.remove(&(slot.due, job));
+            flow.expiry.remove(&(slot.expiry, job));
+        }
+        Some(slot)
+    }
+
+    pub(super) fn known(&mut self, destination: &str) -> Option<(usize, &mut Place)> {
+        let at = *self.names.get(destination)?;
+        self.places[at].as_mut().map(|place| (at, place))
+    }
+
+    /// Where a destination is kept, made when it is new.
+    pub(super) fn place(&mut self, destination: &str) -> usize {
+        if let Some(at) = self.names.get(destination) {
+            return *at;
+        }
+        let name: Arc<str> = destination.into();
+        let at = keep(&mut self.places, &mut self.vacant_places, Place::new(name.clone()));
+        self.names.insert(name, at);
+        at
+    }
+
+    /// Where the jobs of a lane are kept, made when it is new.
+    pub(super) fn flow(&mut self, lane: Lane<'_>) -> usize {
+        let to = self.place(lane.destination);
+        let share = self.shares.known(lane.class, lane.tenant);
+        let flows = self.places[to].as_ref().map(|place| &place.flows);
+        if let Some(at) = share.and_then(|share| flows?.get(&share).copied()) {
+            return at;
+        }
+        let share = self.shares.attach(lane.class, lane.tenant);
+        let at = keep(&mut self.flows, &mut self.vacant_flows, Flow::new(to, share));
+        if let Some(place) = &mut self.places[to] {
+            place.flows.insert(share, at);
+        }
+        at
+    }
+
+    pub(super) fn forget_flow_if_idle(&mut self, at: usize) {
+        let Some(flow) = self.flows[at].take_if(|flow| flow.is_idle()) else { return };
+        if let Some(timer) = flow.timer {
+            self.timers.remove(&(timer, Timer::Flow(at)));
+        }
+        self.vacant_flows.push(at);
+        if let Some(place) = &mut self.places[flow.place] {
+            place.flows.remove(&flow.share);
+        }
+        self.shares.detach(flow.share);
+        self.forget_if_idle(flow.place);
+    }
+
+    /// A destination for which nothing waits and nothing is in flight is not remembered, so that
+    /// strangers cannot fill memory with names.
+    pub(super) fn forget_if_idle(&mut self, at: usize) {
+        let Some(place) = self.places[at].take_if(|place| place.is_idle()) else { return };
+        if let Some(timer) = place.timer {
+            self.timers.remove(&(timer, Timer::Place(at)));
+        }
+        self.resting -= usize::from(place.rest.is_some());
+        self.names.remove(&place.name);
+        self.vacant_places.push(at);
+    }
+
+    /// Makes room: the longest backlogs lose what is due last. So a backlog cannot push out the
+    /// mail of others.
+    pub(super) fn shed(&mut self) {
+        let sizes = self.flows.iter().enumerate();
+        let mut sizes: BinaryHeap<(usize, usize)> =
+            sizes.filter_map(|(at, flow)| Some((flow.as_ref()?.due.len(), at))).collect();
+        while self.jobs.len() > self.limits.jobs {
+            let Some((size, at)) = sizes.pop() else { return };
+            let next = sizes.peek().map_or(0, |(size, _)| *size);
+            let excess = self.jobs.len() - self.limits.jobs;
+            let surplus = (size - next.min(size)).clamp(1, excess);
+            for _ in 0..surplus {
+                self.shed_last(at);
+            }
+            sizes.push((size.saturating_sub(surplus), at));
+            self.review(at);
+        }
+    }
+
+    fn shed_last(&mut self, at: usize) {
+        let Some(flow) = &mut self.flows[at] else { return };
+        let Some((_, job)) = flow.due.last().copied() else { return };
+        let Some(slot) = self.remove(job) else { return };
+        if let Some(flow) = &mut self.flows[at] {
+            let known = flow.missing;
+            self.search.incomplete += usize::from(known.is_none());
+            flow.missing = Some(Missing {
+                due: known.map_or(slot.due, |known| known.due.min(slot.due)),
+                expiry: known.map_or(slot.expiry, |known| known.expiry.min(slot.expiry)),
+            });
+        }
+    }
+}
+
+/// Puts something where there is room, and says where that is.
+fn keep<T>(all: &mut Vec<Option<T>>, vacant: &mut Vec<usize>, new: T) -> usize {
+    if let Some(at) = vacant.pop() {
+        all[at] = Some(new);
+        return at;
+    }
+    all.push(Some(new));
+    all.len() - 1
+}

@@ -1,0 +1,344 @@
+//! Who is next while attempts are scarce: classes by their weights, tenants within a class in turn,
+//! destinations of a tenant in turn. And what holds a class back: its rate and its windows.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::sync::Arc;
+
+use waypost_mail::Timestamp;
+
+use crate::classes::{ClassId, Classes, Rate};
+
+/// No tenant has more attempts under way than this many times those that are still free: one alone
+/// leaves a quarter, and there is always one left for who comes new.
+const GREED: usize = 3;
+/// So many every tenant may have, where attempts are free at all.
+const FEW: usize = 16;
+
+/// A tenant within a class, by number: valid while it has flows or attempts under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ShareId(usize);
+
+/// All classes and tenants.
+#[derive(Debug)]
+pub(super) struct Shares {
+    classes: Arc<Classes>,
+    lanes: Vec<ClassLane>,
+    /// Classes that have something to hand out, next one first.
+    turns: VecDeque<usize>,
+    shares: Vec<Option<Share>>,
+    vacant: Vec<usize>,
+    /// Flows offered in all.
+    offered: usize,
+    /// Shares with parked flows.
+    greedy: BTreeSet<ShareId>,
+}
+
+#[derive(Debug)]
+struct ClassLane {
+    weight: u32,
+    /// What is left of its turn.
+    credit: u32,
+    enrolled: bool,
+    tenants: HashMap<Arc<str>, ShareId>,
+    /// Shares with offered flows, next one first.
+    ring: VecDeque<ShareId>,
+    /// Flows that wait until the class may go on.
+    waiting: VecDeque<usize>,
+    timer: Option<Timestamp>,
+    bucket: Option<Bucket>,
+}
+
+#[derive(Debug)]
+struct Share {
+    class: ClassId,
+    tenant: Arc<str>,
+    flows: usize,
+    in_flight: usize,
+    /// Flows that have a slot of their destination and wait for the share's turn.
+    offered: VecDeque<usize>,
+    /// Flows that had their turn while the share had more than its part.
+    parked: VecDeque<usize>,
+}
+
+/// Attempts that a class may begin now.
+#[derive(Debug)]
+struct Bucket {
+    rate: Rate,
+    tokens: f64,
+    since: Timestamp,
+}
+
+/// Whose turn it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// This flow's, for one job.
+    Take(ShareId, usize),
+    /// This flow's, whose share has more than its part: it is to be parked.
+    Park(ShareId, usize),
+}
+
+impl Shares {
+    pub(super) fn new(classes: Arc<Classes>) -> Shares {
+        let ids = 0..classes.len();
+        let lanes = ids.map(|id| {
+            let class = classes.get(ClassId(id as u8));
+            ClassLane {
+                weight: class.weight.max(1),
+                credit: 0,
+                enrolled: false,
+                tenants: HashMap::new(),
+                ring: VecDeque::new(),
+                waiting: VecDeque::new(),
+                timer: None,
+                bucket: class.rate.map(Bucket::new),
+            }
+        });
+        let lanes = lanes.collect();
+        Shares {
+            classes,
+            lanes,
+            turns: VecDeque::new(),
+            shares: Vec::new(),
+            vacant: Vec::new(),
+            offered: 0,
+            greedy: BTreeSet::new(),
+        }
+    }
+
+    /// The share of a tenant within a class, which has one flow more from now on.
+    pub(super) fn attach(&mut self, class: ClassId, tenant: &str) -> ShareId {
+        let class = ClassId(class.0.min((self.lanes.len() - 1) as u8));
+        if let Some(id) = self.lanes[usize::from(class.0)].tenants.get(tenant).copied() {
+            if let Some(share) = self.share_mut(id) {
+                share.flows += 1;
+            }
+            return id;
+        }
+        let tenant: Arc<str> = tenant.into();
+        let share = Some(Share {
+            class,
+            tenant: tenant.clone(),
+            flows: 1,
+            in_flight: 0,
+            offered: VecDeque::new(),
+            parked: VecDeque::new(),
+        });
+        let id = match self.vacant.pop() {
+            Some(at) => {
+                self.shares[at] = share;
+                ShareId(at)
+            }
+            None => {
+                self.shares.push(share);
+                ShareId(self.shares.len() - 1)
+            }
+        };
+        self.lanes[usize::from(class.0)].tenants.insert(tenant, id);
+        id
+    }
+
+    /// The share has one flow less.
+    pub(super) fn detach(&mut self, id: ShareId) {
+        if let Some(share) = self.share_mut(id) {
+            share.flows = share.flows.saturating_sub(1);
+        }
+        self.forget_if_idle(id);
+    }
+
+    /// The share of a tenant, if it has flows or attempts under way.
+    pub(super) fn known(&self, class: ClassId, tenant: &str) -> Option<ShareId> {
+        self.lanes.get(usize::from(class.0))?.tenants.get(tenant).copied()
+    }
+
+    /// An attempt of the share begins.
+    pub(super) fn begin(&mut self, id: ShareId) {
+        if let Some(share) = self.share_mut(id) {
+            share.in_flight += 1;
+        }
+    }
+
+    /// One has ended.
+    pub(super) fn end(&mut self, id: ShareId) {
+        if let Some(share) = self.share_mut(id) {
+            share.in_flight = share.in_flight.saturating_sub(1);
+        }
+        self.forget_if_idle(id);
+    }
+
+    /// The flow has something to hand out and a slot of its destination.
+    pub(super) fn offer(&mut self, id: ShareId, flow: usize) {
+        let Some(share) = self.share_mut(id) else { return };
+        share.offered.push_back(flow);
+        let (first, class) = (share.offered.len() == 1, usize::from(share.class.0));
+        self.offered += 1;
+        let lane = &mut self.lanes[class];
+        if first {
+            lane.ring.push_back(id);
+        }
+        if !std::mem::replace(&mut lane.enrolled, true) {
+            lane.credit = 0;
+            self.turns.push_back(class);
+        }
+    }
+
+    /// True when nothing is offered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.offered == 0
+    }
+
+    /// Takes the offered flow whose turn it is; `free` attempts could begin. A class stays in front until
+    /// its credit is used up, so that it has as many in a round as its weight says.
+    pub(super) fn turn(&mut self, free: usize) -> Option<Turn> {
+        loop {
+            let class = *self.turns.front()?;
+            let lane = &mut self.lanes[class];
+            let Some(id) = lane.ring.pop_front() else {
+                lane.enrolled = false;
+                self.turns.pop_front();
+                continue;
+            };
+            let Some(share) = self.shares[id.0].as_mut() else { continue };
+            let Some(flow) = share.offered.pop_front() else { continue };
+            self.offered -= 1;
+            if !share.offered.is_empty() {
+                lane.ring.push_back(id);
+            }
+            if share.in_flight >= part(free) {
+                return Some(Turn::Park(id, flow));
+            }
+            if lane.credit == 0 {
+                lane.credit = lane.weight;
+            }
+            lane.credit -= 1;
+            if lane.credit == 0 {
+                self.turns.rotate_left(1);
+            }
+            return Some(Turn::Take(id, flow));
+        }
+    }
+
+    /// The flow waits until its share has less under way.
+    pub(super) fn park(&mut self, id: ShareId, flow: usize) {
+        if let Some(share) = self.share_mut(id) {
+            share.parked.push_back(flow);
+            self.greedy.insert(id);
+        }
+    }
+
+    /// Parked flows that may be offered again while so many attempts could begin.
+    pub(super) fn unpark(&mut self, free: usize) -> Vec<usize> {
+        let mut flows = Vec::new();
+        let Shares { shares, greedy, .. } = self;
+        greedy.retain(|id| {
+            let Some(share) = &mut shares[id.0] else { return false };
+            let room = part(free).saturating_sub(share.in_flight + share.offered.len());
+            flows.extend(share.parked.drain(..room.min(share.parked.len())));
+            !share.parked.is_empty()
+        });
+        flows
+    }
+
+    /// Lets one attempt of a share's class begin, if rate and windows do.
+    pub(super) fn admit(&mut self, id: ShareId, now: Timestamp) -> bool {
+        let class = self.class_of(id);
+        if self.opens(class, now) > now {
+            return false;
+        }
+        if let Some(bucket) = &mut self.lanes[usize::from(class.0)].bucket {
+            bucket.tokens -= 1.0;
+        }
+        true
+    }
+
+    /// An attempt that was let begin did not.
+    pub(super) fn refund(&mut self, id: ShareId) {
+        let class = self.class_of(id);
+        if let Some(bucket) = &mut self.lanes[usize::from(class.0)].bucket {
+            bucket.tokens += 1.0;
+        }
+    }
+
+    /// The first moment from `now` on at which an attempt of the class may begin.
+    pub(super) fn opens(&mut self, class: ClassId, now: Timestamp) -> Timestamp {
+        let bucket = self.lanes[usize::from(class.0)].bucket.as_mut();
+        let earliest = bucket.map_or(now, |bucket| bucket.next(now));
+        self.classes.get(class).opens(earliest)
+    }
+
+    /// The flow waits until its class may go on; answers the class.
+    pub(super) fn hold_back(&mut self, id: ShareId, flow: usize) -> ClassId {
+        let class = self.class_of(id);
+        self.lanes[usize::from(class.0)].waiting.push_back(flow);
+        class
+    }
+
+    /// Notes when the class is looked at again; answers what was noted before.
+    pub(super) fn set_timer(&mut self, class: ClassId, time: Timestamp) -> Option<Timestamp> {
+        self.lanes[usize::from(class.0)].timer.replace(time)
+    }
+
+    /// Every class.
+    pub(super) fn classes(&self) -> impl Iterator<Item = ClassId> + use<> {
+        (0..self.lanes.len()).map(|class| ClassId(class as u8))
+    }
+
+    /// The next flow that waits for its class.
+    pub(super) fn held_back(&mut self, class: ClassId) -> Option<usize> {
+        self.lanes[usize::from(class.0)].waiting.pop_front()
+    }
+
+    /// How many wait for their class.
+    pub(super) fn count_held_back(&self, class: ClassId) -> usize {
+        self.lanes[usize::from(class.0)].waiting.len()
+    }
+
+    fn class_of(&self, ShareId(at): ShareId) -> ClassId {
+        self.shares.get(at).and_then(Option::as_ref).map_or(ClassId::default(), |share| share.class)
+    }
+
+    fn share_mut(&mut self, ShareId(at): ShareId) -> Option<&mut Share> {
+        self.shares.get_mut(at)?.as_mut()
+    }
+
+    /// Strangers cannot fill memory with names of tenants.
+    fn forget_if_idle(&mut self, id: ShareId) {
+        let idle = |share: &&mut Share| share.flows == 0 && share.in_flight == 0;
+        let Some(share) = self.share_mut(id).filter(idle) else { return };
+        let (class, tenant) = (share.class, share.tenant.clone());
+        self.lanes[usize::from(class.0)].tenants.remove(&tenant);
+        self.greedy.remove(&id);
+        self.shares[id.0] = None;
+        self.vacant.push(id.0);
+    }
+
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shares.iter().flatten().count()
+    }
+}
+
+/// What one tenant may have under way while so many attempts could begin.
+fn part(free: usize) -> usize {
+    (GREED * free).max(FEW)
+}
+
+impl Bucket {
+    fn new(rate: Rate) -> Bucket {
+        Bucket { rate, tokens: f64::from(rate.count), since: Timestamp(0) }
+    }
+
+    /// When there is a token from `now` on.
+    fn next(&mut self, now: Timestamp) -> Timestamp {
+        let most = f64::from(self.rate.count);
+        let per_token = self.rate.per.as_secs_f64() / most.max(1.0);
+        // A clock that fell gives nothing and takes nothing.
+        let gained = now.since(self.since).as_secs_f64() / per_token;
+        self.since = now;
+        self.tokens = (self.tokens + gained).min(most);
+        if self.tokens >= 1.0 {
+            return now;
+        }
+        let wait = (1.0 - self.tokens) * per_token;
+        now.after(std::time::Duration::from_secs_f64(wait) + std::time::Duration::from_millis(1))
+    }
+}
