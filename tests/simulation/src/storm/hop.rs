@@ -236,7 +236,7 @@ fn retry_at(relay: &crate::relay::Relay, ticket: &Ticket, recipient: u32) -> Tim
         Some(RecipientState::Waiting { tries, .. }) => *tries,
         _ => 0,
     };
-    relay.queue.retry_at(tries + 1).min(ticket.entry.expires)
+    relay.queue.retry_at(ticket, tries + 1).min(ticket.entry.expires)
 }
 
 fn label(state: &Settled) -> &'static str {
