@@ -125,6 +125,35 @@ pub struct Words {
     pub message: String,
 }
 
+/// An address that is shut out: `GET /v1/bans` lists them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ban {
+    /// The address, or an IPv6 /64: `192.0.2.1/32`.
+    pub network: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// Who is to be let in again: `POST /v1/bans/lift`. Exactly one of the two.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LiftBans {
+    /// An address or a network.
+    pub network: Option<String>,
+    /// Everybody.
+    #[serde(default)]
+    pub all: bool,
+}
+
+/// How many bans that ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lifted {
+    /// So many.
+    pub lifted: usize,
+}
+
 /// The policy: `GET /v1/policy`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PolicyView {

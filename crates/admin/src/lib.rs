@@ -19,7 +19,8 @@ use waypost_queue::Selected;
 use waypost_smtp::Domain;
 
 use crate::api::{
-    ExplainRequest, Generation, Overview, PolicyReload, PolicyView, StageExplained, Verdict,
+    Ban, ExplainRequest, Generation, LiftBans, Overview, PolicyReload, PolicyView, StageExplained,
+    Verdict,
 };
 
 /// What operators ask of the program beyond the queue.
@@ -61,6 +62,13 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When the request makes no sense.
     fn explain(&self, request: ExplainRequest) -> Result<Vec<StageExplained>, String>;
+    /// Addresses that are shut out after failed logins.
+    fn bans(&self) -> Vec<Ban>;
+    /// Lets in again who is in a network, or all; how many bans that ends.
+    ///
+    /// # Errors
+    /// When it is no network, or the disk fails.
+    async fn lift_bans(&self, request: LiftBans) -> Result<usize, String>;
     /// All counters, in the text format of Prometheus.
     fn metrics(&self) -> String;
 }

@@ -20,7 +20,7 @@ use waypost_mail::MessageId;
 use waypost_queue::Queue;
 
 use crate::Control;
-use crate::api::{ExplainRequest, PolicyReload, PolicyRollback, Words};
+use crate::api::{ExplainRequest, LiftBans, Lifted, PolicyReload, PolicyRollback, Words};
 
 mod queue;
 
@@ -142,6 +142,8 @@ impl Server {
             .route("/v1/queue/summary", post(queue::summary))
             .route("/v1/queue/message/{id}", get(show))
             .route("/v1/queue/{verb}", post(queue::change))
+            .route("/v1/bans", get(bans))
+            .route("/v1/bans/lift", post(lift_bans))
             .route("/v1/policy", get(policy))
             .route("/v1/policy/reload", post(reload_policy))
             .route("/v1/policy/rollback", post(rollback_policy))
@@ -200,6 +202,14 @@ async fn reload(State(server): State<Server>, Json(()): Json<()>) -> Response {
         Ok(message) => Json(Words { message }).into_response(),
         Err(mistakes) => refusal(StatusCode::UNPROCESSABLE_ENTITY, &mistakes),
     }
+}
+
+async fn bans(State(server): State<Server>) -> Response {
+    Json(server.control.bans()).into_response()
+}
+
+async fn lift_bans(State(server): State<Server>, Json(request): Json<LiftBans>) -> Response {
+    told(server.control.lift_bans(request).await.map(|lifted| Lifted { lifted }))
 }
 
 async fn policy(State(server): State<Server>) -> Response {

@@ -10,8 +10,9 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use waypost_admin::api::{
-    Applied, ChangeRequest, ExplainRequest, Generation, Groups, ListRequest, Overview, Page,
-    PolicyReload, PolicyRollback, PolicyView, StageExplained, SummaryRequest, Verdict, Words,
+    Applied, Ban, ChangeRequest, ExplainRequest, Generation, Groups, LiftBans, ListRequest,
+    Overview, Page, PolicyReload, PolicyRollback, PolicyView, StageExplained, SummaryRequest,
+    Verdict, Words,
 };
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
 use waypost_mail::{NextHop, Route, SystemClock, Timestamp, TlsLevel};
@@ -69,6 +70,14 @@ impl Control for Program {
 
     fn explain(&self, request: ExplainRequest) -> Result<Vec<StageExplained>, String> {
         Ok(vec![StageExplained { stage: request.client, plugins: Vec::new() }])
+    }
+
+    fn bans(&self) -> Vec<Ban> {
+        vec![Ban { network: "192.0.2.1/32".into(), since: Timestamp(0), until: Timestamp(1) }]
+    }
+
+    async fn lift_bans(&self, request: LiftBans) -> Result<usize, String> {
+        request.network.map(|_| 1).ok_or_else(|| "say which".to_owned())
     }
 
     fn metrics(&self) -> String {

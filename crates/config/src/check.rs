@@ -22,12 +22,26 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     routes(file, notes);
     admin(file, notes);
     process(file, notes);
+    failures(file, notes);
     policy::check(file, notes);
     queue::check(&file.queue, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {
         notes.add(&max.at, "'queue.max-retry' is shorter than 'queue.first-retry'", "");
+    }
+}
+
+fn failures(file: &File, notes: &mut Notes<'_>) {
+    let failures = &file.auth.failures;
+    let Some(max) = &failures.max_delay else { return };
+    if failures.delay.is_some_and(|delay| delay > max.value) {
+        notes.add(&max.at, "'auth.failures.max-delay' is shorter than 'auth.failures.delay'", "");
+    }
+    // RFC 5321 §4.5.3.2: a peer waits 5 minutes for most replies, and some wait less.
+    if max.value > std::time::Duration::from_secs(120) {
+        let hint = "more than 2m, and clients give up before they are answered";
+        notes.add(&max.at, "'auth.failures.max-delay' is too long", hint);
     }
 }
 

@@ -1,5 +1,6 @@
 //! The configuration file as a model: every key that exists is read here, once.
 
+mod auth;
 mod door;
 mod plugin;
 mod policy;
@@ -19,6 +20,7 @@ use crate::names::Name;
 use crate::section::{At, Section};
 use crate::units::{Octets, Span, Word};
 
+pub(crate) use auth::AuthSection;
 pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
@@ -43,6 +45,7 @@ pub(crate) struct File {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) tls: Tls,
     pub(crate) users_file: Option<At<PathBuf>>,
+    pub(crate) auth: AuthSection,
     pub(crate) networks: Vec<At<Network>>,
     pub(crate) domains: Vec<At<DomainPattern>>,
     /// Certificates of clients that may relay.
@@ -143,6 +146,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         section.end(notes);
         file
     });
+    let auth = auth::auth(top.section("auth", notes), notes);
     let (networks, domains, admitted) = relay(top.section("relay", notes), notes);
     let routes = top.sections("route", notes).into_iter();
     let routes = routes.filter_map(|section| route::route(section, notes)).collect();
@@ -165,6 +169,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         listeners,
         tls,
         users_file,
+        auth,
         networks,
         domains,
         admitted,

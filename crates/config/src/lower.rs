@@ -1,6 +1,7 @@
 //! From the model to each room's own settings. Here the world is read: secrets, certificates,
 //! users, trusted authorities, signing keys.
 
+mod auth;
 mod door;
 mod policy;
 
@@ -154,6 +155,7 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     limits.max_commands = given.commands.unwrap_or(limits.max_commands);
     limits.command_timeout = given.command_timeout.unwrap_or(limits.command_timeout);
     settings.users = users(file, notes)?;
+    settings.auth = auth::auth(file);
     settings.relay.certificates = file.admitted.iter().map(|rule| rule.value.clone()).collect();
     door::tls(file, &mut settings, notes)?;
     Some(settings)

@@ -231,3 +231,23 @@ fn mistakes_in_classes_are_told() {
         assert!(told.contains(part), "no «{part}» in\n{told}");
     }
 }
+
+#[test]
+fn how_users_log_in_is_held_to_rules() {
+    let text = format!(
+        "{GOOD}\n[auth]\nsenders = \"all\"\n[[auth.sender]]\nusers = [\"a\"]\n\
+         may-send-as = [\"alice\"]\n[auth.failures]\ndelay = \"5m\"\nmax-delay = \"3m\"\n\
+         ban-after = 5000000\nnever-ban = [\"here\"]\n"
+    );
+    let told = mistakes(&text);
+    for part in [
+        "'auth.senders' cannot be 'all'",
+        "'auth.sender.may-send-as': 'alice' is no pattern of senders",
+        "'auth.failures.max-delay' is shorter than 'auth.failures.delay'",
+        "'auth.failures.max-delay' is too long",
+        "'auth.failures.ban-after' must be from 0 to 1000000",
+        "'auth.failures.never-ban': 'here' is no network",
+    ] {
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}

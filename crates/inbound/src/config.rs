@@ -9,8 +9,9 @@ use waypost_mail::{DomainPattern, Network};
 use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
 use waypost_smtp::{Domain, Mailbox};
 
-use crate::tls::{self, Certificates, TlsPolicy};
-use crate::{ProxyRule, RelayRule, Users};
+use crate::mechanism::Mechanism;
+use crate::tls::{self, Certificates, Secured, TlsPolicy};
+use crate::{FailureRules, ProxyRule, RelayRule, SenderRules, Users};
 
 /// One place where peers may connect. Fixed until the program restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +62,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Who may log in. Where nobody can, submission listeners take no mail.
     pub users: Users,
+    /// How they log in.
+    pub auth: AuthSettings,
     /// Our side of TLS. Without certificates there is none.
     pub tls: Option<Certificates>,
     /// How often the files of certificates are looked at.
@@ -130,6 +133,7 @@ impl Settings {
             relay: RelayRule::default(),
             limits: Limits::default(),
             users: Users::new([]),
+            auth: AuthSettings::default(),
             tls: None,
             look_at_files: Duration::from_secs(30),
             ticket_rotation: tls::TICKET_ROTATION,
@@ -178,8 +182,14 @@ impl Settings {
         self.doors.get(listener)
     }
 
-    /// The rules of a conversation with a peer, if its address is known, at a listener.
-    pub(crate) fn rules(&self, listener: &ListenerConfig, peer: Option<IpAddr>) -> Rules {
+    /// The rules of a conversation with a peer, if its address is known, at a listener, where
+    /// `channel` is encrypted already.
+    pub(crate) fn rules(
+        &self,
+        listener: &ListenerConfig,
+        peer: Option<IpAddr>,
+        channel: Option<&Secured>,
+    ) -> Rules {
         let kind = listener.kind;
         let door = self.door(&listener.name);
         let certificate = door.is_some_and(|door| door.tls.clients.is_required());
@@ -200,7 +210,7 @@ impl Settings {
             hostname: self.hostname.clone(),
             tls,
             auth,
-            mechanisms: self.mechanisms(),
+            mechanisms: channel.map_or_else(Vec::new, |channel| self.mechanisms(channel)),
             submission: kind.is_submission(),
             xclient: door.map_or(XclientRule::Off, |door| door.xclient.rule(peer)),
             max_size: self.limits.max_message_size,
@@ -211,10 +221,28 @@ impl Settings {
         }
     }
 
-    /// The mechanisms to advertise on an encrypted channel.
-    pub(crate) fn mechanisms(&self) -> Vec<String> {
-        self.users.mechanisms().into_iter().map(str::to_owned).collect()
+    /// True for peers that are never shut out.
+    pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {
+        self.relay.lists(peer)
+            || self.auth.failures.never_ban.iter().any(|network| network.contains(peer))
     }
+
+    /// The mechanisms to advertise on this channel.
+    pub(crate) fn mechanisms(&self, channel: &Secured) -> Vec<String> {
+        let offered = Mechanism::offered(self, channel).into_iter();
+        offered.map(|mechanism| mechanism.name().to_owned()).collect()
+    }
+}
+
+/// How users log in.
+#[derive(Debug, Clone, Default)]
+pub struct AuthSettings {
+    /// SCRAM-SHA-1 is offered to users who hold a verifier for it.
+    pub scram_sha_1: bool,
+    /// Who may send as whom.
+    pub senders: SenderRules,
+    /// What failed logins lead to.
+    pub failures: FailureRules,
 }
 
 /// How much strangers may take of us.
@@ -284,7 +312,8 @@ mod tests {
 
     #[test]
     fn a_relay_without_certificate_offers_neither_tls_nor_auth() {
-        let rules = Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay), None);
+        let rules =
+            Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay), None, None);
         assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off));
     }
 }

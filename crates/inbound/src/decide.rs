@@ -5,6 +5,7 @@
 
 mod auth;
 mod recipients;
+mod senders;
 mod xclient;
 
 use std::sync::Arc;
@@ -17,14 +18,16 @@ use waypost_hooks::{
 };
 use waypost_intake::{Door, Gather, Rules};
 use waypost_mail::{
-    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Terms, Timestamp, TlsFacts,
+    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Terms, Timestamp,
 };
 use waypost_smtp::server::{Answer, MailFrom, Question};
 use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
 
 use crate::metrics::ListenerMetrics;
 use crate::sasl::Exchange;
+use crate::scram::ChannelBinding;
 use crate::server::{Current, House, Presence};
+use crate::tls::Secured;
 
 /// Decides for one session.
 #[derive(Debug)]
@@ -38,6 +41,10 @@ pub(crate) struct Decider {
     presence: Presence,
     anonymous: bool,
     spoken_for: bool,
+    /// The identity is a login's, made in this session.
+    logged_in: bool,
+    /// What a login can be bound to.
+    binding: Option<ChannelBinding>,
     exchange: Option<Exchange>,
     transaction: Option<Transaction>,
     /// Session metadata that was set before the peer said anything.
@@ -48,6 +55,8 @@ pub(crate) struct Decider {
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) facts: Facts,
+    /// What its login can be bound to.
+    pub(crate) binding: Option<ChannelBinding>,
     /// Its place among all sessions.
     pub(crate) presence: Presence,
     /// Its address is not known; the one in the facts is a proxy's.
@@ -91,7 +100,7 @@ impl Decider {
         metrics: ListenerMetrics,
         client: Client,
     ) -> Decider {
-        let Client { facts, presence, anonymous, spoken_for } = client;
+        let Client { facts, binding, presence, anonymous, spoken_for } = client;
         Decider {
             house,
             current,
@@ -101,6 +110,8 @@ impl Decider {
             presence,
             anonymous,
             spoken_for,
+            logged_in: false,
+            binding,
             exchange: None,
             transaction: None,
             connect_meta: Vec::new(),
@@ -108,14 +119,17 @@ impl Decider {
     }
 
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
-    pub(crate) fn encrypted(&mut self, mut tls: TlsFacts) {
+    pub(crate) fn encrypted(&mut self, channel: Secured) {
+        let Secured { facts: mut tls, binding } = channel;
         if self.spoken_for {
             tls.certificate = None;
         }
         self.facts.tls = Some(tls);
+        self.binding = binding.filter(|_| !self.spoken_for);
         self.facts.may_relay = self.is_admitted();
         self.facts.helo = None;
         self.facts.identity = None;
+        self.logged_in = false;
         self.facts.meta = self.connect_meta.clone();
         self.facts.protocol = Protocol::Smtp;
         self.exchange = None;
@@ -160,6 +174,9 @@ impl Decider {
     }
 
     async fn connect(&mut self) -> Answer {
+        if let Err(answer) = self.not_shut_out() {
+            return answer;
+        }
         let said = self.house.rooms.hooks.on_connect(&self.facts).await;
         let said = self.checked("connect", said);
         let answer = self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await;
@@ -186,6 +203,9 @@ impl Decider {
         self.transaction = None;
         let rooms = &self.house.rooms;
         if let Err(reply) = rooms.intake.accepting() {
+            return Answer::Reply(reply);
+        }
+        if let Some(reply) = self.refused_sender(&from.path) {
             return Answer::Reply(reply);
         }
         let id = rooms.intake.ids().message();
@@ -271,6 +291,7 @@ impl Decider {
         let rules = Rules {
             pinned: transaction.pinned.as_deref(),
             may_send_to: &|domain| relay.allows(&self.facts, domain),
+            check_header: &|header| self.author().map_or(Ok(()), |author| author.check(header)),
         };
         self.house.rooms.intake.accept(message, self.door, rules).await
     }

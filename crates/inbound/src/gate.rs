@@ -25,6 +25,8 @@ pub(crate) enum Full {
     House,
     /// Too many from this address.
     Address,
+    /// Too many logins from it failed.
+    ShutOut,
 }
 
 /// The right to one of them; dropping it gives it back.
@@ -96,7 +98,7 @@ impl Drop for Pass {
 }
 
 /// One customer has a whole /64 of IPv6.
-fn neighbourhood(peer: IpAddr) -> IpAddr {
+pub(crate) fn neighbourhood(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         v4 @ IpAddr::V4(_) => v4,
         v6 @ IpAddr::V6(_) => masked(v6, 64),

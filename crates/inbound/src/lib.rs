@@ -7,30 +7,39 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bans;
 mod config;
 mod decide;
+mod failures;
 mod files;
+mod from_field;
 mod gate;
 mod login;
+mod mechanism;
 mod metrics;
 pub mod password;
 mod proxy;
 mod relay;
 mod sasl;
 pub mod scram;
+pub mod senders;
 mod server;
 mod session;
 mod stream;
 pub mod tls;
 pub mod users;
 
+pub use bans::{Ban, Bans};
 pub use config::{
-    DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError, XclientPeers,
+    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError,
+    XclientPeers,
 };
+pub use failures::FailureRules;
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
 pub use proxy::ProxyRule;
 pub use relay::{CertificateRule, RelayRule};
+pub use senders::{SenderPattern, SenderRule, SenderRules, Wildcard};
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;
-pub use users::{Users, UsersError, UsersFile, Verifiers};
+pub use users::{Account, Users, UsersError, UsersFile};

@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
 use crate::password::{self, MAX_PASSWORD};
-use crate::scram::{ClientFirst, ScramServer, ScramVerifier, hmac};
-use crate::users::{Users, Verifiers, prepare_name};
+use crate::scram::{Binding, ClientFirst, ScramError, ScramHash, ScramServer, ScramVerifier, hmac};
+use crate::users::{Account, Users, prepare_name};
 
 /// How long a login that succeeded is remembered, so that a client that logs in for each message
 /// costs one hash a minute.
@@ -138,15 +138,23 @@ impl Logins {
     }
 
     /// Begins a SCRAM exchange. The name is the user's when the exchange can succeed at all.
-    pub fn scram(&self, first: &ClientFirst) -> (ScramServer, Option<String>) {
+    ///
+    /// # Errors
+    /// When the client does not bind to the channel as it is demanded.
+    pub fn scram(
+        &self,
+        hash: ScramHash,
+        first: &ClientFirst,
+        demanded: Binding<'_>,
+    ) -> Result<(ScramServer, Option<String>), ScramError> {
         let name = prepare_name(&first.authcid).unwrap_or_default();
         let own = acts_as_itself(first.authzid.as_deref(), &name);
-        let held = self.users.get(&name).and_then(|held| held.scram.clone());
+        let held = self.users.get(&name).and_then(|held| held.scram(hash).cloned());
         let known = held.is_some() && own;
         let verifier = held.unwrap_or_else(|| {
-            ScramVerifier::fake(&name, self.users.scram_iterations(), &self.secret.0)
+            ScramVerifier::fake(hash, &name, self.users.scram_iterations(hash), &self.secret.0)
         });
-        (ScramServer::new(first, verifier), known.then_some(name))
+        Ok((ScramServer::new(first, verifier, demanded)?, known.then_some(name)))
     }
 }
 
@@ -159,7 +167,7 @@ fn acts_as_itself(authzid: Option<&str>, name: &str) -> bool {
 }
 
 /// Each kind of check that anybody needs is done for everybody.
-fn proves(held: &Verifiers, dummy: &Verifiers, given: &str) -> bool {
+fn proves(held: &Account, dummy: &Account, given: &str) -> bool {
     let hash = held.argon2id.as_ref().or(dummy.argon2id.as_ref());
     let by_hash = hash.is_some_and(|hash| hash.matches(given));
     let scram = match held.argon2id {
@@ -187,7 +195,7 @@ impl Remembered {
         Remembered { key: rand::random(), until: Mutex::new(HashMap::new()) }
     }
 
-    fn tag(&self, name: &str, given: &str, held: &Verifiers) -> Tag {
+    fn tag(&self, name: &str, given: &str, held: &Account) -> Tag {
         let hash = held.argon2id.as_ref().map(|hash| hash.as_str().to_owned());
         let scram = held.scram.as_ref().map(ToString::to_string);
         let proof = hash.or(scram).unwrap_or_default();
@@ -220,16 +228,17 @@ mod tests {
     use super::*;
     use crate::password::Argon2Hash;
 
-    fn hashed(password: &str) -> Verifiers {
+    fn hashed(password: &str) -> Account {
         let params = Params::new(64, 1, 1, None).unwrap();
         let salt = SaltString::encode_b64(b"some salt").unwrap();
         let argon2 = Argon2::new(Default::default(), Default::default(), params);
         let hash = argon2.hash_password(password.as_bytes(), &salt).unwrap().to_string();
-        Verifiers { argon2id: Argon2Hash::parse(&hash).ok(), scram: None }
+        Account { argon2id: Argon2Hash::parse(&hash).ok(), ..Account::default() }
     }
 
     fn logins(workers: usize) -> Logins {
-        let scram = Verifiers { argon2id: None, scram: Some(ScramVerifier::new("pencil")) };
+        let scram = Some(ScramVerifier::new(ScramHash::Sha256, "pencil"));
+        let scram = Account { scram, ..Account::default() };
         let users = [("alice".to_owned(), hashed("wonder")), ("bob".to_owned(), scram)];
         Logins::new(Users::new(users), HashPool::new(workers), Secret::new([7; 32]))
     }

@@ -29,6 +29,12 @@ pub struct Metrics {
     pub bytes: Family<ListenerLabel, Counter>,
     /// Questions that policy failed to answer.
     pub faults: Family<FaultLabel, Counter>,
+    /// Logins that had to wait because others of the same user from there had failed.
+    pub logins_delayed: Counter,
+    /// Addresses shut out because of logins that failed.
+    pub bans: Counter,
+    /// Senders refused because they are not the login's to send as.
+    pub sender_denied: Family<ListenerLabel, Counter>,
     /// Recipients refused because relaying is not allowed.
     pub relay_denied: Family<ListenerLabel, Counter>,
 }
@@ -45,7 +51,7 @@ pub struct ListenerLabel {
 pub struct RefusedLabels {
     /// Its name.
     pub listener: String,
-    /// `sessions`, `sessions-per-address`, `proxy-header` or `no-proxy`.
+    /// `sessions`, `sessions-per-address`, `banned`, `proxy-header` or `no-proxy`.
     pub reason: &'static str,
 }
 
@@ -54,7 +60,7 @@ pub struct RefusedLabels {
 pub struct LoginLabels {
     /// The SASL mechanism.
     pub mechanism: String,
-    /// `granted`, `denied`, `malformed`, `busy` or `fault`.
+    /// `granted`, `denied`, `downgraded`, `malformed`, `busy` or `fault`.
     pub result: &'static str,
 }
 
@@ -98,6 +104,13 @@ impl Metrics {
         inbound.register("sessions_open", "Sessions open now", self.open.clone());
         inbound.register("refused", "Connections refused at the door", self.refused.clone());
         inbound.register("logins", "Logins tried", self.logins.clone());
+        inbound.register(
+            "logins_delayed",
+            "Logins that waited after failures",
+            self.logins_delayed.clone(),
+        );
+        inbound.register("bans", "Addresses shut out after failed logins", self.bans.clone());
+        inbound.register("sender_denied", "Senders not the login's", self.sender_denied.clone());
         inbound.register("tls_handshakes", "TLS handshakes", self.handshakes.clone());
         inbound.register(
             "certificates",
@@ -128,6 +141,7 @@ impl Metrics {
             open: self.open.get_or_create_owned(&label),
             bytes: self.bytes.get_or_create_owned(&label),
             relay_denied: self.relay_denied.get_or_create_owned(&label),
+            sender_denied: self.sender_denied.get_or_create_owned(&label),
             accepted: message("accepted"),
             deferred: message("deferred"),
             refused: message("refused"),
@@ -169,6 +183,7 @@ pub(crate) struct ListenerMetrics {
     pub(crate) open: Gauge,
     pub(crate) bytes: Counter,
     pub(crate) relay_denied: Counter,
+    pub(crate) sender_denied: Counter,
     pub(crate) accepted: Counter,
     pub(crate) deferred: Counter,
     pub(crate) refused: Counter,

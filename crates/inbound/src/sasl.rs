@@ -3,13 +3,22 @@
 use waypost_hooks::Credentials;
 
 use crate::Logins;
-use crate::scram::{ClientFirst, ScramServer};
+use crate::mechanism::Mechanism;
+use crate::scram::{Binding, ChannelBinding, ClientFirst, ScramError, ScramHash, ScramServer};
 
 /// An exchange that waits for the peer's next response.
 #[derive(Debug)]
 pub(crate) struct Exchange {
-    pub(crate) mechanism: String,
+    pub(crate) mechanism: Mechanism,
     state: State,
+}
+
+/// What an exchange is held against.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grounds<'a> {
+    pub(crate) logins: &'a Logins,
+    /// The channel's value, where one was offered to bind to.
+    pub(crate) channel: Option<&'a ChannelBinding>,
 }
 
 #[derive(Debug)]
@@ -17,7 +26,7 @@ enum State {
     Plain,
     LoginName,
     LoginPassword { name: String },
-    ScramFirst,
+    ScramFirst { hash: ScramHash, plus: bool },
     ScramFinal { server: Box<ScramServer>, claimed: String, user: Option<String> },
     ScramDone { user: String },
 }
@@ -33,40 +42,51 @@ pub(crate) enum Turn {
     Granted(String),
     /// It did not prove to be who it claims.
     Denied(String),
+    /// This user's client did not see our offer of channel binding: somebody is between us.
+    Downgraded(String),
     /// It does not keep to the mechanism.
     Malformed,
 }
 
 impl Exchange {
     /// An exchange by a mechanism that was offered.
-    pub(crate) fn new(mechanism: String) -> Option<Exchange> {
-        let state = match mechanism.as_str() {
-            "PLAIN" => State::Plain,
-            "LOGIN" => State::LoginName,
-            "SCRAM-SHA-256" => State::ScramFirst,
-            _ => return None,
+    pub(crate) fn new(mechanism: Mechanism) -> Exchange {
+        let state = match mechanism {
+            Mechanism::Plain => State::Plain,
+            Mechanism::Login => State::LoginName,
+            Mechanism::Scram { hash, plus } => State::ScramFirst { hash, plus },
         };
-        Some(Exchange { mechanism, state })
+        Exchange { mechanism, state }
+    }
+
+    /// Whom the peer claims to be, once it is about to prove it without a password.
+    pub(crate) fn claimed(&self) -> Option<&str> {
+        match &self.state {
+            State::ScramFinal { claimed, .. } => Some(claimed),
+            _ => None,
+        }
     }
 
     /// AUTH itself. The client speaks first in every mechanism but LOGIN; when it brought no
     /// initial response, an empty challenge asks for it.
-    pub(crate) fn begin(self, initial: Option<Vec<u8>>, logins: &Logins) -> Turn {
+    pub(crate) fn begin(self, initial: Option<Vec<u8>>, grounds: Grounds<'_>) -> Turn {
         match (initial, &self.state) {
-            (Some(initial), _) => self.next(initial, logins),
+            (Some(initial), _) => self.next(initial, grounds),
             (None, State::LoginName) => Turn::Challenge(self, b"Username:".to_vec()),
             (None, _) => Turn::Challenge(self, Vec::new()),
         }
     }
 
     /// The peer's next response.
-    pub(crate) fn next(self, response: Vec<u8>, logins: &Logins) -> Turn {
+    pub(crate) fn next(self, response: Vec<u8>, grounds: Grounds<'_>) -> Turn {
         let Exchange { mechanism, state } = self;
         let turn = match state {
             State::Plain => plain(mechanism, response),
             State::LoginName => login_name(mechanism, response),
             State::LoginPassword { name } => login_password(mechanism, name, response),
-            State::ScramFirst => scram_first(mechanism, &response, logins),
+            State::ScramFirst { hash, plus } => {
+                scram_first(mechanism, (hash, plus), &response, grounds)
+            }
             State::ScramFinal { server, claimed, user } => {
                 Some(scram_final(mechanism, *server, claimed, user, &response))
             }
@@ -78,7 +98,7 @@ impl Exchange {
 }
 
 /// `authzid NUL authcid NUL password` (RFC 4616 §2).
-fn plain(mechanism: String, response: Vec<u8>) -> Option<Turn> {
+fn plain(mechanism: Mechanism, response: Vec<u8>) -> Option<Turn> {
     let text = String::from_utf8(response).ok()?;
     let mut parts = text.split('\0');
     let (authzid, authcid, password) = (parts.next()?, parts.next()?, parts.next()?);
@@ -86,34 +106,50 @@ fn plain(mechanism: String, response: Vec<u8>) -> Option<Turn> {
         return None;
     }
     Some(Turn::Check(Credentials {
-        mechanism,
+        mechanism: mechanism.name().to_owned(),
         authzid: Some(authzid).filter(|id| !id.is_empty()).map(str::to_owned),
         authcid: authcid.to_owned(),
         password: password.to_owned(),
     }))
 }
 
-fn login_name(mechanism: String, response: Vec<u8>) -> Option<Turn> {
+fn login_name(mechanism: Mechanism, response: Vec<u8>) -> Option<Turn> {
     let name = String::from_utf8(response).ok()?;
     let exchange = Exchange { mechanism, state: State::LoginPassword { name } };
     Some(Turn::Challenge(exchange, b"Password:".to_vec()))
 }
 
-fn login_password(mechanism: String, authcid: String, response: Vec<u8>) -> Option<Turn> {
+fn login_password(mechanism: Mechanism, authcid: String, response: Vec<u8>) -> Option<Turn> {
     let password = String::from_utf8(response).ok()?;
+    let mechanism = mechanism.name().to_owned();
     Some(Turn::Check(Credentials { mechanism, authzid: None, authcid, password }))
 }
 
-fn scram_first(mechanism: String, response: &[u8], logins: &Logins) -> Option<Turn> {
+fn scram_first(
+    mechanism: Mechanism,
+    (hash, plus): (ScramHash, bool),
+    response: &[u8],
+    grounds: Grounds<'_>,
+) -> Option<Turn> {
     let first = ClientFirst::parse(response).ok()?;
-    let (server, user) = logins.scram(&first);
+    // Where a channel can be bound to, the -PLUS of each SCRAM was offered with it.
+    let demanded = match (plus, grounds.channel) {
+        (true, channel) => Binding::To(channel?),
+        (false, Some(_)) => Binding::Waived,
+        (false, None) => Binding::Absent,
+    };
+    let (server, user) = match grounds.logins.scram(hash, &first, demanded) {
+        Ok(begun) => begun,
+        Err(ScramError::Downgrade) => return Some(Turn::Downgraded(first.authcid)),
+        Err(_) => return None,
+    };
     let challenge = server.first().as_bytes().to_vec();
     let state = State::ScramFinal { server: Box::new(server), claimed: first.authcid, user };
     Some(Turn::Challenge(Exchange { mechanism, state }, challenge))
 }
 
 fn scram_final(
-    mechanism: String,
+    mechanism: Mechanism,
     server: ScramServer,
     claimed: String,
     user: Option<String>,

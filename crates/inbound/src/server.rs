@@ -18,13 +18,14 @@ use waypost_intake::{Events, Intake};
 use waypost_mail::Clock;
 use waypost_smtp::Reply;
 
+use crate::failures::Failures;
 use crate::gate::{Full, Gate, Pass};
 use crate::metrics::ListenerMetrics;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
 use crate::tls::{Change, DoorTls};
 use crate::{
-    HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
+    Bans, HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
 };
 
 /// Connections that may wait to be accepted.
@@ -34,6 +35,9 @@ const REST: Duration = Duration::from_millis(200);
 
 /// 421 4.7.0
 const CROWDED: Reply = Reply::fixed(421, (4, 7, 0), "Too many sessions from your address");
+/// 421 4.7.0
+pub(crate) const BANNED: Reply =
+    Reply::fixed(421, (4, 7, 0), "Too many logins failed from your address, try again later");
 
 /// Who is no proxy where only proxies may come, and the reason in the metrics.
 const NO_PROXY: (Reply, &str) =
@@ -50,6 +54,8 @@ pub struct Rooms {
     pub events: Events,
     /// The time of day.
     pub clock: Arc<dyn Clock>,
+    /// Who is shut out.
+    pub bans: Arc<Bans>,
 }
 
 /// What all sessions share.
@@ -59,6 +65,15 @@ pub(crate) struct House {
     pub(crate) metrics: Metrics,
     /// Passwords being checked.
     pub(crate) checks: Arc<Gate>,
+    /// Logins that failed of late.
+    pub(crate) failures: Failures,
+}
+
+impl House {
+    /// True when this peer is shut out. Networks of our own never are.
+    pub(crate) fn shuts_out(&self, peer: IpAddr, settings: &Settings) -> bool {
+        self.rooms.bans.on(peer).is_some() && !settings.is_trusted(peer)
+    }
 }
 
 /// Settings in force, and what was made of them.
@@ -178,7 +193,12 @@ impl Server {
             sockets.push(socket);
         }
         Ok(Arc::new(Server {
-            house: Arc::new(House { rooms, metrics: Metrics::default(), checks: Arc::default() }),
+            house: Arc::new(House {
+                rooms,
+                metrics: Metrics::default(),
+                checks: Arc::default(),
+                failures: Failures::new(),
+            }),
             listeners: places,
             sockets: Mutex::new(sockets),
             current: RwLock::new(Arc::new(current)),
@@ -375,6 +395,10 @@ impl Server {
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let settings = &visit.current.settings;
         let peer = visit.client.ip();
+        if self.house.shuts_out(peer, settings) {
+            self.turn_away(&turned_away(Full::ShutOut), &visit, socket);
+            return None;
+        }
         let pass = match self.gate.enter(peer, settings.limits.max_sessions, settings.each(peer)) {
             Ok(pass) => pass,
             Err(full) => {
@@ -411,6 +435,7 @@ pub(crate) fn turned_away(full: Full) -> (Reply, &'static str) {
     match full {
         Full::House => (Reply::TOO_BUSY, "sessions"),
         Full::Address => (CROWDED, "sessions-per-address"),
+        Full::ShutOut => (BANNED, "banned"),
     }
 }
 

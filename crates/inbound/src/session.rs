@@ -14,7 +14,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 use waypost_hooks::EventKind;
 use waypost_intake::Door;
-use waypost_mail::{Facts, Protocol, SessionId, TlsFacts};
+use waypost_mail::{Facts, Protocol, SessionId};
 use waypost_smtp::Reply;
 use waypost_smtp::server::{Conversation, Step};
 
@@ -22,7 +22,7 @@ use crate::decide::{Client, Decider};
 use crate::metrics::ListenerMetrics;
 use crate::server::{Current, House, Presence};
 use crate::stream::Stream;
-use crate::tls::DoorTls;
+use crate::tls::{DoorTls, Secured};
 use crate::{Limits, ListenerConfig, ListenerKind};
 
 /// What an idle session may read at once. Thousands wait with no more than this.
@@ -90,12 +90,14 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
     let address = (!anonymous).then_some(client.ip());
     let settings = &current.settings;
     let mut stream = Stream::Plain(socket);
-    let mut tls_facts = None;
+    let mut channel = None;
     if listener.kind == ListenerKind::Submissions {
-        let (encrypted, facts) =
+        let (encrypted, secured) =
             encrypt(stream, current.tls(&listener.name), &house, &settings.limits).await?;
-        (stream, tls_facts) = (encrypted, Some(facts));
+        (stream, channel) = (encrypted, Some(secured));
     }
+    let conversation = Conversation::new(settings.rules(&listener, address, channel.as_ref()));
+    let (tls, binding) = channel.map(|channel| (channel.facts, channel.binding)).unzip();
     let facts = Facts {
         session: id,
         listener: listener.name.clone(),
@@ -105,13 +107,13 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         helo: None,
         protocol: Protocol::Smtp,
         identity: None,
-        may_relay: settings.relay.admits(address, tls_facts.as_ref()),
-        tls: tls_facts,
+        may_relay: settings.relay.admits(address, tls.as_ref()),
+        tls,
         meta: Vec::new(),
     };
-    let client = Client { facts, presence, anonymous, spoken_for: false };
+    let binding = binding.flatten();
+    let client = Client { facts, binding, presence, anonymous, spoken_for: false };
     let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };
-    let conversation = Conversation::new(settings.rules(&listener, address));
     let now = Instant::now();
     Ok(Session {
         stream: Some(stream),
@@ -241,10 +243,10 @@ impl Session {
         let plain = self.stream.take().ok_or(io::ErrorKind::NotConnected)?;
         let settings = &self.current.settings;
         let tls = self.current.tls(&self.listener.name);
-        let (stream, facts) = encrypt(plain, tls, &self.house, &settings.limits).await?;
+        let (stream, channel) = encrypt(plain, tls, &self.house, &settings.limits).await?;
         self.stream = Some(stream);
-        self.decider.encrypted(facts);
-        self.conversation.upgraded(settings.mechanisms());
+        self.conversation.upgraded(settings.mechanisms(&channel));
+        self.decider.encrypted(channel);
         Ok(())
     }
 
@@ -271,7 +273,7 @@ async fn encrypt(
     door: Option<Arc<DoorTls>>,
     house: &House,
     limits: &Limits,
-) -> io::Result<(Stream, TlsFacts)> {
+) -> io::Result<(Stream, Secured)> {
     let (Stream::Plain(socket), Some(door)) = (stream, door) else {
         return Err(io::Error::other("no certificate, or encrypted already"));
     };
@@ -279,12 +281,13 @@ async fn encrypt(
     let handshake = Box::pin(TlsAcceptor::from(door.config.clone()).accept(socket));
     match timeout(limits.handshake_timeout, handshake).await {
         Ok(Ok(stream)) => {
-            let facts =
-                door.facts(stream.get_ref().1, house.rooms.clock.now()).map_err(|error| {
+            let channel =
+                door.secured(stream.get_ref().1, house.rooms.clock.now()).map_err(|error| {
                     house.metrics.handshake("", "failed");
                     info!(%error, "the client's certificate is not accepted");
                     io::Error::new(io::ErrorKind::PermissionDenied, error)
                 })?;
+            let facts = &channel.facts;
             house.metrics.handshake(&facts.version, "done");
             let client = facts.certificate.as_ref().map(|client| client.subject.as_str());
             debug!(
@@ -294,7 +297,7 @@ async fn encrypt(
                 client,
                 "encrypted"
             );
-            Ok((Stream::Tls(Box::new(stream)), facts))
+            Ok((Stream::Tls(Box::new(stream)), channel))
         }
         Ok(Err(error)) => {
             house.metrics.handshake("", "failed");

@@ -23,6 +23,8 @@ use tickets::Tickets;
 /// How long session tickets are sealed with the same key, where nothing else is said.
 pub const TICKET_ROTATION: Duration = Duration::from_secs(6 * 3600);
 
+use crate::scram::ChannelBinding;
+
 /// Where a certificate and its key are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPair {
@@ -77,6 +79,9 @@ pub enum TlsVersion {
 pub struct TlsPolicy {
     /// Nothing older is spoken.
     pub oldest: TlsVersion,
+    /// With TLS 1.2 the extended master secret is demanded (RFC 7627), which makes channel binding
+    /// safe there too.
+    pub extended_master_secret: bool,
     /// The only cipher suites, in our order, by their IANA names. Empty: [`CIPHER_SUITES`].
     pub ciphers: Vec<String>,
     /// Whether clients are asked for a certificate.
@@ -135,23 +140,25 @@ impl DoorTls {
         // Tickets alone, so that their keys alone say what may be resumed.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.ticketer = tickets.clone();
+        config.require_ems = policy.extended_master_secret;
         Ok(DoorTls { config: Arc::new(config), policy: policy.clone(), clients, tickets })
     }
 
-    /// What to remember of a handshake that succeeded at `now`.
+    /// What a handshake made that succeeded at `now`.
     ///
     /// # Errors
     /// When the client must prove who it is and did not.
-    pub(crate) fn facts(
+    pub(crate) fn secured(
         &self,
         connection: &ServerConnection,
         now: Timestamp,
-    ) -> Result<TlsFacts, rustls::Error> {
+    ) -> Result<Secured, rustls::Error> {
         let certificate = match &self.clients {
             Some(clients) => clients.judge(connection, now)?,
             None => None,
         };
-        Ok(TlsFacts { certificate: certificate.map(Arc::new), ..facts(connection) })
+        let facts = TlsFacts { certificate: certificate.map(Arc::new), ..facts(connection) };
+        Ok(Secured { facts, binding: binding(connection, &self.config) })
     }
 }
 
@@ -208,6 +215,24 @@ impl TlsPolicy {
 /// rustls has names of its own for the suites of TLS 1.3.
 fn suite_name(suite: CipherSuite) -> String {
     suite.as_str().unwrap_or("unknown").replacen("TLS13_", "TLS_", 1)
+}
+
+/// What a handshake made.
+#[derive(Debug, Default)]
+pub(crate) struct Secured {
+    pub(crate) facts: TlsFacts,
+    /// What logins can be bound to, where that is safe.
+    pub(crate) binding: Option<ChannelBinding>,
+}
+
+/// RFC 9266 §2, §4.2: with TLS 1.2 two sessions can have the same value unless both sides mixed the
+/// whole handshake into it (RFC 7627), which only a configuration that demands it makes sure.
+fn binding(connection: &ServerConnection, config: &ServerConfig) -> Option<ChannelBinding> {
+    let safe = connection.protocol_version() == Some(rustls::ProtocolVersion::TLSv1_3)
+        || config.require_ems;
+    let value =
+        |room| connection.export_keying_material(room, b"EXPORTER-Channel-Binding", Some(b"")).ok();
+    safe.then(|| value([0; 32])).flatten().map(ChannelBinding)
 }
 
 /// What a handshake agreed on.

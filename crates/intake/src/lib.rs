@@ -31,7 +31,8 @@ use tracing::{error, info, warn};
 use waypost_hooks::{EventKind, Hooks, Way};
 use waypost_identity::Keyring;
 use waypost_mail::{
-    Clock, Entry, Envelope, Facts, IdSource, Message, Recipient, Route, SignRequest, Timestamp,
+    Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, Recipient, Route, SignRequest,
+    Timestamp,
 };
 use waypost_queue::{Prepared, Queue};
 use waypost_smtp::{Domain, Reply, ReversePath};
@@ -81,6 +82,8 @@ pub struct Rules<'a> {
     /// Whether the peer may send to this domain itself. Policy may add such recipients without a
     /// grant, and no others: no verdict widens who may relay.
     pub may_send_to: &'a (dyn Fn(&Domain) -> bool + Send + Sync),
+    /// What the door has against a message with this header, as the peer sent it.
+    pub check_header: &'a (dyn Fn(&HeaderBlock) -> Result<(), Reply> + Send + Sync),
 }
 
 /// The door. One for the whole program.
@@ -206,6 +209,7 @@ impl Intake {
         if content.text.header.count_named("Received") > self.config.max_hops {
             return Err(Reply::ROUTING_LOOP);
         }
+        (rules.check_header)(&content.text.header)?;
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }

@@ -69,7 +69,7 @@ pub enum Protocol {
 }
 
 /// Transport security of a connection.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct TlsFacts {
     /// `1.2` or `1.3`.
     pub version: String,

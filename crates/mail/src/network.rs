@@ -23,6 +23,13 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// The addresses that begin with the same `prefix` bits as this one, an IPv4-mapped one as IPv4.
+    pub fn around(address: IpAddr, prefix: u8) -> Network {
+        let address = address.to_canonical();
+        let prefix = prefix.min(if address.is_ipv4() { 32 } else { 128 });
+        Network { address: masked(address, prefix), prefix }
+    }
+
     /// The lowest address.
     pub fn address(&self) -> IpAddr {
         self.address

@@ -42,6 +42,9 @@ pub enum Command {
     /// The users who may log in to submit mail
     #[command(subcommand)]
     User(UserCommand),
+    /// Who is shut out after failed logins
+    #[command(subcommand)]
+    Ban(BanCommand),
     /// Have the running relay read its configuration again
     Reload(ConfigArgs),
     /// Have the running relay finish what is under way and end
@@ -229,10 +232,46 @@ pub enum UserCommand {
     Add(UserArgs),
     /// Give a user another password
     Passwd(UserArgs),
+    /// Say what a user may send as, besides its own name; without patterns, as nothing else
+    SendAs(SendAsArgs),
     /// List the users and the mechanisms each can log in with
     List(UserListArgs),
     /// Remove a user
     Remove(UserNameArgs),
+}
+
+/// Bans.
+#[derive(Debug, Subcommand)]
+pub enum BanCommand {
+    /// List the addresses that are shut out
+    List(OutputArgs),
+    /// Let addresses in again
+    Lift(LiftArgs),
+}
+
+/// Whom to let in again.
+#[derive(Debug, Clone, Args)]
+pub struct LiftArgs {
+    /// An address, or a network such as 192.0.2.0/24
+    pub network: Option<String>,
+    /// Everybody
+    #[arg(long)]
+    pub all: bool,
+    /// The configuration
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// What a user may send as.
+#[derive(Debug, Clone, Args)]
+pub struct SendAsArgs {
+    /// The user's name
+    pub name: String,
+    /// "alice@example.org", "app-*@example.org", "@example.org", "@*.example.org", "*" or "<>"
+    pub patterns: Vec<waypost_inbound::SenderPattern>,
+    /// The users file
+    #[command(flatten)]
+    pub file: UsersFileArgs,
 }
 
 /// Which users file.
@@ -251,6 +290,13 @@ pub struct UsersFileArgs {
 pub struct UserArgs {
     /// The user's name
     pub name: String,
+    /// Let the user log in by SCRAM-SHA-1 too, for old clients; wants `auth.scram-sha-1 = true`
+    #[arg(long)]
+    pub scram_sha_1: bool,
+    /// Let the user send as this too, besides its own name: "alice@example.org", "@example.org", "*",
+    /// "<>" for the null sender; may be given several times
+    #[arg(long, value_name = "PATTERN")]
+    pub send_as: Vec<waypost_inbound::SenderPattern>,
     /// The users file
     #[command(flatten)]
     pub file: UsersFileArgs,

@@ -12,14 +12,15 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use waypost_admin::Control;
 use waypost_admin::api::{
-    ExplainRequest, Generation, Listener, Overview, Plugin, PluginExplained, PluginStage,
-    PolicyReload, PolicyView, StageExplained, Verdict,
+    Ban, ExplainRequest, Generation, LiftBans, Listener, Overview, Plugin, PluginExplained,
+    PluginStage, PolicyReload, PolicyView, StageExplained, Verdict,
 };
 use waypost_config::{Reload, Settings};
 use waypost_delivery::Delivery;
 use waypost_hooks::{Hop, Way};
 use waypost_inbound::Server;
 use waypost_intake::Intake;
+use waypost_mail::network::NetworkError;
 use waypost_mail::{Route, Timestamp};
 use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
 use waypost_queue::{Queue, Selected};
@@ -34,6 +35,7 @@ pub struct Controls {
     pub(crate) queue: Arc<Queue>,
     pub(crate) intake: Arc<Intake>,
     pub(crate) server: Arc<Server>,
+    pub(crate) bans: Arc<waypost_inbound::Bans>,
     pub(crate) delivery: Arc<Delivery>,
     pub(crate) registry: Registry,
     pub(crate) stop: watch::Sender<bool>,
@@ -212,6 +214,30 @@ impl Control for Controls {
                 .collect(),
         };
         Ok(self.policy.explain(&case).into_iter().map(stage).collect())
+    }
+
+    fn bans(&self) -> Vec<Ban> {
+        let ban = |ban: waypost_inbound::Ban| Ban {
+            network: ban.network.to_string(),
+            since: ban.since,
+            until: ban.until,
+        };
+        self.bans.list().into_iter().map(ban).collect()
+    }
+
+    async fn lift_bans(&self, request: LiftBans) -> Result<usize, String> {
+        let networks = match (&request.network, request.all) {
+            (Some(network), false) => {
+                vec![network.parse().map_err(|e: NetworkError| e.to_string())?]
+            }
+            (None, true) => self.bans.list().into_iter().map(|ban| ban.network).collect(),
+            _ => return Err("say which address or network, or all of them".to_owned()),
+        };
+        let mut lifted = 0;
+        for network in networks {
+            lifted += self.bans.lift(network).await.map_err(|error| error.to_string())?;
+        }
+        Ok(lifted)
     }
 
     fn metrics(&self) -> String {

@@ -6,6 +6,7 @@
 #![expect(clippy::print_stdout, reason = "a command line answers on standard output")]
 
 pub mod args;
+pub mod ban;
 pub mod check;
 pub mod control;
 pub mod demo;
@@ -39,6 +40,7 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::User(command) => user::user(command),
+        Command::Ban(command) => block_on(ban::ban(command)),
         Command::Plugin(PluginCommand::Compile { from, to }) => plugin::compile(&from, &to),
         Command::Plugin(command) => block_on(plugin::plugin(command)),
         Command::Explain(args) => block_on(explain::explain(&args)),

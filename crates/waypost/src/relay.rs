@@ -16,7 +16,7 @@ use waypost_config::{Settings, Startup};
 use waypost_delivery::{Delivery, TcpDialer};
 use waypost_dns::{Hickory, OwnAddresses};
 use waypost_hooks::Hooks;
-use waypost_inbound::{ListenerConfig, Secret, Server, listen};
+use waypost_inbound::{Bans, ListenerConfig, Secret, Server, listen};
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, IdSource, SystemClock};
 use waypost_plugin::{Answers, Policy};
@@ -150,7 +150,10 @@ impl Relay {
 
         let secret = Secret::load_or_create(&startup.login_secret)
             .with_context(|| format!("cannot keep {}", startup.login_secret.display()))?;
+        let bans = Bans::open(spool.clone(), clock.clone()).await;
+        let bans = Arc::new(bans.context("who is shut out cannot be read from the spool")?);
         let rooms = waypost_inbound::Rooms {
+            bans: bans.clone(),
             intake: intake.clone(),
             hooks: hooks.clone(),
             events: events.clone(),
@@ -184,6 +187,7 @@ impl Relay {
             queue,
             intake,
             server: server.clone(),
+            bans,
             delivery: delivery.clone(),
             registry,
             stop,

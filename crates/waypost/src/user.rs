@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Serialize;
-use waypost_inbound::{UsersFile, Verifiers};
+use waypost_inbound::{Account, UsersFile};
 
 use crate::args::{UserCommand, UserListArgs, UsersFileArgs};
 use crate::table::Table;
@@ -22,15 +22,26 @@ pub fn user(command: UserCommand) -> Result<()> {
     match command {
         UserCommand::Add(args) => {
             let path = place(&args.file)?;
-            let mut file = UsersFile::load_or_empty(&path)?;
+            let mut file = UsersFile::load_or_empty(&path)?.with_sha_1(args.scram_sha_1);
             file.add(&args.name, &password(&args.name)?)?;
+            if !args.send_as.is_empty() {
+                file.set_send_as(&args.name, args.send_as)?;
+            }
             changed(&path, &format!("{} may log in", args.name));
         }
         UserCommand::Passwd(args) => {
             let path = place(&args.file)?;
-            let mut file = UsersFile::load(&path)?;
+            let mut file = UsersFile::load(&path)?.with_sha_1(args.scram_sha_1);
             file.set_password(&args.name, &password(&args.name)?)?;
+            if !args.send_as.is_empty() {
+                file.set_send_as(&args.name, args.send_as)?;
+            }
             changed(&path, &format!("{} has another password", args.name));
+        }
+        UserCommand::SendAs(args) => {
+            let path = place(&args.file)?;
+            UsersFile::load(&path)?.set_send_as(&args.name, args.patterns)?;
+            changed(&path, &format!("{} has other addresses to send as", args.name));
         }
         UserCommand::Remove(args) => {
             let path = place(&args.file)?;
@@ -86,19 +97,25 @@ fn first_line(input: impl Read) -> Result<String> {
 struct Listed<'a> {
     name: &'a str,
     mechanisms: Vec<&'static str>,
+    send_as: Vec<String>,
 }
 
 fn list(args: &UserListArgs) -> Result<()> {
     let file = UsersFile::load(&place(&args.file)?)?;
-    let users = file.users().map(|(name, held)| Listed { name, mechanisms: mechanisms(held) });
+    let users = file.users().map(|(name, held)| Listed {
+        name,
+        mechanisms: mechanisms(held),
+        send_as: held.send_as.iter().map(ToString::to_string).collect(),
+    });
     let users: Vec<Listed<'_>> = users.collect();
     if args.json {
         println!("{}", serde_json::to_string_pretty(&users)?);
         return Ok(());
     }
-    let mut table = Table::new(&["USER", "MECHANISMS"]);
+    let mut table = Table::new(&["USER", "MECHANISMS", "SENDS ALSO AS"]);
     for user in &users {
-        table.row(vec![user.name.to_owned(), user.mechanisms.join(" ")]);
+        let row = [user.name.to_owned(), user.mechanisms.join(" "), user.send_as.join(" ")];
+        table.row(row.into());
     }
     if !users.is_empty() {
         print!("{table}");
@@ -112,10 +129,11 @@ fn list(args: &UserListArgs) -> Result<()> {
 }
 
 /// What the user's verifiers are for, best first.
-fn mechanisms(held: &Verifiers) -> Vec<&'static str> {
+fn mechanisms(held: &Account) -> Vec<&'static str> {
     let scram = held.scram.is_some().then_some("SCRAM-SHA-256");
     let clear = held.argon2id.is_some().then_some(["PLAIN", "LOGIN"]);
-    scram.into_iter().chain(clear.into_iter().flatten()).collect()
+    let old = held.scram_sha_1.is_some().then_some("SCRAM-SHA-1");
+    scram.into_iter().chain(old).chain(clear.into_iter().flatten()).collect()
 }
 
 #[cfg(test)]

@@ -137,16 +137,23 @@ impl Home {
         self.set("relay", "networks", "[\"127.0.0.0/8\"]")
     }
 
-    /// Users may submit: [`USER`] with every mechanism, both listeners for submission, and a
-    /// certificate for the relay's name and address.
+    /// Users may submit, as anybody: [`USER`] with every mechanism, both listeners for submission, and
+    /// a certificate for the relay's name and address.
     pub fn users(mut self) -> Home {
         self.doors = Door::ALL.to_vec();
         let file = self.users_file().display().to_string();
-        self.user(USER, PASSWORD).certificate(&[HOSTNAME, "127.0.0.1"]).set(
-            "users",
-            "file",
-            &format!("{file:?}"),
-        )
+        self.user(USER, PASSWORD)
+            .certificate(&[HOSTNAME, "127.0.0.1"])
+            .set("users", "file", &format!("{file:?}"))
+            .set("auth", "senders", "\"any\"")
+    }
+
+    /// The same with SCRAM-SHA-1 allowed, and a verifier for it.
+    pub fn users_of_old_clients(self) -> Home {
+        let home = self.users().set("auth", "scram-sha-1", "true");
+        let file = UsersFile::load(&home.users_file()).unwrap();
+        file.with_sha_1(true).set_password(USER, PASSWORD).unwrap();
+        home
     }
 
     /// One user more in the file.

@@ -34,6 +34,14 @@ impl Peer {
         Peer { channel: Box::new(stream), unread: Vec::new(), certificate: None }
     }
 
+    /// The same from this address of the machine.
+    pub async fn from(own: [u8; 4], to: SocketAddr) -> Peer {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from((own, 0))).unwrap();
+        let stream = socket.connect(to).await.unwrap();
+        Peer { channel: Box::new(stream), unread: Vec::new(), certificate: None }
+    }
+
     /// Speaks TLS from now on, with the relay by its own name.
     pub async fn encrypt(self, roots: &RootCertStore) -> Peer {
         self.encrypt_to(roots, HOSTNAME).await

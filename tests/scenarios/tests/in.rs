@@ -1,6 +1,6 @@
 //! Stories of the way in, one file each, named by what happens.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 #[path = "in/bare_line_feeds_are_refused.rs"]
 mod bare_line_feeds_are_refused;
@@ -12,6 +12,10 @@ mod drain_lets_a_transaction_finish;
 mod each_listener_takes_mail;
 #[path = "in/each_mechanism_logs_in.rs"]
 mod each_mechanism_logs_in;
+#[path = "in/guesser_is_shut_out.rs"]
+mod guesser_is_shut_out;
+#[path = "in/login_sends_as_itself.rs"]
+mod login_sends_as_itself;
 #[path = "in/next_hop_cannot_take_the_message.rs"]
 mod next_hop_cannot_take_the_message;
 #[path = "in/policy_is_asked_at_every_stage.rs"]

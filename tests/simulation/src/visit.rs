@@ -124,7 +124,7 @@ impl Visit {
         let accepting = async move {
             let envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
             let message = Message { envelope, facts, body, received };
-            let rules = Rules { pinned: None, may_send_to: &|_| true };
+            let rules = Rules { pinned: None, may_send_to: &|_| true, check_header: &|_| Ok(()) };
             intake.accept(message, Door::Relay, rules).await
         };
         self.accepting = Some((id, Box::pin(accepting)));

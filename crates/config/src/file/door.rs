@@ -37,6 +37,7 @@ pub(crate) struct Door {
     pub(crate) tls: Option<Range<usize>>,
     /// Nothing older than TLS 1.3.
     pub(crate) only_tls13: bool,
+    pub(crate) extended_master_secret: bool,
     pub(crate) ciphers: Vec<At<String>>,
     pub(crate) clients: Option<Clients>,
     pub(crate) proxy: Option<Proxy>,
@@ -103,6 +104,8 @@ pub(super) fn door(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Door {
         door.tls = Some(tls.at().clone());
         let oldest = one_of(&mut tls, "oldest", &["1.2", "1.3"], notes);
         door.only_tls13 = oldest.as_deref() == Some("1.3");
+        let demanded = tls.boolean("extended-master-secret", notes);
+        door.extended_master_secret = demanded.is_some_and(|demanded| demanded.value);
         let hint = "write the names that IANA gives them";
         let ciphers = tls.list::<String>("ciphers", hint, notes);
         door.ciphers = ciphers.map_or_else(Vec::new, |list| list.value);

@@ -47,6 +47,7 @@ fn certificates(file: &File, notes: &mut Notes<'_>) -> Option<Certificates> {
 fn rules(door: &Door, notes: &mut Notes<'_>) -> Option<DoorRules> {
     let policy = TlsPolicy {
         oldest: if door.only_tls13 { TlsVersion::V1_3 } else { TlsVersion::V1_2 },
+        extended_master_secret: door.extended_master_secret,
         ciphers: door.ciphers.iter().map(|name| name.value.clone()).collect(),
         clients: match &door.clients {
             None => ClientRule::None,

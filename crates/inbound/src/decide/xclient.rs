@@ -24,6 +24,9 @@ impl Decider {
                 }
                 self.facts.client = SocketAddr::new(address, 0);
                 self.anonymous = false;
+                if let Err(shut_out) = self.not_shut_out() {
+                    return shut_out;
+                }
             }
             Told::Unknown => self.anonymous = true,
             Told::Unsaid => {}
@@ -33,6 +36,8 @@ impl Decider {
         }
         if other {
             self.spoken_for = true;
+            // The channel is the peer's, and so is what could be bound to it.
+            self.binding = None;
             self.facts.client_name = None;
             if let Some(tls) = &mut self.facts.tls {
                 tls.certificate = None;
@@ -49,6 +54,7 @@ impl Decider {
         }
         self.begin_anew(told.helo.known().cloned(), told.esmtp.known().copied());
         self.facts.identity = told.login.known().cloned();
+        self.logged_in = self.facts.identity.is_some();
         self.facts.may_relay = self.facts.identity.is_some() || self.is_admitted();
         Span::current().record("client", tracing::field::display(self.facts.client));
         info!(

@@ -2,9 +2,11 @@
 
 mod auth;
 mod clients;
+mod guessing;
 mod limits;
 mod policy;
 mod proxies;
 mod relay;
+mod senders;
 mod setup;
 mod tls;

@@ -12,10 +12,11 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
-use super::{MAX_NAME, Verifiers, prepare_name};
+use super::{Account, MAX_NAME, prepare_name};
 use crate::files;
 use crate::password::{self, Argon2Hash, HashError, MAX_PASSWORD, PrepareError};
-use crate::scram::ScramVerifier;
+use crate::scram::{ScramHash, ScramVerifier};
+use crate::senders::SenderPattern;
 
 /// One thing wrong with a users file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,12 +71,13 @@ pub enum UsersError {
 pub struct UsersFile {
     path: PathBuf,
     lines: Vec<Line>,
+    sha_1: bool,
 }
 
 #[derive(Debug, Clone)]
 enum Line {
     Comment(String),
-    User(String, Verifiers),
+    User(String, Account),
 }
 
 impl UsersFile {
@@ -89,36 +91,73 @@ impl UsersFile {
     pub fn load_or_empty(path: &Path) -> Result<UsersFile, UsersError> {
         match UsersFile::load(path) {
             Err(UsersError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                Ok(UsersFile { path: path.to_owned(), lines: Vec::new() })
+                Ok(UsersFile { path: path.to_owned(), lines: Vec::new(), sha_1: false })
             }
             other => other,
         }
     }
 
+    /// With verifiers for SCRAM-SHA-1 too in passwords set from now on: for old clients.
+    #[must_use]
+    pub fn with_sha_1(mut self, sha_1: bool) -> UsersFile {
+        self.sha_1 = sha_1;
+        self
+    }
+
     /// Names and verifiers in the order of the file.
-    pub fn users(&self) -> impl Iterator<Item = (&str, &Verifiers)> {
+    pub fn users(&self) -> impl Iterator<Item = (&str, &Account)> {
         self.lines.iter().filter_map(|line| match line {
             Line::User(name, held) => Some((name.as_str(), held)),
             Line::Comment(_) => None,
         })
     }
 
-    /// Adds a user who can log in by every mechanism. Takes tens of milliseconds.
+    /// Adds a user who can log in by every mechanism; by SCRAM-SHA-1 only after
+    /// [`UsersFile::with_sha_1`]. Takes tens of milliseconds.
+    ///
+    /// # Errors
+    /// When the user is there, the name or the password cannot be used, or the disk refuses.
     pub fn add(&mut self, name: &str, password: &str) -> Result<(), UsersError> {
         let name = prepare_name(name).map_err(UsersError::Name)?;
         if self.find(&name).is_some() {
             return Err(UsersError::Exists(name));
         }
         let mut lines = self.lines.clone();
-        lines.push(Line::User(name, verifiers(password)?));
+        lines.push(Line::User(name, verifiers(password, self.sha_1)?));
         self.replace(lines)
     }
 
-    /// Sets another password for a user. Takes tens of milliseconds.
+    /// Sets another password for a user, who keeps a SCRAM-SHA-1 verifier, and gets one after
+    /// [`UsersFile::with_sha_1`]. Takes tens of milliseconds.
+    ///
+    /// # Errors
+    /// When there is no such user, the password cannot be used, or the disk refuses.
     pub fn set_password(&mut self, name: &str, password: &str) -> Result<(), UsersError> {
         let (name, at) = self.existing(name)?;
         let mut lines = self.lines.clone();
-        lines[at] = Line::User(name, verifiers(password)?);
+        let (had_sha_1, send_as) = match &lines[at] {
+            Line::User(_, held) => (held.scram_sha_1.is_some(), held.send_as.clone()),
+            Line::Comment(_) => (false, Vec::new()),
+        };
+        let fresh = verifiers(password, self.sha_1 || had_sha_1)?;
+        lines[at] = Line::User(name, Account { send_as, ..fresh });
+        self.replace(lines)
+    }
+
+    /// Says what a user may send as, besides its own name.
+    ///
+    /// # Errors
+    /// When there is no such user, or the disk refuses.
+    pub fn set_send_as(
+        &mut self,
+        name: &str,
+        patterns: Vec<SenderPattern>,
+    ) -> Result<(), UsersError> {
+        let (_, at) = self.existing(name)?;
+        let mut lines = self.lines.clone();
+        if let Line::User(_, held) = &mut lines[at] {
+            held.send_as = patterns;
+        }
         self.replace(lines)
     }
 
@@ -157,7 +196,7 @@ impl UsersFile {
             }
         }
         if mistakes.is_empty() {
-            return Ok(UsersFile { path: path.to_owned(), lines });
+            return Ok(UsersFile { path: path.to_owned(), lines, sha_1: false });
         }
         Err(UsersError::Mistakes { path: path.to_owned(), mistakes })
     }
@@ -183,6 +222,13 @@ impl fmt::Display for Line {
                 if let Some(verifier) = &held.scram {
                     write!(f, " scram-sha-256={verifier}")?;
                 }
+                if let Some(verifier) = &held.scram_sha_1 {
+                    write!(f, " scram-sha-1={verifier}")?;
+                }
+                if !held.send_as.is_empty() {
+                    let patterns: Vec<_> = held.send_as.iter().map(ToString::to_string).collect();
+                    write!(f, " send-as={}", patterns.join(","))?;
+                }
                 Ok(())
             }
         }
@@ -198,7 +244,7 @@ fn parse_line(line: &str) -> Result<Line, String> {
     if prepared != name {
         return Err(format!("the user name must be written {prepared}"));
     }
-    let mut held = Verifiers::default();
+    let mut held = Account::default();
     for word in words {
         // The value may be a secret and is never shown.
         let (kind, value) = word.split_once('=').unwrap_or((word, ""));
@@ -207,27 +253,45 @@ fn parse_line(line: &str) -> Result<Line, String> {
                 let hash = Argon2Hash::parse(value).map_err(|e| e.to_string())?;
                 held.argon2id.replace(hash).is_some()
             }
-            "scram-sha-256" => {
-                let verifier = ScramVerifier::parse(value).map_err(|e| e.to_string())?;
-                held.scram.replace(verifier).is_some()
+            "scram-sha-256" => held.scram.replace(verifier(ScramHash::Sha256, value)?).is_some(),
+            "scram-sha-1" => held.scram_sha_1.replace(verifier(ScramHash::Sha1, value)?).is_some(),
+            "send-as" => {
+                let patterns: Result<Vec<SenderPattern>, _> =
+                    value.split(',').map(str::parse).collect();
+                let patterns = patterns.map_err(|error| error.to_string())?;
+                !std::mem::replace(&mut held.send_as, patterns).is_empty()
             }
-            _ => return Err("expected argon2id=… or scram-sha-256=… behind the name".into()),
+            _ => {
+                return Err(
+                    "expected argon2id=…, scram-sha-256=…, scram-sha-1=… or send-as=…".into()
+                );
+            }
         };
         if twice {
             return Err(format!("{kind} is there twice"));
         }
     }
-    if held == Verifiers::default() {
+    if held.is_locked() {
         // The name is not shown: where somebody wrote "alice:secret" it has the password in it.
-        return Err("the user has neither argon2id=… nor scram-sha-256=…".into());
+        return Err("the user has none of argon2id=…, scram-sha-256=… and scram-sha-1=…".into());
     }
     Ok(Line::User(prepared, held))
 }
 
-fn verifiers(password: &str) -> Result<Verifiers, UsersError> {
+fn verifier(hash: ScramHash, text: &str) -> Result<ScramVerifier, String> {
+    ScramVerifier::parse(hash, text).map_err(|error| error.to_string())
+}
+
+fn verifiers(password: &str, sha_1: bool) -> Result<Account, UsersError> {
     let password = password::prepare(password, MAX_PASSWORD).map_err(UsersError::Password)?;
     let argon2id = Some(Argon2Hash::new(&password)?);
-    Ok(Verifiers { argon2id, scram: Some(ScramVerifier::new(&password)) })
+    let scram = |hash| ScramVerifier::new(hash, &password);
+    Ok(Account {
+        argon2id,
+        scram: Some(scram(ScramHash::Sha256)),
+        scram_sha_1: sha_1.then(|| scram(ScramHash::Sha1)),
+        send_as: Vec::new(),
+    })
 }
 
 fn failed(what: &'static str, path: &Path, source: io::Error) -> UsersError {
@@ -276,6 +340,42 @@ mod tests {
     }
 
     #[test]
+    fn old_clients_are_served_when_it_is_said_and_stay_so() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let mut file = UsersFile::load_or_empty(&path).unwrap();
+        let sha_1 = |path: &Path| {
+            let file = UsersFile::load(path).unwrap();
+            let (_, held) = file.users().next().unwrap();
+            held.scram_sha_1.clone()
+        };
+        file.add("bob", "first").unwrap();
+        assert!(sha_1(&path).is_none());
+        file = file.with_sha_1(true);
+        file.set_password("bob", "second").unwrap();
+        file = file.with_sha_1(false);
+        assert!(sha_1(&path).unwrap().matches("second"));
+        file.set_password("bob", "third").unwrap();
+        assert!(sha_1(&path).unwrap().matches("third"));
+    }
+
+    #[test]
+    fn what_a_user_may_send_as_stays_with_another_password() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("users");
+        let mut file = UsersFile::load_or_empty(&path).unwrap();
+        file.add("bob", "first").unwrap();
+        let patterns: Vec<SenderPattern> =
+            ["@example.org", "<>"].map(|text| text.parse().unwrap()).into();
+        file.set_send_as("bob", patterns.clone()).unwrap();
+        file.set_password("bob", "second").unwrap();
+        let file = UsersFile::load(&path).unwrap();
+        assert_eq!(file.users().next().unwrap().1.send_as, patterns);
+        let error = UsersFile::parse(&path, "bob send-as=@example.org\n").unwrap_err();
+        assert!(error.to_string().contains("none of argon2id"), "{error}");
+    }
+
+    #[test]
     fn nobody_else_reads_the_file_and_nothing_is_left_beside_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("users");
@@ -307,7 +407,8 @@ mod tests {
 
     #[test]
     fn bad_names_and_passwords_are_refused_before_the_disk() {
-        let mut file = UsersFile { path: "/nonexistent/users".into(), lines: Vec::new() };
+        let mut file =
+            UsersFile { path: "/nonexistent/users".into(), lines: Vec::new(), sha_1: false };
         assert!(matches!(file.add("a b", "x"), Err(UsersError::Name(_))));
         assert!(matches!(file.add("ab", ""), Err(UsersError::Password(_))));
         assert!(matches!(file.add("ab", "x"), Err(UsersError::Io { .. })));

@@ -62,7 +62,9 @@ impl Stage {
         let sink = Sink::start(sink_tls, Moods::default()).await?;
 
         let password = format!("{:020x}", rand::random::<u128>() >> 48);
-        UsersFile::load_or_empty(&path("users"))?.add(USER, &password)?;
+        let mut users = UsersFile::load_or_empty(&path("users"))?;
+        users.add(USER, &password)?;
+        users.set_send_as(USER, vec!["@demo.example".parse()?])?;
         write_keys(dir.path())?;
         crate::guests::unpack(&path("plugins"))?;
         fs::write(&config, configuration(dir.path(), &relay_pair, sink.address))?;

@@ -11,7 +11,10 @@ use waypost_smtp::{BodyType, ReversePath};
 async fn peer(relay: &Running) -> Peer {
     let mut peer = relay.peer(Door::Submissions).await;
     let offers = peer.hello().await;
-    assert!(offers.iter().any(|offer| offer == "AUTH SCRAM-SHA-256 PLAIN LOGIN"), "{offers:?}");
+    assert!(
+        offers.iter().any(|offer| offer == "AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"),
+        "{offers:?}"
+    );
     peer
 }
 

@@ -1,12 +1,17 @@
 //! Logins by each mechanism.
 
+use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
+use pbkdf2::pbkdf2_hmac_array;
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use super::setup::{House, Peer, b64, unb64};
 use crate::ListenerKind::{Relay, Submission, Submissions};
-use crate::Users;
-use crate::users::Verifiers;
+use crate::scram::ScramHash;
+use crate::tls::TlsPolicy;
+use crate::users::Account;
+use crate::{DoorRules, Users};
 
 #[tokio::test]
 async fn submission_wants_tls_then_a_login_then_mail() {
@@ -20,7 +25,7 @@ async fn submission_wants_tls_then_a_login_then_mail() {
     let mut peer = peer.encrypt(&house.roots, "mx.example.org").await;
     peer.expect("MAIL FROM:<a@b.example>", "503").await;
     let offered = peer.say("EHLO peer.example").await;
-    assert!(offered.contains("AUTH SCRAM-SHA-256 PLAIN LOGIN"), "{offered}");
+    assert!(offered.contains("AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"), "{offered}");
     assert!(!offered.contains("STARTTLS"), "{offered}");
     peer.expect("MAIL FROM:<a@b.example>", "530 5.7.0 Authentication required").await;
     peer.expect(&format!("AUTH PLAIN {}", b64("\0alice\0wonder")), "235 2.7.0").await;
@@ -77,7 +82,7 @@ async fn a_wrong_password_and_an_unknown_name_look_the_same() {
         seen.insert(peer.say(&plain).await);
         peer.expect(&format!("AUTH LOGIN {}", b64(name)), "334").await;
         seen.insert(peer.say(&b64(password)).await);
-        seen.insert(scram(&mut peer, name, password).await);
+        seen.insert(Scram::default().log_in(&mut peer, name, password).await);
     }
     assert_eq!(
         seen.into_iter().collect::<Vec<_>>(),
@@ -90,7 +95,7 @@ async fn scram_proves_both_sides() {
     let house = House::open(|_| {}).await;
     for (name, password) in [("bob", "pencil"), ("carol", "both")] {
         let mut peer = house.encrypted(Submission).await;
-        assert!(scram(&mut peer, name, password).await.starts_with("235"));
+        assert!(Scram::default().log_in(&mut peer, name, password).await.starts_with("235"));
         assert!(peer.deliver("x@anywhere.example").await.starts_with("250"));
     }
 }
@@ -115,7 +120,7 @@ async fn mechanisms_follow_the_users() {
         house.encrypted(Relay).await.say("EHLO again.example").await
     };
     let bob = super::setup::users().get("bob").unwrap().clone();
-    let only_bob = Users::new([("bob".to_owned(), Verifiers::clone(&bob))]);
+    let only_bob = Users::new([("bob".to_owned(), Account::clone(&bob))]);
     let reply = offered(only_bob).await;
     assert!(reply.contains("AUTH SCRAM-SHA-256") && !reply.contains("PLAIN"), "{reply}");
 }
@@ -128,7 +133,7 @@ async fn a_reload_takes_a_user_away_from_new_sessions() {
     let current = house.server.current.read().unwrap().clone();
     let mut settings = current.settings.clone();
     let bob = settings.users.get("bob").unwrap().clone();
-    settings.users = Users::new([("bob".to_owned(), Verifiers::clone(&bob))]);
+    settings.users = Users::new([("bob".to_owned(), Account::clone(&bob))]);
     house.server.reload(settings.clone()).unwrap();
     old.expect(&plain, "235").await;
     house.encrypted(Submission).await.expect(&plain, "504").await;
@@ -139,32 +144,140 @@ async fn a_reload_takes_a_user_away_from_new_sessions() {
     assert!(house.server.reload(settings).is_err());
 }
 
-/// The client's side of RFC 5802; gives the last reply.
-async fn scram(peer: &mut Peer, name: &str, password: &str) -> String {
-    let bare = format!("n={name},r=fyko+d2lbbFgONRv9qkxdawL");
-    let reply = peer.say(&format!("AUTH SCRAM-SHA-256 {}", b64(format!("n,,{bare}")))).await;
-    let first = unb64(reply.strip_prefix("334 ").unwrap());
-    let mut parts = first.split(',');
-    let nonce = parts.next().unwrap().strip_prefix("r=").unwrap();
-    let salt = unb64_bytes(parts.next().unwrap().strip_prefix("s=").unwrap());
-    let iterations = parts.next().unwrap().strip_prefix("i=").unwrap().parse().unwrap();
-    let salted = pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password.as_bytes(), &salt, iterations);
-    let client_key = hmac(&salted, "Client Key");
-    let without_proof = format!("c=biws,r={nonce}");
-    let auth_message = format!("{bare},{first},{without_proof}");
-    let signature = hmac(&Sha256::digest(client_key), &auth_message);
-    let proof: Vec<u8> = client_key.iter().zip(signature).map(|(k, s)| k ^ s).collect();
-    let reply = peer.say(&b64(format!("{without_proof},p={}", b64(proof)))).await;
-    let Some(last) = reply.strip_prefix("334 ") else { return reply };
-    let server = hmac(&hmac(&salted, "Server Key"), &auth_message);
-    assert_eq!(unb64(last), format!("v={}", b64(server)));
-    peer.say("").await
+#[tokio::test]
+async fn scram_is_bound_to_the_channel() {
+    let house = House::open(|settings| settings.auth.scram_sha_1 = true).await;
+    for hash in [ScramHash::Sha256, ScramHash::Sha1] {
+        let plus = Scram { hash, plus: true, flag: "p=tls-exporter", ..Scram::default() };
+        for (scram, expected) in [
+            (plus, "235"),
+            (Scram { stranger: true, ..plus }, "535 5.7.8 Authentication credentials invalid"),
+            (Scram { flag: "n", ..plus }, "501"),
+            (Scram { flag: "p=tls-unique", ..plus }, "501"),
+            (Scram { plus: false, flag: "n", ..plus }, "235"),
+            (Scram { plus: false, flag: "p=tls-exporter", ..plus }, "501"),
+            // RFC 5802 §6: it can bind and was told that we cannot.
+            (Scram { plus: false, flag: "y", ..plus }, "535 5.7.8 Channel binding is offered"),
+        ] {
+            let mut peer = house.encrypted(Submissions).await;
+            let reply = scram.log_in(&mut peer, "carol", "both").await;
+            assert!(reply.starts_with(expected), "{scram:?} got {reply}");
+        }
+    }
 }
 
-fn hmac(key: &[u8], text: &str) -> [u8; 32] {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).unwrap();
-    mac.update(text.as_bytes());
-    mac.finalize().into_bytes().into()
+#[tokio::test]
+async fn tls_1_2_is_bound_to_only_with_extended_master_secret() {
+    let offered = async |safe: bool| {
+        let house = House::open(|settings| {
+            let tls = TlsPolicy { extended_master_secret: safe, ..TlsPolicy::default() };
+            settings
+                .doors
+                .insert(Submissions.to_string(), DoorRules { tls, ..DoorRules::default() });
+        });
+        let house = house.await;
+        let peer = house.connect(Submissions).await;
+        let versions = [&rustls::version::TLS12];
+        let mut peer = peer.encrypt_by(&versions, &house.roots, "mx.example.org").await;
+        peer.reply().await;
+        let offered = peer.say("EHLO peer.example").await;
+        let flag = if safe { "p=tls-exporter" } else { "y" };
+        let scram = Scram { plus: safe, flag, ..Scram::default() };
+        assert!(scram.log_in(&mut peer, "bob", "pencil").await.starts_with("235"));
+        offered
+    };
+    assert!(offered(false).await.contains("AUTH SCRAM-SHA-256 PLAIN LOGIN"));
+    assert!(offered(true).await.contains("AUTH SCRAM-SHA-256-PLUS SCRAM-SHA-256 PLAIN LOGIN"));
+}
+
+#[tokio::test]
+async fn sha_1_is_for_those_who_hold_it_where_it_is_allowed() {
+    let sha_1 = Scram { hash: ScramHash::Sha1, ..Scram::default() };
+    let house = House::open(|_| {}).await;
+    let mut peer = house.encrypted(Submission).await;
+    assert!(!peer.say("EHLO peer.example").await.contains("SHA-1"));
+    peer.expect(&format!("AUTH SCRAM-SHA-1 {}", b64("n,,n=carol,r=x")), "504").await;
+    let house = House::open(|settings| settings.auth.scram_sha_1 = true).await;
+    for (name, password, expected) in
+        [("carol", "both", "235"), ("bob", "pencil", "535"), ("mallory", "x", "535")]
+    {
+        let mut peer = house.encrypted(Submission).await;
+        let reply = sha_1.log_in(&mut peer, name, password).await;
+        assert!(reply.starts_with(expected), "{name}: {reply}");
+    }
+}
+
+/// The client's side of RFC 5802.
+#[derive(Debug, Clone, Copy)]
+struct Scram {
+    hash: ScramHash,
+    plus: bool,
+    /// `gs2-cbind-flag`.
+    flag: &'static str,
+    /// It is at the end of another channel.
+    stranger: bool,
+}
+
+impl Default for Scram {
+    fn default() -> Scram {
+        Scram { hash: ScramHash::Sha256, plus: false, flag: "n", stranger: false }
+    }
+}
+
+impl Scram {
+    /// Gives the last reply.
+    async fn log_in(&self, peer: &mut Peer, name: &str, password: &str) -> String {
+        let bare = format!("n={name},r=fyko+d2lbbFgONRv9qkxdawL");
+        let header = format!("{},,", self.flag);
+        let mechanism = if self.plus { self.hash.mechanism_plus() } else { self.hash.mechanism() };
+        let reply = peer.say(&format!("AUTH {mechanism} {}", b64(format!("{header}{bare}")))).await;
+        let Some(first) = reply.strip_prefix("334 ").map(unb64) else { return reply };
+        let mut parts = first.split(',');
+        let nonce = parts.next().unwrap().strip_prefix("r=").unwrap();
+        let salt = unb64_bytes(parts.next().unwrap().strip_prefix("s=").unwrap());
+        let iterations = parts.next().unwrap().strip_prefix("i=").unwrap().parse().unwrap();
+        let salted = self.salted(password.as_bytes(), &salt, iterations);
+        let client_key = self.hmac(&salted, "Client Key");
+        let mut binding = header.into_bytes();
+        if self.plus {
+            binding.extend(if self.stranger { [9; 32] } else { peer.exporter.unwrap() });
+        }
+        let without_proof = format!("c={},r={nonce}", b64(binding));
+        let auth_message = format!("{bare},{first},{without_proof}");
+        let signature = self.hmac(&self.digest(&client_key), &auth_message);
+        let proof: Vec<u8> = client_key.iter().zip(signature).map(|(k, s)| k ^ s).collect();
+        let reply = peer.say(&b64(format!("{without_proof},p={}", b64(proof)))).await;
+        let Some(last) = reply.strip_prefix("334 ") else { return reply };
+        let server = self.hmac(&self.hmac(&salted, "Server Key"), &auth_message);
+        assert_eq!(unb64(last), format!("v={}", b64(server)));
+        peer.say("").await
+    }
+
+    fn salted(&self, password: &[u8], salt: &[u8], rounds: u32) -> Vec<u8> {
+        match self.hash {
+            ScramHash::Sha1 => pbkdf2_hmac_array::<Sha1, 20>(password, salt, rounds).to_vec(),
+            ScramHash::Sha256 => pbkdf2_hmac_array::<Sha256, 32>(password, salt, rounds).to_vec(),
+        }
+    }
+
+    fn digest(&self, octets: &[u8]) -> Vec<u8> {
+        match self.hash {
+            ScramHash::Sha1 => Sha1::digest(octets).to_vec(),
+            ScramHash::Sha256 => Sha256::digest(octets).to_vec(),
+        }
+    }
+
+    fn hmac(&self, key: &[u8], text: &str) -> Vec<u8> {
+        fn over<M: Mac + KeyInit>(key: &[u8], text: &str) -> Vec<u8> {
+            let mut mac = <M as KeyInit>::new_from_slice(key).unwrap();
+            mac.update(text.as_bytes());
+            mac.finalize().into_bytes().to_vec()
+        }
+        match self.hash {
+            ScramHash::Sha1 => over::<Hmac<Sha1>>(key, text),
+            ScramHash::Sha256 => over::<Hmac<Sha256>>(key, text),
+        }
+    }
 }
 
 fn unb64_bytes(text: &str) -> Vec<u8> {

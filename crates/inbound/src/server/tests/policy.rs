@@ -14,9 +14,9 @@ use crate::ListenerKind::{Relay, Submission};
 
 /// Answers by what the peer says: its HELO name and its addresses are the script.
 #[derive(Debug)]
-struct Script {
+pub(super) struct Script {
     /// At connection; a fault when absent.
-    connect: Option<Verdict>,
+    pub(super) connect: Option<Verdict>,
 }
 
 fn fault() -> Fault {
@@ -64,6 +64,7 @@ impl Hooks for Script {
 
     async fn on_auth(&self, _: &Facts, given: &Credentials) -> Result<AuthDecision, Fault> {
         match given.authcid.as_str() {
+            "oracle@example.org" => Ok(AuthDecision::Allow(given.authcid.clone())),
             "oracle" => Ok(AuthDecision::Allow("tenant/7".into())),
             "banned" => Ok(AuthDecision::Deny(later())),
             "fault" => Err(fault()),

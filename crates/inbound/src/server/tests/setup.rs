@@ -23,10 +23,10 @@ use waypost_queue::Queue;
 use waypost_spool::{MemorySpool, Spool};
 
 use crate::password::Argon2Hash;
-use crate::scram::ScramVerifier;
-use crate::users::Verifiers;
+use crate::scram::{ScramHash, ScramVerifier};
+use crate::users::Account;
 use crate::{
-    KeyPair, ListenerConfig, ListenerKind, Rooms, Secret, Server, Settings, Users, listen,
+    Bans, KeyPair, ListenerConfig, ListenerKind, Rooms, Secret, Server, Settings, Users, listen,
 };
 
 pub(super) const KINDS: [ListenerKind; 3] =
@@ -58,6 +58,8 @@ impl House {
         let mut settings = Settings::new("mx.example.org");
         settings.tls = Some(crate::tls::Certificates::load(&pairs).unwrap());
         settings.users = users();
+        settings.auth.senders.free = true;
+        settings.auth.failures.delay = Duration::ZERO;
         change(&mut settings);
         let spool = Arc::new(MemorySpool::new());
         let rooms = rooms(spool.clone(), hooks).await;
@@ -89,6 +91,22 @@ impl House {
     /// A peer that has read nothing yet.
     pub(super) async fn connect(&self, kind: ListenerKind) -> Peer {
         Peer::to(self.address(kind)).await
+    }
+
+    /// The same from another address of this machine, `127.0.0.x`.
+    pub(super) async fn connect_from(&self, last: u8, kind: ListenerKind) -> Peer {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::from(([127, 0, 0, last], 0))).unwrap();
+        Peer::new(Box::new(socket.connect(self.address(kind)).await.unwrap()))
+    }
+
+    /// A peer from there, encrypted, that has said EHLO.
+    pub(super) async fn encrypted_from(&self, last: u8) -> Peer {
+        let peer = self.connect_from(last, ListenerKind::Submissions).await;
+        let mut peer = peer.encrypt(&self.roots, "mx.example.org").await;
+        assert!(peer.reply().await.starts_with("220 "));
+        peer.expect("EHLO peer.example", "250-").await;
+        peer
     }
 
     /// A peer on an encrypted channel that has said EHLO: by STARTTLS, or at once at port 465.
@@ -143,6 +161,7 @@ impl House {
 pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Rooms {
     let clock = Arc::new(SystemClock);
     let incoming = spool.incoming();
+    let bans = Arc::new(Bans::open(spool.clone(), clock.clone()).await.unwrap());
     let queue = Queue::open(spool, waypost_queue::Config::default(), clock.clone(), 1);
     let events = Events::to(hooks.clone(), clock.clone());
     let intake_rooms = waypost_intake::Rooms {
@@ -155,10 +174,10 @@ pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Roo
         incoming,
     };
     let intake = Arc::new(Intake::new(Config::default(), Routing::default(), intake_rooms));
-    Rooms { intake, hooks, events, clock }
+    Rooms { intake, hooks, events, clock, bans }
 }
 
-/// alice has a hash (password "wonder"), bob a SCRAM verifier ("pencil"), carol both ("both").
+/// alice has a hash (password "wonder"), bob a SCRAM verifier ("pencil"), carol all there are ("both").
 pub(super) fn users() -> Users {
     let hash = |password: &str| {
         let argon2 = Argon2::new(
@@ -170,12 +189,21 @@ pub(super) fn users() -> Users {
         let hash = argon2.hash_password(password.as_bytes(), &salt).unwrap().to_string();
         Argon2Hash::parse(&hash).ok()
     };
-    let scram = |password| Some(ScramVerifier::derive(password, 4096, b"some salt"));
+    let scram = |hash, password| Some(ScramVerifier::derive(hash, password, 4096, b"some salt"));
+    let (sha1, sha256) = (ScramHash::Sha1, ScramHash::Sha256);
     Users::new(
         [
-            ("alice", Verifiers { argon2id: hash("wonder"), scram: None }),
-            ("bob", Verifiers { argon2id: None, scram: scram("pencil") }),
-            ("carol", Verifiers { argon2id: hash("both"), scram: scram("both") }),
+            ("alice", Account { argon2id: hash("wonder"), ..Account::default() }),
+            ("bob", Account { scram: scram(sha256, "pencil"), ..Account::default() }),
+            (
+                "carol",
+                Account {
+                    argon2id: hash("both"),
+                    scram: scram(sha256, "both"),
+                    scram_sha_1: scram(sha1, "both"),
+                    send_as: Vec::new(),
+                },
+            ),
         ]
         .map(|(name, held)| (name.to_owned(), held)),
     )
@@ -200,6 +228,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + Send> Channel for T {}
 pub(super) struct Peer {
     channel: Box<dyn Channel>,
     unread: Vec<u8>,
+    /// The channel's `tls-exporter` value, where it is encrypted.
+    pub(super) exporter: Option<[u8; 32]>,
 }
 
 impl Peer {
@@ -209,7 +239,7 @@ impl Peer {
     }
 
     fn new(channel: Box<dyn Channel>) -> Peer {
-        Peer { channel, unread: Vec::new() }
+        Peer { channel, unread: Vec::new(), exporter: None }
     }
 
     pub(super) async fn send(&mut self, bytes: &[u8]) {
@@ -257,11 +287,20 @@ impl Peer {
     }
 
     pub(super) async fn encrypt(self, roots: &[CertificateDer<'static>], name: &str) -> Peer {
+        self.encrypt_by(&[&rustls::version::TLS13, &rustls::version::TLS12], roots, name).await
+    }
+
+    pub(super) async fn encrypt_by(
+        self,
+        versions: &[&'static rustls::SupportedProtocolVersion],
+        roots: &[CertificateDer<'static>],
+        name: &str,
+    ) -> Peer {
         let mut store = RootCertStore::empty();
         roots.iter().for_each(|root| store.add(root.clone()).unwrap());
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap()
             .with_root_certificates(store)
             .with_no_client_auth();
@@ -272,7 +311,10 @@ impl Peer {
         let name = ServerName::try_from(name.to_owned()).unwrap();
         assert!(self.unread.is_empty(), "something was said before the handshake");
         let connector = tokio_rustls::TlsConnector::from(config);
-        Peer::new(Box::new(connector.connect(name, self.channel).await.unwrap()))
+        let stream = connector.connect(name, self.channel).await.unwrap();
+        let label = b"EXPORTER-Channel-Binding";
+        let exporter = stream.get_ref().1.export_keying_material([0; 32], label, Some(b""));
+        Peer { exporter: exporter.ok(), ..Peer::new(Box::new(stream)) }
     }
 
     async fn line(&mut self) -> Option<String> {
