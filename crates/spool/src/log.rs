@@ -68,6 +68,10 @@ impl Log {
         let (current, len, file) = match segments.last_key_value() {
             Some((number, usage)) => {
                 let file = disk.extend(&segment::file_of(&dir, *number))?;
+                // A program that was killed may have left what can be seen and is not durable: the
+                // name of the segment, and records in it. From here on they are relied upon.
+                file.sync_all()?;
+                disk.sync_dir(&dir)?;
                 (*number, usage.len, file)
             }
             None => (1, START, create(&*disk, &dir, 1, seal, highest, now)?),
@@ -130,10 +134,12 @@ impl Log {
         Ok(())
     }
 
-    /// Takes back what a failed append has written.
+    /// Takes back what a failed append has written, for good: whole records among it would come
+    /// back with the power, after their senders were told that they were refused.
     fn cut(&mut self) -> io::Result<()> {
         let file = self.out.get_ref().0.clone();
         file.set_len(self.len)?;
+        file.sync_all()?;
         // The old writer still holds what it could not write, and must not try again.
         let old =
             std::mem::replace(&mut self.out, BufWriter::with_capacity(BUFFER, Appender(file)));

@@ -8,14 +8,17 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use waypost_mail::dsn::FailureNotice;
 use waypost_mail::header::header_len;
-use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_mail::{
+    MessageId, NextHop, Outcome, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
+};
 use waypost_queue::{Settled, SpoolError, Ticket};
 use waypost_smtp::client::{Letter, RecipientResult};
 use waypost_smtp::server::{Answer, Question};
-use waypost_smtp::{BodyType, Mailbox, Phase, Reply};
+use waypost_smtp::{BodyType, Domain, Mailbox, Phase, Reply};
 
 use crate::dialogue::{Dialogue, Errand, Report};
 use crate::relay::rules;
+use crate::visit::DOMAINS;
 
 /// How a next hop feels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -218,6 +221,19 @@ pub fn fate(result: Option<RecipientResult>, phase: Phase, again: Timestamp) -> 
             }
         }
         None => Settled::Again { at: again, why: Why::ConnectionLost { hop: hop(), phase } },
+    }
+}
+
+/// Policy knows another way for some of those that are to be tried again.
+pub fn reroute(states: &mut [(u32, Settled)], random: &mut StdRng) {
+    for (_, state) in states {
+        if let Settled::Again { at, why } = state
+            && random.random_bool(0.15)
+            && let Ok(domain) = Domain::parse(DOMAINS[random.random_range(0..DOMAINS.len())])
+        {
+            let route = Route::new(NextHop::Mx(domain), TlsLevel::Opportunistic);
+            *state = Settled::Rerouted { route, at: *at, why: why.clone() };
+        }
     }
 }
 

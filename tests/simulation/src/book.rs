@@ -24,6 +24,8 @@ pub enum Law {
     BounceIsTold,
     /// Nothing is tried before it is due.
     NotTooEarly,
+    /// A fact of the ledger is as it was put, crashes included.
+    FactsAreKept,
     /// No more at once than is allowed.
     Limits,
     /// What nobody has in hand, nobody has leased.

@@ -2,7 +2,8 @@
 //!
 //! What is written is seen at once and durable after a sync of the file; a name is durable after a
 //! sync of its directory. A [loss of power](SimDisk::lose_power) keeps, drops, tears (at 512 octets)
-//! and reorders the rest. Any operation can be made the last one before the power goes, or to fail.
+//! and reorders the rest. Any operation can be made the last one before
+//! the power goes or the program is killed, or to fail.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -44,12 +45,22 @@ struct Fault {
     forgets: bool,
 }
 
-/// When the power goes.
+/// What ends in the middle of everything.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The machine: its power goes.
+    OfMachine,
+    /// The program: it is killed.
+    OfProgram,
+}
+
+/// When it ends.
 #[derive(Debug, Clone, Copy)]
 struct Outage {
     after: u32,
     /// The last operation takes effect, though nobody hears of it.
     takes_effect: bool,
+    end: End,
 }
 
 #[derive(Debug, Default)]
@@ -64,7 +75,7 @@ struct Platter {
     capacity: Option<u64>,
     fault: Option<Fault>,
     outage: Option<Outage>,
-    off: bool,
+    off: Option<End>,
     /// Files opened before the last loss of power are of no use.
     life: u64,
     operations: u64,
@@ -137,13 +148,13 @@ impl SimDisk {
         self.platter().fault.is_some()
     }
 
-    /// The power goes at an operation, after so many more.
-    pub fn cut_power_after(&self, after: u32, takes_effect: bool) {
-        self.platter().outage = Some(Outage { after, takes_effect });
+    /// It ends at an operation, after so many more.
+    pub fn end_after(&self, end: End, after: u32, takes_effect: bool) {
+        self.platter().outage = Some(Outage { after, takes_effect, end });
     }
 
-    /// True when the power is gone: every operation fails.
-    pub fn is_off(&self) -> bool {
+    /// What has ended, if anything: every operation fails then.
+    pub fn ended(&self) -> Option<End> {
         self.platter().off
     }
 
@@ -186,14 +197,14 @@ impl SimDisk {
         for node in platter.nodes.values_mut() {
             node.lose_power(Manner::any(random), random);
         }
-        (platter.fault, platter.outage, platter.off) = (None, None, false);
+        (platter.fault, platter.outage, platter.off) = (None, None, None);
         platter.life += 1;
     }
 
     /// The program is gone, the machine goes on: what was written is there, synced or not.
     pub fn outlive_program(&self) {
         let mut platter = self.platter();
-        (platter.fault, platter.outage, platter.off) = (None, None, false);
+        (platter.fault, platter.outage, platter.off) = (None, None, None);
         platter.life += 1;
     }
 
@@ -332,7 +343,7 @@ impl Platter {
     }
 
     fn begin(&mut self, operation: Operation) -> io::Result<Verdict> {
-        if self.off {
+        if self.off.is_some() {
             return Err(power_is_off());
         }
         if self.observed {
@@ -342,7 +353,7 @@ impl Platter {
         if let Some(outage) = &mut self.outage {
             if outage.after == 0 {
                 let takes_effect = outage.takes_effect;
-                self.off = true;
+                self.off = Some(outage.end);
                 return if takes_effect { Ok(Verdict::LastWords) } else { Err(power_is_off()) };
             }
             outage.after -= 1;

@@ -14,6 +14,7 @@ pub mod attempt;
 pub mod book;
 pub mod dialogue;
 pub mod disk;
+pub mod facts;
 pub mod mutants;
 pub mod order;
 pub mod policy;

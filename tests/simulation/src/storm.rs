@@ -20,7 +20,8 @@ use waypost_spool::Spool;
 use crate::attempt::{Attempt, Mood, Settling};
 use crate::book::{Book, End, Law, Lawful, Standing, Violation, demand};
 use crate::dialogue::{Event, Report};
-use crate::disk::SimDisk;
+use crate::disk::{self, SimDisk};
+use crate::facts::Facts;
 use crate::order::{Order, Verb};
 use crate::policy::Wish;
 use crate::relay::{
@@ -35,7 +36,7 @@ const STEPS: usize = 350;
 /// Rounds in which everything must come to an end.
 const CALM: usize = 6000;
 /// Sessions at once.
-const VISITS: usize = 3;
+const VISITS: usize = 4;
 
 /// What a seed came to.
 #[derive(Debug)]
@@ -86,6 +87,7 @@ struct Storm {
     attempts: Vec<Attempt>,
     settlings: Vec<Settling>,
     orders: Vec<Order>,
+    facts: Facts,
     moods: [Mood; DOMAINS.len()],
     /// The last token, and the last name of a visit or an attempt.
     last: u64,
@@ -113,6 +115,7 @@ impl Storm {
             attempts: Vec::new(),
             settlings: Vec::new(),
             orders: Vec::new(),
+            facts: Facts::default(),
             moods: [Mood::Well; DOMAINS.len()],
             last: 0,
             checked: 0,
@@ -135,10 +138,11 @@ impl Storm {
     async fn step(&mut self) -> Lawful {
         match self.random.random_range(0..100) {
             0..6 => self.visit(),
-            6..36 => self.advance_visit()?,
-            36..54 => self.write(),
+            6..42 => self.advance_visit()?,
+            42..54 => self.write(),
             54..64 => self.take_ticket().await?,
             64..84 => self.advance_attempt().await?,
+            84..87 if self.random.random_bool(0.3) => self.change_fact(),
             84..87 => self.order()?,
             87..94 => self.pass_time().await,
             94..100 => self.change_weather().await?,
@@ -151,9 +155,9 @@ impl Storm {
     async fn settle_down(&mut self) -> Lawful {
         self.hear_answers().await?;
         tokio::task::yield_now().await;
-        if self.ground.disk.is_off() {
-            self.story.tell("the power is gone");
-            return self.restart(true).await;
+        if let Some(end) = self.ground.disk.ended() {
+            self.story.tell(format_args!("{end:?}"));
+            return self.restart(end == disk::End::OfMachine || self.sick).await;
         }
         self.check()
     }
@@ -279,6 +283,12 @@ impl Storm {
         self.give(verb, id)
     }
 
+    fn change_fact(&mut self) {
+        let Some(relay) = &self.relay else { return };
+        let story = self.facts.change(&relay.spool, &mut self.random);
+        story.into_iter().for_each(|story| self.story.tell(story));
+    }
+
     fn give(&mut self, verb: Verb, id: waypost_mail::MessageId) -> Lawful {
         let Some(relay) = &self.relay else { return Ok(()) };
         let known = self.book.tale(id).is_some_and(|tale| tale.standing == Standing::Kept);
@@ -312,6 +322,7 @@ impl Storm {
         for order in std::mem::take(&mut self.orders) {
             self.hear_ordered(order);
         }
+        self.facts.hear();
         Ok(())
     }
 
@@ -359,7 +370,7 @@ impl Storm {
             let (end, not_before) = match &state {
                 _ if answer.is_err() => (End::Unsure, Timestamp(0)),
                 Settled::Done(_) => (End::Done, Timestamp(0)),
-                Settled::Again { at, .. } => (End::Open, *at),
+                Settled::Again { at, .. } | Settled::Rerouted { at, .. } => (End::Open, *at),
                 Settled::Held(_) => (End::Held, Timestamp(0)),
                 _ => continue,
             };
@@ -406,6 +417,7 @@ impl Storm {
         if version != self.checked && relay.spool.failure().is_none() {
             self.checked = version;
             self.ground.disk.observe(|| self.book.check(&*relay.spool))?;
+            self.ground.disk.observe(|| self.facts.check(&relay.spool, false))?;
         }
         Ok(())
     }
@@ -487,7 +499,7 @@ impl Storm {
 }
 
 /// Looks whether it is ready; nobody is woken, as everything is looked at after every step.
-fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 

@@ -8,7 +8,7 @@ use waypost_smtp::Phase;
 use waypost_smtp::server::Question;
 
 use super::{Storm, content, poll};
-use crate::attempt::{Attempt, Deed, Mood, Settling, fates, notice, untried};
+use crate::attempt::{Attempt, Deed, Mood, Settling, fates, notice, reroute, untried};
 use crate::book::{Law, Lawful, Standing, demand};
 use crate::dialogue::{Event, Report};
 use crate::relay::PER_TICKET;
@@ -64,7 +64,7 @@ impl Storm {
     /// True where storage, and not a bug, may be why something cannot be read.
     fn is_excused(&self) -> bool {
         let failed = self.relay.as_ref().is_some_and(|relay| relay.spool.failure().is_some());
-        failed || self.book.hurt || self.ground.disk.is_off()
+        failed || self.book.hurt || self.ground.disk.ended().is_some()
     }
 
     fn mood(&self, destination: &str) -> Mood {
@@ -172,6 +172,9 @@ impl Storm {
         let Some(relay) = &self.relay else { return Ok(()) };
         let again = |id: u32| retry_at(relay, &ticket, id);
         states.extend(fates(members, report, again));
+        if !self.calm && ticket.entry.reroutes < 5 {
+            reroute(&mut states, &mut self.random);
+        }
         for (recipient, state) in &states {
             if let Settled::Done(Outcome::Delivered { .. }) = state {
                 self.book.counts_as_delivered(ticket.id, *recipient)?;
@@ -243,6 +246,7 @@ fn label(state: &Settled) -> &'static str {
     match state {
         Settled::Done(outcome) => outcome.label(),
         Settled::Again { .. } => "again",
+        Settled::Rerouted { .. } => "rerouted",
         _ => "otherwise",
     }
 }

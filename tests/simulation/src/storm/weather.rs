@@ -8,7 +8,7 @@ use waypost_mail::{Clock, Timestamp};
 use super::Storm;
 use crate::attempt::Mood;
 use crate::book::{Law, Lawful, Standing, Violation, demand};
-use crate::disk::Operation;
+use crate::disk::{End, Operation};
 use crate::relay::Relay;
 use crate::visit::DOMAINS;
 
@@ -37,19 +37,20 @@ impl Storm {
                 self.moods[at] = Mood::any(&mut self.random);
                 self.story.tell(format_args!("{} is {:?}", DOMAINS[at], self.moods[at]));
             }
-            8..10 => self.jump(),
+            8 => self.advise(),
+            9 => self.jump(),
             10..13 => {
                 let used = self.ground.disk.used();
-                let room = self.random.random_range(0..9000);
+                let most = if self.random.random() { 1500 } else { 9000 };
+                let room = self.random.random_range(0..most);
                 self.story.tell(format_args!("{room} octets are left"));
                 self.ground.disk.set_capacity(Some(used + room));
             }
             13..16 => self.ground.disk.set_capacity(None),
             16..18 => self.break_something(),
             18..22 => {
-                let (after, effect) = (self.random.random_range(0..60), self.random.random());
-                self.story.tell(format_args!("the power goes after {after} operations"));
-                self.ground.disk.cut_power_after(after, effect);
+                let after = self.random.random_range(0..60);
+                self.end_after(after);
             }
             22 => {
                 self.story.tell("killed");
@@ -63,6 +64,29 @@ impl Storm {
             }
         }
         Ok(())
+    }
+
+    /// Policy wants a destination to be treated with care.
+    fn advise(&mut self) {
+        let Some(relay) = &self.relay else { return };
+        let domain = DOMAINS[self.random.random_range(0..DOMAINS.len())];
+        let now = self.ground.clock.now();
+        let time = Duration::from_secs(self.random.random_range(60..3600));
+        if self.random.random() {
+            self.story.tell(format_args!("{domain} is paused for {time:?}"));
+            relay.queue.pause(domain, time, "by advice".to_owned());
+        } else if relay.queue.metrics().waiting.get() > 0 {
+            self.story.tell(format_args!("{domain} is limited for {time:?} from {now}"));
+            relay.queue.limit(domain, 1, time);
+        }
+    }
+
+    /// The power goes, or the program is killed, in the middle of something.
+    fn end_after(&mut self, operations: u32) {
+        let end = if self.random.random_bool(0.6) { End::OfMachine } else { End::OfProgram };
+        self.story.tell(format_args!("{end:?} after {operations} operations"));
+        let takes_effect = self.random.random();
+        self.ground.disk.end_after(end, operations, takes_effect);
     }
 
     /// The clock is set, forward or back.
@@ -79,10 +103,13 @@ impl Storm {
 
     /// An I/O error to come.
     fn break_something(&mut self) {
-        let operation = match self.random.random_range(0..2) {
-            0 => Operation::Write,
-            _ => Operation::Sync,
+        let operation = match self.random.random_range(0..5) {
+            0 | 1 => Operation::Write,
+            2 | 3 => Operation::Sync,
+            _ => Operation::Read,
         };
+        // What cannot be read may be held, and its content lost.
+        self.book.hurt |= operation == Operation::Read;
         let (after, forgets) = (self.random.random_range(0..20), self.random.random());
         self.story.tell(format_args!("{operation:?} fails after {after}"));
         self.sick = true;
@@ -93,6 +120,21 @@ impl Storm {
     pub(super) async fn restart(&mut self, power: bool) -> Lawful {
         self.end();
         self.restarts += 1;
+        self.fall(power);
+        match self.random.random_range(0..30) {
+            0 => self.ground.place.delete(),
+            1 => self.ground.place.damage(),
+            _ => {}
+        }
+        if !self.calm && self.random.random_bool(0.2) {
+            let after = self.random.random_range(0..50);
+            self.end_after(after);
+        }
+        self.start().await
+    }
+
+    /// What is left on the disk and in the index.
+    fn fall(&mut self, power: bool) {
         if power {
             self.ground.disk.lose_power(&mut self.random);
             self.sick = false;
@@ -100,16 +142,6 @@ impl Storm {
             self.ground.disk.outlive_program();
         }
         self.ground.place.crash(&mut self.random);
-        match self.random.random_range(0..30) {
-            0 => self.ground.place.delete(),
-            1 => self.ground.place.damage(),
-            _ => {}
-        }
-        if !self.calm && self.random.random_bool(0.2) {
-            let (after, effect) = (self.random.random_range(0..50), self.random.random());
-            self.ground.disk.cut_power_after(after, effect);
-        }
-        self.start().await
     }
 
     /// Nothing of the program is left, but for what it wrote.
@@ -124,6 +156,7 @@ impl Storm {
             settling.notice.into_iter().for_each(|id| self.book.stands(id, Standing::Doubtful));
         }
         self.orders.clear();
+        self.facts.crashed();
         self.attempts.clear();
         self.book.crashed();
         self.relay = None;
@@ -134,7 +167,7 @@ impl Storm {
         for _ in 0..20 {
             let started = Relay::start(&self.ground, self.random.random()).await;
             match started {
-                Ok((relay, report)) if !self.ground.disk.is_off() => {
+                Ok((relay, report)) if self.ground.disk.ended().is_none() => {
                     self.story.tell(format_args!(
                         "open: {} messages, {} requeued, {} removed, torn {}",
                         report.messages, report.requeued, report.removed, report.torn
@@ -144,22 +177,23 @@ impl Storm {
                         format!("after a crash: {report:?}")
                     })?;
                     let adopted = self.ground.disk.observe(|| self.book.adopt(&*relay.spool));
+                    let facts = &mut self.facts;
+                    self.ground.disk.observe(|| facts.check(&relay.spool, true))?;
                     self.checked = self.ground.place.version();
                     self.relay = Some(relay);
                     return adopted;
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    let told = self.ground.disk.is_off() || self.sick || self.is_full();
+                    let ended = self.ground.disk.ended().is_some();
+                    let told = ended || self.sick || self.is_full();
                     let text = error.to_string();
                     self.story.tell(format_args!("it does not start: {text}"));
                     demand(Law::CrashesHarmNothing, told, || text)?;
                 }
             }
             self.ground.disk.set_capacity(None);
-            self.ground.disk.lose_power(&mut self.random);
-            self.ground.place.crash(&mut self.random);
-            self.sick = false;
+            self.fall(self.ground.disk.ended() != Some(End::OfProgram) || self.sick);
         }
         let text = "it does not start after many tries".to_owned();
         Err(Violation { law: Law::CrashesHarmNothing, text })
