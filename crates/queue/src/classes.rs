@@ -6,6 +6,7 @@ mod window;
 use std::time::Duration;
 
 use waypost_mail::Timestamp;
+use waypost_mutant::planted;
 
 use crate::selector::{Field, Selector, Sight};
 use crate::{Config, RetryCurve};
@@ -114,6 +115,9 @@ impl Class {
 
     /// The first moment from `now` on at which an attempt may begin, its rate aside.
     pub(crate) fn opens(&self, now: Timestamp) -> Timestamp {
+        if planted!("an attempt before its window opens") {
+            return now;
+        }
         self.windows.iter().map(|window| window.next(now)).min().unwrap_or(now)
     }
 }

@@ -16,6 +16,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_mutant::planted;
 
 use crate::classes::{ClassId, Classes};
 use crate::schedule::{Job, Lane};
@@ -119,6 +120,9 @@ impl Index {
     pub(crate) fn set(&mut self, id: MessageId, marks: impl IntoIterator<Item = (u32, Mark)>) {
         let Index { chunks, replies, .. } = self;
         let Some(row) = row_mut(chunks, id) else { return };
+        if planted!("a change is not in the lists") {
+            return;
+        }
         let slots = row.recipients.as_mut_slice();
         for (recipient, mark) in marks {
             if let Some(slot) = slots.iter_mut().find(|slot| slot.id == recipient) {

@@ -26,6 +26,8 @@ pub enum Law {
     NotTooEarly,
     /// A fact of the ledger is as it was put, crashes included.
     FactsAreKept,
+    /// What operators are shown is what is in the spool.
+    ListsTell,
     /// No more at once than is allowed.
     Limits,
     /// What nobody has in hand, nobody has leased.
@@ -364,6 +366,23 @@ impl Book {
             demand(Law::SettledOnce, !over, || format!("{id} is over, but in the spool"))?;
         }
         Ok(())
+    }
+
+    /// Recipients in the spool that wait, that are held, and that somebody has in hand.
+    pub fn standings(&self, spool: &dyn Spool) -> [usize; 3] {
+        let mut standings = [0; 3];
+        for id in spool.ids(None, usize::MAX).unwrap_or_default() {
+            for recipient in spool.load(id).iter().flat_map(|entry| &entry.recipients) {
+                let at = match &recipient.state {
+                    RecipientState::Done(_) => continue,
+                    _ if self.has_in_hand(id, recipient.recipient.id) => 2,
+                    RecipientState::Held { .. } => 1,
+                    RecipientState::Waiting { .. } => 0,
+                };
+                standings[at] += 1;
+            }
+        }
+        standings
     }
 
     /// Nothing is open any more.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use waypost_identity::Keyring;
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
 use waypost_mail::{Clock, IdSource, ManualClock};
-use waypost_queue::{Config as QueueConfig, Queue};
+use waypost_queue::{Class, Config as QueueConfig, Queue, Rate, Window};
 use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
 use waypost_spool::{Config as SpoolConfig, Driver, LogSpool, OpenError, Report, Spool};
 
@@ -29,6 +29,13 @@ pub const MAX_SIZE: u64 = 3000;
 pub const MAX_ERRORS: u32 = 5;
 /// How long a message is tried.
 pub const LIFETIME: Duration = Duration::from_secs(12 * 3600);
+
+/// Senders of this domain have a class of their own: slow, and not at night.
+pub const SLOW_DOMAIN: &str = "a.example";
+/// How fast that class is.
+pub const SLOW: Rate = Rate { count: 3, per: Duration::from_secs(900) };
+/// When it may go.
+pub const DAYTIME: Window = Window { days: [true; 7], from: 4 * 60, until: 22 * 60, offset: 0 };
 
 /// A running relay. Dropped, it is gone as by `kill -9`.
 pub struct Relay {
@@ -71,7 +78,7 @@ impl Relay {
         };
         let (spool, driver, report) =
             LogSpool::open_driven(&config, clock.clone(), &ground.place, ground.seal)?;
-        let queue = QueueConfig {
+        let mut queue = QueueConfig {
             lifetime: LIFETIME,
             per_destination: PER_DESTINATION,
             in_flight: IN_FLIGHT,
@@ -80,6 +87,12 @@ impl Relay {
             scheduled: 8,
             ..QueueConfig::default()
         };
+        queue.classes = vec![Class {
+            matches: format!("sender:*@{SLOW_DOMAIN}").parse().ok(),
+            rate: Some(SLOW),
+            windows: vec![DAYTIME],
+            ..Class::usual("slow", &queue)
+        }];
         let queue = Queue::open(spool.clone(), queue, clock.clone(), seed).await;
         let queue = queue.map_err(|error| OpenError::Index(error.to_string()))?;
         let hooks = Arc::new(Obedient);

@@ -13,7 +13,7 @@ use bytes::Bytes;
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use waypost_mail::{Clock, ManualClock, RecipientState, Timestamp};
-use waypost_queue::Settled;
+use waypost_queue::{Selector, Settled};
 use waypost_smtp::Phase;
 use waypost_spool::Spool;
 
@@ -35,6 +35,8 @@ use crate::visit::{DOMAINS, Visit, token_of, wish_of};
 const STEPS: usize = 350;
 /// Rounds in which everything must come to an end.
 const CALM: usize = 6000;
+/// What of recipients is counted.
+const STANDINGS: [&str; 3] = ["state:waiting", "state:held", "state:in-flight"];
 /// Sessions at once.
 const VISITS: usize = 4;
 
@@ -88,6 +90,10 @@ struct Storm {
     settlings: Vec<Settling>,
     orders: Vec<Order>,
     facts: Facts,
+    /// How operators ask for what waits, what is held and what is in flight.
+    selectors: Vec<Selector>,
+    /// When attempts of the slow class began, since the clock was set or the program started.
+    begun: Vec<Timestamp>,
     moods: [Mood; DOMAINS.len()],
     /// The last token, and the last name of a visit or an attempt.
     last: u64,
@@ -116,6 +122,8 @@ impl Storm {
             settlings: Vec::new(),
             orders: Vec::new(),
             facts: Facts::default(),
+            selectors: STANDINGS.iter().filter_map(|text| text.parse().ok()).collect(),
+            begun: Vec::new(),
             moods: [Mood::Well; DOMAINS.len()],
             last: 0,
             checked: 0,
@@ -418,6 +426,14 @@ impl Storm {
             self.checked = version;
             self.ground.disk.observe(|| self.book.check(&*relay.spool))?;
             self.ground.disk.observe(|| self.facts.check(&relay.spool, false))?;
+            if !self.book.hurt {
+                let truth = self.ground.disk.observe(|| self.book.standings(&*relay.spool));
+                let told = self.selectors.iter().map(|s| relay.queue.count(s).recipients);
+                let told: Vec<usize> = told.collect();
+                demand(Law::ListsTell, told == truth, || {
+                    format!("{STANDINGS:?} are {truth:?}, lists say {told:?}")
+                })?;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::sync::Arc;
 
 use waypost_mail::Timestamp;
+use waypost_mutant::planted;
 
 use crate::classes::{ClassId, Classes, Rate};
 
@@ -245,7 +246,7 @@ impl Shares {
             return false;
         }
         if let Some(bucket) = &mut self.lanes[usize::from(class.0)].bucket {
-            bucket.tokens -= 1.0;
+            bucket.tokens -= if planted!("an attempt beyond its rate") { 0.5 } else { 1.0 };
         }
         true
     }

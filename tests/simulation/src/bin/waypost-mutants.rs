@@ -24,15 +24,15 @@ fn main() -> ExitCode {
     // Bugs may panic; that is one way to be found.
     std::panic::set_hook(Box::new(|_| {}));
     let caught = hunt();
-    println!("{:<8} {:<50} {:>6}  law", "room", "planted bug", "seeds");
+    println!("{:<8} {:<60} {:>6}  law", "room", "planted bug", "seeds");
     let mut survivors = 0;
     for (mutant, caught) in MUTANTS.iter().zip(&caught) {
         let name = mutant.name.trim_start_matches(PREFIX);
         match caught {
-            Some((seed, law)) => println!("{:<8} {name:<50} {:>6}  {law}", mutant.room, seed + 1),
+            Some((seed, law)) => println!("{:<8} {name:<60} {:>6}  {law}", mutant.room, seed + 1),
             None => {
                 survivors += 1;
-                println!("{:<8} {name:<50} {:>6}  SURVIVES", mutant.room, format!(">{PATIENCE}"));
+                println!("{:<8} {name:<60} {:>6}  SURVIVES", mutant.room, format!(">{PATIENCE}"));
             }
         }
     }

@@ -11,7 +11,7 @@ use super::{Storm, content, poll};
 use crate::attempt::{Attempt, Deed, Mood, Settling, fates, notice, reroute, untried};
 use crate::book::{Law, Lawful, Standing, demand};
 use crate::dialogue::{Event, Report};
-use crate::relay::PER_TICKET;
+use crate::relay::{DAYTIME, PER_DESTINATION, PER_TICKET, SLOW, SLOW_DOMAIN};
 use crate::visit::DOMAINS;
 
 impl Storm {
@@ -25,6 +25,7 @@ impl Storm {
         self.last += 1;
         self.story.tell(format_args!("attempt {}: {id}, {count} recipients", self.last));
         demand(Law::Limits, count <= PER_TICKET, || format!("{count} recipients in a ticket"))?;
+        check_class(&mut self.begun, &ticket, now)?;
         for recipient in &ticket.recipients {
             let number = recipient.recipient.id;
             self.book.leased(id, number, &recipient.state, ticket.expired, now)?;
@@ -231,6 +232,28 @@ impl Storm {
         let future = Box::pin(async move { queue.settle(ticket, settlement).await });
         self.hear_settled(Settling { id, states, recipients, notice, destination, future })
     }
+}
+
+/// The slow class keeps to its hours and to its rate.
+fn check_class(begun: &mut Vec<Timestamp>, ticket: &Ticket, now: Timestamp) -> Lawful {
+    let sender = ticket.entry.sender.mailbox();
+    let slow = sender.is_some_and(|sender| sender.domain().name() == Some(SLOW_DOMAIN));
+    if !slow || ticket.expired {
+        return Ok(());
+    }
+    demand(Law::NotTooEarly, DAYTIME.next(now) == now, || format!("an attempt at {now}"))?;
+    begun.push(now);
+    // A class gives leave when a destination has a slot; who has leave may begin later.
+    let on_leave = PER_DESTINATION * DOMAINS.len();
+    let per_token = SLOW.per.as_secs_f64() / f64::from(SLOW.count);
+    for (at, since) in begun.iter().enumerate() {
+        let (count, time) = (begun.len() - at, now.since(*since).as_secs_f64());
+        let most = f64::from(SLOW.count) + on_leave as f64 + time / per_token;
+        demand(Law::Limits, count as f64 <= most + 0.01, || {
+            format!("{count} attempts of a class within {time} s")
+        })?;
+    }
+    Ok(())
 }
 
 fn retry_at(relay: &crate::relay::Relay, ticket: &Ticket, recipient: u32) -> Timestamp {

@@ -99,6 +99,7 @@ impl Storm {
         };
         self.story.tell(format_args!("the clock jumps from {now} to {set}"));
         self.ground.clock.set(set);
+        self.begun.clear();
     }
 
     /// An I/O error to come.
@@ -157,6 +158,7 @@ impl Storm {
         }
         self.orders.clear();
         self.facts.crashed();
+        self.begun.clear();
         self.attempts.clear();
         self.book.crashed();
         self.relay = None;
