@@ -63,6 +63,7 @@ pub(crate) fn places(file: &File) -> Places {
         socket: file.admin.socket.clone(),
         spool: file.spool.path.value.clone(),
         users: file.users_file.as_ref().map(|users| users.value.clone()),
+        queue: queue(file, intake(file).lifetime),
     }
 }
 

@@ -80,7 +80,7 @@ pub struct Door {
 }
 
 /// What the command line needs to reach a running program or its spool.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Places {
     /// The socket for operators.
     pub socket: PathBuf,
@@ -88,6 +88,8 @@ pub struct Places {
     pub spool: PathBuf,
     /// The users file.
     pub users: Option<PathBuf>,
+    /// What classes and tenants the queue has.
+    pub queue: waypost_queue::Config,
 }
 
 /// What is logged, and how.

@@ -22,8 +22,11 @@ pub fn describe(settings: &Settings) -> String {
         policy::policy(&settings.reload),
         routes(&settings.reload),
         keeping(settings),
+        classes(&settings.startup.queue),
     ] {
-        let _ = writeln!(text, "{part}");
+        if !part.is_empty() {
+            let _ = writeln!(text, "{part}");
+        }
     }
     text
 }
@@ -148,6 +151,34 @@ fn keeping(settings: &Settings) -> String {
         startup.places.spool.display(),
         show_span(startup.intake.lifetime),
     )
+}
+
+fn classes(queue: &waypost_queue::Config) -> String {
+    let mut text = String::new();
+    for (place, class) in queue.classes.iter().enumerate() {
+        let title = if place == 0 { "Which mail is treated in another way\n" } else { "" };
+        let whose = match &class.matches {
+            Some(matches) => matches.to_string(),
+            None if class.name == waypost_queue::DEFAULT_CLASS => "all other mail".to_owned(),
+            None => "what plugins put in it".to_owned(),
+        };
+        let _ = write!(
+            text,
+            "{title}  {}: {whose}; tried for {}, first again after {}; weight {}",
+            class.name,
+            show_span(class.lifetime),
+            show_span(class.retry.first),
+            class.weight
+        );
+        if let Some(rate) = class.rate {
+            let _ = write!(text, "; at most {} attempts in {}", rate.count, show_span(rate.per));
+        }
+        if !class.windows.is_empty() {
+            text += "; only at certain times";
+        }
+        text.push('\n');
+    }
+    text
 }
 
 fn counted(users: usize) -> String {

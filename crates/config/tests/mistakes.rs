@@ -208,6 +208,9 @@ fn classes_of_mail_are_read_whole() {
     assert_eq!(class.rate.map(|rate| (rate.count, rate.per)), Some((60, minutes(1))));
     assert_eq!((class.windows[0].from, class.windows[0].until), (1320, 360));
     assert_eq!(queue.tenancy, waypost_queue::Tenancy::SenderDomain);
+    let said = "night: sender:*@n.example; tried for 2 days, first again after 15 minutes; weight 3; \
+                at most 60 attempts in 60 seconds; only at certain times";
+    assert!(words::describe(&settings).contains(said), "{}", words::describe(&settings));
 }
 
 #[test]

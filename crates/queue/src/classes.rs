@@ -160,3 +160,6 @@ impl Classes {
         ClassId(found.and_then(|found| u8::try_from(found).ok()).unwrap_or_default())
     }
 }
+
+#[cfg(test)]
+mod tests;

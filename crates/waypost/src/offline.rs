@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use waypost_config::Places;
 use waypost_mail::{Clock, Entry, MessageId, SystemClock};
 use waypost_queue::{Page, Selector};
 use waypost_spool::{Config, Inspector, SpoolError};
@@ -13,14 +14,14 @@ use waypost_spool::{Config, Inspector, SpoolError};
 /// When there is no spool, or a program has it: one that is starting or ending, or whose socket is
 /// not where the configuration says.
 pub async fn list(
-    spool: &Path,
+    places: &Places,
     selector: &Selector,
     after: Option<MessageId>,
     limit: usize,
 ) -> Result<Page> {
     let selector = selector.clone();
-    let (queue, now) = (waypost_queue::Config::default(), SystemClock.now());
-    read(spool, move |inspector| {
+    let (queue, now) = (places.queue.clone(), SystemClock.now());
+    read(&places.spool, move |inspector| {
         let mut page = Page::default();
         for id in inspector.ids().into_iter().filter(|id| Some(*id) > after) {
             let entry = match inspector.load(id) {
@@ -75,11 +76,17 @@ async fn read<T: Send + 'static>(
 mod tests {
     use super::*;
 
+    fn places(spool: &Path) -> Places {
+        let (socket, users) = (spool.join("none"), None);
+        let queue = waypost_queue::Config::default();
+        Places { socket, spool: spool.to_owned(), users, queue }
+    }
+
     #[tokio::test]
     async fn no_spool_is_said_and_not_made() {
         let dir = tempfile::tempdir().unwrap();
         let absent = dir.path().join("spool");
-        let error = list(&absent, &Selector::everything(), None, 10).await.unwrap_err();
+        let error = list(&places(&absent), &Selector::everything(), None, 10).await.unwrap_err();
         assert!(format!("{error:#}").contains("there is no spool"), "{error:#}");
         assert!(!absent.exists());
     }

@@ -48,7 +48,7 @@ pub async fn status(output: &OutputArgs) -> Result<()> {
         }
         Err(ClientError::NotRunning(_)) => {
             let everything = Selector::everything();
-            let listed = offline::list(&settings.spool, &everything, None, usize::MAX).await?;
+            let listed = offline::list(&settings, &everything, None, usize::MAX).await?;
             bail!("waypost is not running; {} messages wait in its spool", listed.messages.len());
         }
         Err(error) => Err(error.into()),
@@ -87,7 +87,7 @@ async fn list(
     let page = match listed {
         Err(ClientError::NotRunning(_)) => {
             not_running(&places.spool);
-            offline::list(&places.spool, &selector, after, limit).await?
+            offline::list(&places, &selector, after, limit).await?
         }
         listed => listed?,
     };

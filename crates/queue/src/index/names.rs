@@ -70,6 +70,13 @@ impl Names {
         self.texts.get(at as usize).map_or("", |text| &text.text)
     }
 
+    /// What the texts take and the table that finds them.
+    #[cfg(test)]
+    pub(super) fn octets(&self) -> usize {
+        let texts: usize = self.texts.iter().map(|text| text.text.len().next_multiple_of(16)).sum();
+        texts + self.texts.capacity() * size_of::<Text>() + self.table.allocation_size()
+    }
+
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.table.len()

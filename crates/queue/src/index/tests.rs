@@ -83,7 +83,31 @@ fn a_recipient_is_seen_as_it_stands_now() {
     assert_eq!(second.due(), Timestamp(u64::MAX));
 }
 
-/// What the index takes itself; what the texts and the tables take is measured by `cargo xtask bench`.
+/// Octets that the index takes, allocations rounded up to 16 octets and tables as they are laid out.
+fn octets(index: &Index) -> usize {
+    let boxed = |text: &str| text.len().next_multiple_of(16);
+    let rows: usize = index.chunks.values().map(|chunk| chunk.capacity() * size_of::<Row>()).sum();
+    let slots = index.chunks.values().flatten().flat_map(|row| row.recipients.as_slice());
+    rows + slots.map(|slot| boxed(&slot.local)).sum::<usize>() + index.names.octets()
+}
+
+#[test]
+fn a_message_takes_150_octets_at_most() {
+    for (senders, most) in [(1000, 110), (100_000, 150)] {
+        let mut index = index();
+        for id in 0..100_000 {
+            let mut message = entry(id, &format!("d{}.example", id % 5000), 1);
+            let sender = format!("bounce-{:08}@news.shop.example", id % senders);
+            message.sender = ReversePath::Mailbox(sender.parse().unwrap());
+            message.recipients[0].recipient.mailbox =
+                format!("some.body.{id}@d{}.example", id % 5000).parse().unwrap();
+            index.insert(&message);
+        }
+        let each = octets(&index) / 100_000;
+        assert!(each <= most, "{each} octets a message with {senders} senders");
+    }
+}
+
 #[test]
 fn chunks_are_full_when_ids_rise_and_give_room_back() {
     let mut index = index();
