@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use waypost_mail::Timestamp;
 use waypost_mutant::planted;
+use waypost_smtp::Priority;
 
 use crate::selector::{Field, Selector, Sight};
 use crate::{Config, RetryCurve};
@@ -68,6 +69,40 @@ pub enum Tenancy {
 /// A class by number; 0 is the default class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct ClassId(pub(crate) u8);
+
+/// How urgent a message is within its class (RFC 6710 §5): of what waits for a turn, each band gets
+/// four times the turns of the band below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
+pub(crate) enum Band {
+    /// A priority below 0.
+    Low,
+    /// None, or 0.
+    #[default]
+    Normal,
+    /// A priority above 0.
+    High,
+}
+
+impl Band {
+    pub(crate) const ALL: [Band; 3] = [Band::Low, Band::Normal, Band::High];
+
+    pub(crate) fn of(priority: Priority) -> Band {
+        match priority.get() {
+            ..0 => Band::Low,
+            0 => Band::Normal,
+            1.. => Band::High,
+        }
+    }
+
+    /// By what the weight of a class is multiplied.
+    pub(crate) fn factor(self) -> u32 {
+        match self {
+            Band::Low => 1,
+            Band::Normal => 4,
+            Band::High => 16,
+        }
+    }
+}
 
 /// All classes of a queue.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Every message that waits, in memory: what lists, summaries and selectors look at, and where the
 //! schedule finds again what it had no room for.
 //!
-//! A message of one recipient takes about a hundred octets: texts that many share are kept once
+//! A message of one recipient takes about 120 octets: texts that many share are kept once
 //! ([`names`]), moments in whole seconds, and what is asked of single messages only (replies in
 //! full, header fields) is left in the spool. Rows stand in chunks ordered by id, so that whoever
 //! scans holds the queue's lock for one chunk at a time and goes on behind the last id it saw.
@@ -17,8 +17,9 @@ use std::sync::Arc;
 
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
 use waypost_mutant::planted;
+use waypost_smtp::ReversePath;
 
-use crate::classes::{ClassId, Classes};
+use crate::classes::{Band, ClassId, Classes};
 use crate::schedule::{Job, Lane};
 use crate::selector::{RecipientStanding, Sight};
 use names::{Name, Names};
@@ -51,8 +52,11 @@ struct Row {
     expires: Seconds,
     /// Octets; what is larger than 4 GiB counts as that.
     size: u32,
-    sender: Name,
+    /// The sender's address but for its domain. Nothing in both for the null sender.
+    sender: Box<str>,
+    sender_domain: Name,
     origin: u32,
+    band: Band,
     recipients: Recipients,
 }
 
@@ -99,14 +103,19 @@ impl Index {
         if entry.is_done() {
             return;
         }
-        let sender = entry.sender.to_string();
+        let (sender, sender_domain) = match &entry.sender {
+            ReversePath::Null => (Box::default(), String::new()),
+            ReversePath::Mailbox(mailbox) => (mailbox.local().into(), mailbox.domain().to_string()),
+        };
         let mut row = Row {
             id: entry.id.0,
             received: entry.received.into(),
             expires: Seconds::from(entry.expires),
             size: u32::try_from(entry.size).unwrap_or(u32::MAX),
-            sender: self.names.keep(&sender),
+            sender,
+            sender_domain: self.names.keep(&sender_domain),
             origin: self.origins.keep(origin::of(entry, self.classes.tenancy())),
+            band: Band::of(entry.terms.priority),
             recipients: Recipients::default(),
         };
         let slots: Vec<Slot> = entry.recipients.iter().map(|r| self.slot(entry, r)).collect();
@@ -153,7 +162,7 @@ impl Index {
         } else if chunk.len() < chunk.capacity() / 4 {
             chunk.shrink_to(2 * chunk.len());
         }
-        self.names.release(row.sender);
+        self.names.release(row.sender_domain);
         self.origins.release(row.origin);
         for slot in row.recipients.as_slice() {
             self.names.release(slot.domain);
@@ -170,14 +179,16 @@ impl Index {
 
     /// The class of a job's recipients.
     pub(crate) fn class(&self, job: Job) -> ClassId {
-        self.owner(job).0
+        self.lane(job, "").class
     }
 
-    /// Class and tenant of a job's recipients; of a message that is not here, the usual ones.
-    pub(crate) fn owner(&self, job: Job) -> (ClassId, &str) {
+    /// The lane of a job's recipients; of a message that is not here, the usual one.
+    pub(crate) fn lane<'a>(&'a self, job: Job, destination: &'a str) -> Lane<'a> {
         let mut recipients = self.get(job.id).into_iter().flat_map(Seen::recipients);
         let found = recipients.find(|recipient| recipient.route() == job.route);
-        found.map_or((ClassId::default(), ""), |found| (found.class(), found.lane().tenant))
+        let usual =
+            Lane { destination, class: ClassId::default(), band: Band::default(), tenant: "" };
+        found.map_or(usual, |found| Lane { destination, ..found.lane() })
     }
 
     /// Shows at most `most` messages above `after`, in the order of their ids; the last one shown,
@@ -313,6 +324,7 @@ impl<'a> SeenRecipient<'a> {
         Lane {
             destination: index.names.get(self.slot.destination),
             class: self.slot.class,
+            band: row.band,
             tenant: &index.origins.get(row.origin).tenant,
         }
     }
@@ -334,14 +346,13 @@ impl<'a> SeenRecipient<'a> {
             id: MessageId(row.id),
             age: now.0.saturating_sub(Timestamp::from(row.received).0),
             size: u64::from(row.size),
-            sender: index.names.get(row.sender),
+            sender: (&row.sender, index.names.get(row.sender_domain)),
             listener: &origin.listener,
             user: &origin.user,
             tenant: &origin.tenant,
             tags: &origin.tags,
             class: index.classes.name(self.slot.class),
-            local: &self.slot.local,
-            domain: index.names.get(self.slot.domain),
+            recipient: (&self.slot.local, index.names.get(self.slot.domain)),
             destination: index.names.get(self.slot.destination),
             standing: self.standing(leased),
             tries: u32::from(self.slot.tries),

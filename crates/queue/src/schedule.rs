@@ -5,7 +5,7 @@
 //! back, only overtaken.
 //!
 //! Jobs of one tenant and class for one destination are a [`Flow`], ordered by time. A flow with
-//! something due asks its destination for a slot, first come first served ([`Place`]); then its class
+//! something due stands in line for a slot of its destination ([`Place`]); then asks its class
 //! for leave (rate and windows); then it waits for its turn among classes and tenants ([`Shares`]).
 //! So nobody's backlog stands before another's mail: not at the destination, not in all.
 
@@ -23,7 +23,7 @@ use waypost_mail::{MessageId, Timestamp};
 use waypost_mutant::planted;
 
 use crate::RestCurve;
-use crate::classes::{ClassId, Classes};
+use crate::classes::{Band, ClassId, Classes};
 use flow::Flow;
 pub(crate) use place::View;
 use place::{Limit, Place, Rest};
@@ -46,11 +46,12 @@ pub(crate) struct Job {
     pub(crate) route: u16,
 }
 
-/// Where a job goes, of which class it is, and on whose account.
+/// Where a job goes, of which class it is, how urgent within it, and on whose account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Lane<'a> {
     pub(crate) destination: &'a str,
     pub(crate) class: ClassId,
+    pub(crate) band: Band,
     pub(crate) tenant: &'a str,
 }
 

@@ -20,7 +20,7 @@ use crate::classes::{ClassId, Classes};
 use crate::index::{Index, SeenRecipient, is_leased};
 use crate::leases::Leases;
 use crate::pace::Pace;
-use crate::schedule::{Job, Lane, Limits, Schedule, ShareId, Taken};
+use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::{Config, Metrics, Ticket, expired};
@@ -424,8 +424,7 @@ impl State {
         expires: Timestamp,
         now: Timestamp,
     ) {
-        let (class, tenant) = self.index.owner(job);
-        let lane = Lane { destination, class, tenant };
+        let lane = self.index.lane(job, destination);
         self.schedule.add(job, lane, due, expires, now);
     }
 

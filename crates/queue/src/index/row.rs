@@ -117,4 +117,4 @@ impl From<Vec<Slot>> for Recipients {
     }
 }
 
-const _: () = assert!(size_of::<super::Row>() <= 72, "a million rows are to fit");
+const _: () = assert!(size_of::<super::Row>() <= 88, "a million rows are to fit");

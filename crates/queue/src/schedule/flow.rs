@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use waypost_mail::Timestamp;
 
 use super::Job;
-use super::share::ShareId;
+use super::share::{ShareId, stride};
 
 #[derive(Debug)]
 pub(super) struct Flow {
@@ -16,6 +16,10 @@ pub(super) struct Flow {
     pub(super) missing: Option<Missing>,
     pub(super) timer: Option<Timestamp>,
     pub(super) stage: Stage,
+    /// How far each slot of its destination moves it back in line: the less, the more it weighs.
+    pub(super) stride: u64,
+    /// Its place in line: the lowest is next.
+    pub(super) pass: u64,
 }
 
 /// What a flow waits for.
@@ -44,7 +48,7 @@ pub(super) struct Missing {
 }
 
 impl Flow {
-    pub(super) fn new(place: usize, share: ShareId) -> Flow {
+    pub(super) fn new(place: usize, share: ShareId, weight: u32) -> Flow {
         Flow {
             place,
             share,
@@ -53,6 +57,8 @@ impl Flow {
             missing: None,
             timer: None,
             stage: Stage::Idle,
+            stride: stride(weight),
+            pass: 0,
         }
     }
 

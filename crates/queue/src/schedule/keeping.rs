@@ -36,13 +36,17 @@ impl Schedule {
     /// Where the jobs of a lane are kept, made when it is new.
     pub(super) fn flow(&mut self, lane: Lane<'_>) -> usize {
         let to = self.place(lane.destination);
-        let share = self.shares.known(lane.class, lane.tenant);
+        let share = self.shares.known(lane);
         let flows = self.places[to].as_ref().map(|place| &place.flows);
         if let Some(at) = share.and_then(|share| flows?.get(&share).copied()) {
             return at;
         }
-        let share = self.shares.attach(lane.class, lane.tenant);
-        let at = keep(&mut self.flows, &mut self.vacant_flows, Flow::new(to, share));
+        let share = self.shares.attach(lane);
+        let at = keep(
+            &mut self.flows,
+            &mut self.vacant_flows,
+            Flow::new(to, share, self.shares.weight(share)),
+        );
         if let Some(place) = &mut self.places[to] {
             place.flows.insert(share, at);
         }

@@ -1,6 +1,6 @@
 //! One destination: its slots, its rest, and the flows that lead to it.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use waypost_mail::Timestamp;
@@ -14,8 +14,10 @@ pub(super) struct Place {
     pub(super) name: Arc<str>,
     /// Its flows by share.
     pub(super) flows: BTreeMap<ShareId, usize>,
-    /// Flows that want a slot, next one first.
-    pub(super) ring: VecDeque<usize>,
+    /// Flows that want a slot, by their place in line.
+    pub(super) line: BTreeSet<(u64, usize)>,
+    /// The place of whoever had the last slot: who comes new stands there.
+    pub(super) pass: u64,
     /// Recipients, jobs that are only in the spool included.
     pub(super) waiting: i64,
     pub(super) in_flight: usize,
@@ -63,7 +65,8 @@ impl Place {
         Place {
             name,
             flows: BTreeMap::new(),
-            ring: VecDeque::new(),
+            line: BTreeSet::new(),
+            pass: 0,
             waiting: 0,
             in_flight: 0,
             offered: 0,

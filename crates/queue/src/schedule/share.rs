@@ -1,4 +1,4 @@
-//! Who is next while attempts are scarce: classes by their weights, tenants within a class in turn,
+//! Who is next while attempts are scarce: classes by their weights and the urgent of them more, tenants in turn,
 //! destinations of a tenant in turn. And what holds a class back: its rate and its windows.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
@@ -7,7 +7,8 @@ use std::sync::Arc;
 use waypost_mail::Timestamp;
 use waypost_mutant::planted;
 
-use crate::classes::{ClassId, Classes, Rate};
+use super::Lane;
+use crate::classes::{Band, ClassId, Classes, Rate};
 
 /// No tenant has more attempts under way than this many times those that are still free: one alone
 /// leaves a quarter, and there is always one left for who comes new.
@@ -23,9 +24,13 @@ pub(crate) struct ShareId(usize);
 #[derive(Debug)]
 pub(super) struct Shares {
     classes: Arc<Classes>,
-    lanes: Vec<ClassLane>,
-    /// Classes that have something to hand out, next one first.
-    turns: VecDeque<usize>,
+    gates: Vec<Gate>,
+    /// Of each class one for each band.
+    lanes: Vec<Turns>,
+    /// Lanes that have something to hand out, by their place in line.
+    turns: BTreeSet<(u64, usize)>,
+    /// The place of the lane that had the last turn: one that comes new stands there.
+    pass: u64,
     shares: Vec<Option<Share>>,
     vacant: Vec<usize>,
     /// Flows offered in all.
@@ -34,24 +39,32 @@ pub(super) struct Shares {
     greedy: BTreeSet<ShareId>,
 }
 
+/// What holds a class back.
 #[derive(Debug)]
-struct ClassLane {
-    weight: u32,
-    /// What is left of its turn.
-    credit: u32,
-    enrolled: bool,
-    tenants: HashMap<Arc<str>, ShareId>,
-    /// Shares with offered flows, next one first.
-    ring: VecDeque<ShareId>,
+struct Gate {
     /// Flows that wait until the class may go on.
     waiting: VecDeque<usize>,
     timer: Option<Timestamp>,
     bucket: Option<Bucket>,
 }
 
+/// The tenants of one class and band.
+#[derive(Debug)]
+struct Turns {
+    weight: u32,
+    /// Its place in line: the lowest is next, and each turn moves it back, the less the more it weighs.
+    pass: u64,
+    enrolled: bool,
+    tenants: HashMap<Arc<str>, ShareId>,
+    /// Shares with offered flows, next one first.
+    ring: VecDeque<ShareId>,
+}
+
 #[derive(Debug)]
 struct Share {
     class: ClassId,
+    /// Where its turns are counted.
+    lane: usize,
     tenant: Arc<str>,
     flows: usize,
     in_flight: usize,
@@ -80,25 +93,27 @@ pub(super) enum Turn {
 
 impl Shares {
     pub(super) fn new(classes: Arc<Classes>) -> Shares {
-        let ids = 0..classes.len();
-        let lanes = ids.map(|id| {
-            let class = classes.get(ClassId(id as u8));
-            ClassLane {
-                weight: class.weight.max(1),
-                credit: 0,
-                enrolled: false,
-                tenants: HashMap::new(),
-                ring: VecDeque::new(),
-                waiting: VecDeque::new(),
-                timer: None,
-                bucket: class.rate.map(Bucket::new),
-            }
-        });
-        let lanes = lanes.collect();
+        let ids = || (0..classes.len()).map(|id| ClassId(id as u8));
+        let gate = |id| Gate {
+            waiting: VecDeque::new(),
+            timer: None,
+            bucket: classes.get(id).rate.map(Bucket::new),
+        };
+        let turns = |id, band: Band| Turns {
+            weight: classes.get(id).weight.max(1) * band.factor(),
+            pass: 0,
+            enrolled: false,
+            tenants: HashMap::new(),
+            ring: VecDeque::new(),
+        };
+        let gates = ids().map(gate).collect();
+        let lanes = ids().flat_map(|id| Band::ALL.map(|band| turns(id, band))).collect();
         Shares {
             classes,
+            gates,
             lanes,
-            turns: VecDeque::new(),
+            turns: BTreeSet::new(),
+            pass: 0,
             shares: Vec::new(),
             vacant: Vec::new(),
             offered: 0,
@@ -106,18 +121,20 @@ impl Shares {
         }
     }
 
-    /// The share of a tenant within a class, which has one flow more from now on.
-    pub(super) fn attach(&mut self, class: ClassId, tenant: &str) -> ShareId {
-        let class = ClassId(class.0.min((self.lanes.len() - 1) as u8));
-        if let Some(id) = self.lanes[usize::from(class.0)].tenants.get(tenant).copied() {
+    /// The share of a tenant within a class and band, which has one flow more from now on.
+    pub(super) fn attach(&mut self, lane: Lane<'_>) -> ShareId {
+        if let Some(id) = self.known(lane) {
             if let Some(share) = self.share_mut(id) {
                 share.flows += 1;
             }
             return id;
         }
+        let (class, tenant) = (self.within(lane.class), lane.tenant);
+        let lane = lane_of(class, lane.band);
         let tenant: Arc<str> = tenant.into();
         let share = Some(Share {
             class,
+            lane,
             tenant: tenant.clone(),
             flows: 1,
             in_flight: 0,
@@ -134,7 +151,7 @@ impl Shares {
                 ShareId(self.shares.len() - 1)
             }
         };
-        self.lanes[usize::from(class.0)].tenants.insert(tenant, id);
+        self.lanes[lane].tenants.insert(tenant, id);
         id
     }
 
@@ -147,8 +164,14 @@ impl Shares {
     }
 
     /// The share of a tenant, if it has flows or attempts under way.
-    pub(super) fn known(&self, class: ClassId, tenant: &str) -> Option<ShareId> {
-        self.lanes.get(usize::from(class.0))?.tenants.get(tenant).copied()
+    pub(super) fn known(&self, lane: Lane<'_>) -> Option<ShareId> {
+        let at = lane_of(self.within(lane.class), lane.band);
+        self.lanes.get(at)?.tenants.get(lane.tenant).copied()
+    }
+
+    /// The class, or the default one when there is no such class.
+    fn within(&self, class: ClassId) -> ClassId {
+        if usize::from(class.0) < self.gates.len() { class } else { ClassId::default() }
     }
 
     /// An attempt of the share begins.
@@ -170,16 +193,22 @@ impl Shares {
     pub(super) fn offer(&mut self, id: ShareId, flow: usize) {
         let Some(share) = self.share_mut(id) else { return };
         share.offered.push_back(flow);
-        let (first, class) = (share.offered.len() == 1, usize::from(share.class.0));
+        let (first, at) = (share.offered.len() == 1, share.lane);
         self.offered += 1;
-        let lane = &mut self.lanes[class];
+        let lane = &mut self.lanes[at];
         if first {
             lane.ring.push_back(id);
         }
         if !std::mem::replace(&mut lane.enrolled, true) {
-            lane.credit = 0;
-            self.turns.push_back(class);
+            lane.pass = lane.pass.max(self.pass);
+            self.turns.insert((lane.pass, at));
         }
+    }
+
+    /// What a flow of the share weighs.
+    pub(super) fn weight(&self, ShareId(at): ShareId) -> u32 {
+        let lane = self.shares.get(at).and_then(Option::as_ref).map(|share| share.lane);
+        lane.and_then(|lane| self.lanes.get(lane)).map_or(1, |lane| lane.weight)
     }
 
     /// True when nothing is offered.
@@ -187,15 +216,14 @@ impl Shares {
         self.offered == 0
     }
 
-    /// Takes the offered flow whose turn it is; `free` attempts could begin. A class stays in front until
-    /// its credit is used up, so that it has as many in a round as its weight says.
+    /// Takes the offered flow whose turn it is; `free` attempts could begin.
     pub(super) fn turn(&mut self, free: usize) -> Option<Turn> {
         loop {
-            let class = *self.turns.front()?;
-            let lane = &mut self.lanes[class];
+            let (pass, at) = *self.turns.first()?;
+            let lane = &mut self.lanes[at];
             let Some(id) = lane.ring.pop_front() else {
                 lane.enrolled = false;
-                self.turns.pop_front();
+                self.turns.pop_first();
                 continue;
             };
             let Some(share) = self.shares[id.0].as_mut() else { continue };
@@ -207,13 +235,10 @@ impl Shares {
             if share.in_flight >= part(free) {
                 return Some(Turn::Park(id, flow));
             }
-            if lane.credit == 0 {
-                lane.credit = lane.weight;
-            }
-            lane.credit -= 1;
-            if lane.credit == 0 {
-                self.turns.rotate_left(1);
-            }
+            self.turns.pop_first();
+            self.pass = pass;
+            lane.pass = pass + stride(lane.weight);
+            self.turns.insert((lane.pass, at));
             return Some(Turn::Take(id, flow));
         }
     }
@@ -245,7 +270,7 @@ impl Shares {
         if self.opens(class, now) > now {
             return false;
         }
-        if let Some(bucket) = &mut self.lanes[usize::from(class.0)].bucket {
+        if let Some(bucket) = &mut self.gates[usize::from(class.0)].bucket {
             bucket.tokens -= if planted!("an attempt beyond its rate") { 0.5 } else { 1.0 };
         }
         true
@@ -254,14 +279,14 @@ impl Shares {
     /// An attempt that was let begin did not.
     pub(super) fn refund(&mut self, id: ShareId) {
         let class = self.class_of(id);
-        if let Some(bucket) = &mut self.lanes[usize::from(class.0)].bucket {
+        if let Some(bucket) = &mut self.gates[usize::from(class.0)].bucket {
             bucket.tokens += 1.0;
         }
     }
 
     /// The first moment from `now` on at which an attempt of the class may begin.
     pub(super) fn opens(&mut self, class: ClassId, now: Timestamp) -> Timestamp {
-        let bucket = self.lanes[usize::from(class.0)].bucket.as_mut();
+        let bucket = self.gates[usize::from(class.0)].bucket.as_mut();
         let earliest = bucket.map_or(now, |bucket| bucket.next(now));
         self.classes.get(class).opens(earliest)
     }
@@ -269,28 +294,28 @@ impl Shares {
     /// The flow waits until its class may go on; answers the class.
     pub(super) fn hold_back(&mut self, id: ShareId, flow: usize) -> ClassId {
         let class = self.class_of(id);
-        self.lanes[usize::from(class.0)].waiting.push_back(flow);
+        self.gates[usize::from(class.0)].waiting.push_back(flow);
         class
     }
 
     /// Notes when the class is looked at again; answers what was noted before.
     pub(super) fn set_timer(&mut self, class: ClassId, time: Timestamp) -> Option<Timestamp> {
-        self.lanes[usize::from(class.0)].timer.replace(time)
+        self.gates[usize::from(class.0)].timer.replace(time)
     }
 
     /// Every class.
     pub(super) fn classes(&self) -> impl Iterator<Item = ClassId> + use<> {
-        (0..self.lanes.len()).map(|class| ClassId(class as u8))
+        (0..self.gates.len()).map(|class| ClassId(class as u8))
     }
 
     /// The next flow that waits for its class.
     pub(super) fn held_back(&mut self, class: ClassId) -> Option<usize> {
-        self.lanes[usize::from(class.0)].waiting.pop_front()
+        self.gates[usize::from(class.0)].waiting.pop_front()
     }
 
     /// How many wait for their class.
     pub(super) fn count_held_back(&self, class: ClassId) -> usize {
-        self.lanes[usize::from(class.0)].waiting.len()
+        self.gates[usize::from(class.0)].waiting.len()
     }
 
     fn class_of(&self, ShareId(at): ShareId) -> ClassId {
@@ -305,8 +330,8 @@ impl Shares {
     fn forget_if_idle(&mut self, id: ShareId) {
         let idle = |share: &&mut Share| share.flows == 0 && share.in_flight == 0;
         let Some(share) = self.share_mut(id).filter(idle) else { return };
-        let (class, tenant) = (share.class, share.tenant.clone());
-        self.lanes[usize::from(class.0)].tenants.remove(&tenant);
+        let (lane, tenant) = (share.lane, share.tenant.clone());
+        self.lanes[lane].tenants.remove(&tenant);
         self.greedy.remove(&id);
         self.shares[id.0] = None;
         self.vacant.push(id.0);
@@ -316,6 +341,16 @@ impl Shares {
     pub(super) fn len(&self) -> usize {
         self.shares.iter().flatten().count()
     }
+}
+
+/// How far one turn moves back in line who weighs so much.
+pub(super) fn stride(weight: u32) -> u64 {
+    (1 << 24) / u64::from(weight.max(1))
+}
+
+/// Where the turns of a class and band are counted.
+fn lane_of(class: ClassId, band: Band) -> usize {
+    usize::from(class.0) * Band::ALL.len() + band as usize
 }
 
 /// What one tenant may have under way while so many attempts could begin.

@@ -41,12 +41,14 @@ impl Schedule {
         flow.stage = Stage::Queued;
         let to = flow.place;
         if let Some(place) = &mut self.places[to] {
-            place.ring.push_back(at);
+            flow.pass = flow.pass.max(place.pass);
+            place.line.insert((flow.pass, at));
         }
         self.grant(to);
     }
 
-    /// Offers the free slots of a destination to the flows that asked for one, in their order.
+    /// Offers the free slots of a destination to the flows that asked for one: each in turn, and more
+    /// often the more it weighs.
     pub(super) fn grant(&mut self, to: usize) {
         let (now, per_destination) = (self.now, self.limits.per_destination);
         loop {
@@ -54,7 +56,7 @@ impl Schedule {
             if !place.has_slot(now, per_destination) {
                 return;
             }
-            let Some(at) = place.ring.pop_front() else { return };
+            let Some((pass, at)) = place.line.pop_first() else { return };
             let only_over = place.is_resting(now);
             let Some(flow) = &mut self.flows[at] else { continue };
             flow.stage = Stage::Idle;
@@ -70,6 +72,8 @@ impl Schedule {
                 continue;
             }
             flow.stage = Stage::Offered { admitted };
+            flow.pass = pass + flow.stride;
+            place.pass = pass;
             place.offered += 1;
             self.shares.offer(share, at);
         }

@@ -20,12 +20,12 @@ fn schedule(per_destination: usize, jobs: usize) -> Schedule {
 }
 
 fn lane(destination: &str) -> Lane<'_> {
-    Lane { destination, class: ClassId::default(), tenant: "" }
+    Lane { destination, class: ClassId::default(), band: Band::Normal, tenant: "" }
 }
 
 /// An attempt has ended.
 fn done(schedule: &mut Schedule, destination: &str, now: Timestamp) {
-    let share = schedule.shares.known(ClassId::default(), "").unwrap();
+    let share = schedule.shares.known(lane("")).unwrap();
     schedule.done(destination, share, now);
 }
 
@@ -42,7 +42,7 @@ fn add_until(schedule: &mut Schedule, id: u64, name: &str, due: Timestamp, expir
 fn add_for(s: &mut Schedule, id: u64, destination: &str, class: ClassId, tenant: &str) {
     s.count(destination, 1);
     let (job, now) = (Job { id: MessageId(id), route: 0 }, s.now.max(NOW));
-    s.add(job, Lane { destination, class, tenant }, at(0), NEVER, now);
+    s.add(job, Lane { destination, class, band: Band::Normal, tenant }, at(0), NEVER, now);
 }
 
 /// Takes whatever there is; slots stay occupied.
@@ -88,7 +88,7 @@ fn no_more_than_the_limit_are_in_flight() {
     }
     assert_eq!(take_all(&mut s, at(0)).len(), 200);
     assert_eq!(s.wake(), None);
-    s.done("a", s.shares.known(ClassId::default(), "t7").unwrap(), at(0));
+    s.done("a", s.shares.known(Lane { tenant: "t7", ..lane("") }).unwrap(), at(0));
     assert_eq!(take_all(&mut s, at(0)).len(), 1);
 }
 
@@ -546,7 +546,7 @@ fn what_is_over_does_not_wait_for_its_class() {
     let mut s = with_classes(vec![never]);
     s.count("a", 1);
     let job = Job { id: MessageId(1), route: 0 };
-    let lane = Lane { destination: "a", class: ClassId(1), tenant: "t" };
+    let lane = Lane { class: ClassId(1), tenant: "t", ..lane("a") };
     s.add(job, lane, at(0), at(30), at(0));
     assert_eq!((take_all(&mut s, at(29)), s.wake()), (vec![], Some(at(30))));
     assert_eq!(take_all(&mut s, at(30)), [1]);
@@ -593,4 +593,35 @@ fn a_backlog_does_not_fall_all_at_once_on_a_destination_that_is_well_again() {
         opened.push(take_all(&mut s, at(60)).len());
     }
     assert_eq!(opened, [2, 2, 4, 8, 4], "2, 4, 8, 16, then 20 at once");
+}
+
+#[test]
+fn the_urgent_have_more_turns_and_the_others_are_not_forgotten() {
+    let mut s = schedule(20, 10_000);
+    for id in 0..1000 {
+        for (band, first) in [(Band::Low, 0), (Band::Normal, 10_000), (Band::High, 20_000)] {
+            s.count("a", 1);
+            let job = Job { id: MessageId(first + id), route: 0 };
+            s.add(job, Lane { band, ..lane("a") }, at(0), NEVER, at(0));
+        }
+    }
+    let order = one_by_one(&mut s, 420, at(0));
+    let of = |first| order.iter().filter(|id| (first..first + 10_000).contains(*id)).count();
+    let (low, normal, high) = (of(0), of(10_000), of(20_000));
+    assert!((18..=22).contains(&low) && (78..=82).contains(&normal), "{low} {normal} {high}");
+}
+
+#[test]
+fn at_a_busy_destination_weights_count_too() {
+    let (mut fast, mut slow) = (class("fast"), class("slow"));
+    (fast.weight, slow.weight) = (30, 10);
+    let mut s = with_classes(vec![fast, slow]);
+    s.limits.per_destination = 1;
+    for id in 0..1000 {
+        add_for(&mut s, id, "a", ClassId(1), "t");
+        add_for(&mut s, 10_000 + id, "a", ClassId(2), "t");
+    }
+    let order = one_by_one(&mut s, 400, at(0));
+    let fast = order.iter().filter(|id| **id < 10_000).count();
+    assert!((298..=302).contains(&fast), "{fast} of 400");
 }

@@ -1,5 +1,7 @@
 //! One recipient as selectors see it.
 
+use std::borrow::Cow;
+
 use waypost_mail::MessageId;
 
 use super::{Field, RecipientStanding, Term};
@@ -12,16 +14,16 @@ pub(crate) struct Sight<'a> {
     /// Milliseconds since the message was accepted.
     pub(crate) age: u64,
     pub(crate) size: u64,
-    pub(crate) sender: &'a str,
+    /// Local part and domain; both empty for the null sender.
+    pub(crate) sender: (&'a str, &'a str),
     pub(crate) listener: &'a str,
     pub(crate) user: &'a str,
     pub(crate) tenant: &'a str,
     /// Divided by spaces.
     pub(crate) tags: &'a str,
     pub(crate) class: &'a str,
-    /// Address of the recipient, but for its domain.
-    pub(crate) local: &'a str,
-    pub(crate) domain: &'a str,
+    /// Local part and domain.
+    pub(crate) recipient: (&'a str, &'a str),
     pub(crate) destination: &'a str,
     pub(crate) standing: RecipientStanding,
     pub(crate) tries: u32,
@@ -53,13 +55,12 @@ impl Sight<'_> {
     }
 
     /// What a field says, as text.
-    pub(crate) fn value(&self, field: Field) -> std::borrow::Cow<'_, str> {
+    pub(crate) fn value(&self, field: Field) -> Cow<'_, str> {
         match field {
             Field::Id => self.id.to_string().into(),
-            Field::Sender => self.sender.into(),
-            Field::Recipient if self.domain.is_empty() => self.local.into(),
-            Field::Recipient => format!("{}@{}", self.local, self.domain).into(),
-            Field::Domain => self.domain.into(),
+            Field::Sender => address(self.sender),
+            Field::Recipient => address(self.recipient),
+            Field::Domain => self.recipient.1.into(),
             Field::Destination => self.destination.into(),
             Field::State => self.standing.name().into(),
             Field::Age => age_band(self.age).into(),
@@ -73,6 +74,10 @@ impl Sight<'_> {
             Field::Reply => self.reply.to_string().into(),
         }
     }
+}
+
+fn address<'a>((local, domain): (&'a str, &'a str)) -> Cow<'a, str> {
+    if domain.is_empty() { local.into() } else { format!("{local}@{domain}").into() }
 }
 
 fn age_band(age: u64) -> &'static str {
