@@ -3,14 +3,16 @@
 //! A [`Decoder`] takes raw octets and gives the message, in chunks of at most [`CHUNK`] octets,
 //! while [`Lines`] watches what passes. Only `CRLF.CRLF` ends data; what other systems may take
 //! for an end (`LF.LF`, `CR.CR`, `CRLF.CR CRLF` …) is content with a bare CR or LF in it, and such
-//! a message is refused whole. Lines may have any length: RFC 5321 §4.5.3.1.6 sets 1000 octets, but
-//! practice does not, and refusing is a question of policy.
+//! a message is refused whole. [`Lines`] also knows the longest line (RFC 5321 §4.5.3.1.6); what
+//! follows is a question of policy, and a [`Folder`] is one answer.
 
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::{memchr, memchr_iter, memmem};
 
 /// The most octets that one chunk carries.
 pub const CHUNK: usize = 64 * 1024;
+/// The most octets of one line, without its CRLF (RFC 5321 §4.5.3.1.6, RFC 5322 §2.1.1).
+pub const MAX_TEXT_LINE: u64 = 998;
 
 /// What is known about the octets of a message so far. It does not depend on how they were cut.
 #[derive(Debug, Clone)]
@@ -21,6 +23,9 @@ pub struct Lines {
     eight_bit: bool,
     after_cr: bool,
     at_start: bool,
+    /// Octets since the last LF.
+    line: u64,
+    longest: u64,
 }
 
 impl Default for Lines {
@@ -32,6 +37,8 @@ impl Default for Lines {
             eight_bit: false,
             after_cr: false,
             at_start: true,
+            line: 0,
+            longest: 0,
         }
     }
 }
@@ -57,12 +64,20 @@ impl Lines {
         self.eight_bit
     }
 
+    /// True when a line had more than [`MAX_TEXT_LINE`] octets before its CRLF.
+    pub fn has_long_line(&self) -> bool {
+        self.longest > MAX_TEXT_LINE
+    }
+
     /// Whole passes of vectorised searches, instead of one look at every octet.
     fn look(&mut self, text: &[u8]) {
         let Some(&last) = text.last() else { return };
         let is_pair = |at: usize| if at == 0 { self.after_cr } else { text[at - 1] == b'\r' };
-        let mut pairs = 0;
+        let (mut pairs, mut start, mut line) = (0, 0, self.line);
         for at in memchr_iter(b'\n', text) {
+            line += (at - start) as u64;
+            self.longest = self.longest.max(line.saturating_sub(u64::from(is_pair(at))));
+            (start, line) = (at + 1, 0);
             if is_pair(at) {
                 pairs += 1;
             } else {
@@ -76,6 +91,8 @@ impl Lines {
         self.nul |= memchr(0, text).is_some();
         self.eight_bit |= !text.is_ascii();
         self.size = self.size.saturating_add(text.len() as u64);
+        self.line = line + (text.len() - start) as u64;
+        self.longest = self.longest.max(self.line.saturating_sub(u64::from(ends_with_cr)));
         self.after_cr = ends_with_cr;
         self.at_start = at_start;
     }
@@ -175,6 +192,58 @@ impl Decoder {
             return Some(1);
         }
         memmem::find(text, b"\r\n.").map(|at| at + 2)
+    }
+}
+
+/// Breaks lines over [`MAX_TEXT_LINE`] octets by CRLF and a space, which in a header is folding
+/// (RFC 5322 §2.2.3) and elsewhere changes the text. Where it breaks does not depend on how octets
+/// were cut.
+#[derive(Debug, Clone, Default)]
+pub struct Folder {
+    /// Octets of the present line that went out.
+    column: u64,
+    added: u64,
+}
+
+impl Folder {
+    /// Octets put in so far.
+    pub fn added(&self) -> u64 {
+        self.added
+    }
+
+    /// The next octets of a message without bare CR or LF, with breaks where they are needed.
+    pub fn fold(&mut self, text: Bytes) -> Bytes {
+        let mut out = BytesMut::new();
+        let mut copied = 0;
+        let mut start = 0;
+        while start < text.len() {
+            let end = memchr(b'\n', &text[start..]).map_or(text.len(), |at| start + at + 1);
+            let line = &text[start..end];
+            let mut at = 0;
+            while let Some(cut) = self.cut(&line[at..]) {
+                out.extend_from_slice(&text[copied..start + at + cut]);
+                out.extend_from_slice(b"\r\n ");
+                (copied, at) = (start + at + cut, at + cut);
+                (self.column, self.added) = (1, self.added + 3);
+            }
+            self.column += (line.len() - at) as u64;
+            if line.ends_with(b"\n") {
+                self.column = 0;
+            }
+            start = end;
+        }
+        if copied == 0 && out.is_empty() {
+            return text;
+        }
+        out.extend_from_slice(&text[copied..]);
+        out.freeze()
+    }
+
+    /// Where the rest of a line must be broken, unless it or its CRLF still fits.
+    fn cut(&self, rest: &[u8]) -> Option<usize> {
+        let room = MAX_TEXT_LINE.saturating_sub(self.column) as usize;
+        let next = *rest.get(room)?;
+        (!matches!(next, b'\r' | b'\n')).then_some(room)
     }
 }
 

@@ -209,6 +209,8 @@ impl Reply {
         Reply::fixed(421, (4, 3, 2), "Service shutting down, try again later");
     /// 421 4.4.2
     pub const IDLE_TIMEOUT: Reply = Reply::fixed(421, (4, 4, 2), "Waited too long, closing");
+    /// 421 4.4.2
+    pub const TOO_SLOW: Reply = Reply::fixed(421, (4, 4, 2), "Message comes too slowly, closing");
     /// 421 4.3.2
     pub const TOO_BUSY: Reply = Reply::fixed(421, (4, 3, 2), "Too many sessions, try again later");
     /// 421 4.7.0
@@ -216,14 +218,26 @@ impl Reply {
     /// 421 4.7.0
     pub const TOO_MANY_COMMANDS: Reply =
         Reply::fixed(421, (4, 7, 0), "Too many commands without mail, closing");
+    /// 421 4.7.0
+    pub const TOO_MANY_MESSAGES: Reply =
+        Reply::fixed(421, (4, 7, 0), "Enough messages for one session, closing");
     /// 421 4.3.0
     pub const INTERNAL_FAULT: Reply =
         Reply::fixed(421, (4, 3, 0), "Internal error, closing, try again later");
+    /// 450 4.7.1
+    pub const TOO_MANY_IN_TIME: Reply =
+        Reply::fixed(450, (4, 7, 1), "Too many messages in too short a time, try again later");
     /// 451 4.3.0
     pub const LOCAL_ERROR: Reply = Reply::fixed(451, (4, 3, 0), "Local error, try again later");
     /// 452 4.3.1
     pub const INSUFFICIENT_STORAGE: Reply =
         Reply::fixed(452, (4, 3, 1), "Not enough storage, try again later");
+    /// 452 4.3.1
+    pub const INSUFFICIENT_MEMORY: Reply =
+        Reply::fixed(452, (4, 3, 1), "Not enough memory, try again later");
+    /// 452 4.3.1
+    pub const QUEUE_FULL: Reply =
+        Reply::fixed(452, (4, 3, 1), "Too much mail is waiting, try again later");
     /// 452 4.5.3
     pub const TOO_MANY_RECIPIENTS: Reply =
         Reply::fixed(452, (4, 5, 3), "Too many recipients, send the rest in another transaction");
@@ -286,6 +300,8 @@ impl Reply {
     pub const RELAY_DENIED: Reply = Reply::fixed(550, (5, 7, 1), "Relaying denied");
     /// 552 5.3.4
     pub const MESSAGE_TOO_BIG: Reply = Reply::fixed(552, (5, 3, 4), "Message too big");
+    /// 552 5.3.4
+    pub const TOO_MANY_FIELDS: Reply = Reply::fixed(552, (5, 3, 4), "Too many header fields");
     /// 553 5.6.7
     pub const RECIPIENT_NEEDS_SMTPUTF8: Reply =
         Reply::fixed(553, (5, 6, 7), "Internationalized address without SMTPUTF8");
@@ -296,6 +312,12 @@ impl Reply {
         Reply::fixed(554, (5, 6, 0), "Bare CR or LF in message, lines end with CRLF");
     /// 554 5.6.0
     pub const NUL_IN_MESSAGE: Reply = Reply::fixed(554, (5, 6, 0), "NUL octet in message");
+    /// 554 5.6.0
+    pub const TEXT_LINE_TOO_LONG: Reply =
+        Reply::fixed(554, (5, 6, 0), "Line over 998 octets in message");
+    /// 554 5.5.1
+    pub const OUT_OF_TURN: Reply =
+        Reply::fixed(554, (5, 5, 1), "Spoke before the reply that had to be awaited, closing");
     /// 554 5.4.6
     pub const ROUTING_LOOP: Reply = Reply::fixed(554, (5, 4, 6), "Too many hops, routing loop");
     /// 554 5.7.1

@@ -1,6 +1,7 @@
 //! Every file in `tests/dialogues` is replayed whole, byte by byte, and at every split into two.
 
 mod script;
+mod smuggling;
 
 use std::fs;
 use std::path::Path;

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use waypost_delivery::Stream;
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, Strictness, TlsRule, XclientRule,
 };
 use waypost_smtp::{Mailbox, Reply, ReversePath};
 
@@ -141,6 +141,9 @@ impl Session {
                 max_errors: 1000,
                 max_commands: 1000,
                 offers: Offers::default(),
+                max_messages: u32::MAX,
+                max_session_recipients: usize::MAX,
+                strict: Strictness::TOLERANT,
             }),
             tls: None,
             sender: ReversePath::Null,

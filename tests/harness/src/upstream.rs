@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio_rustls::TlsAcceptor;
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
+    Answer, AuthRule, Conversation, Offers, Question, Rules, Step, Strictness, TlsRule, XclientRule,
 };
 use waypost_smtp::{Phase, Reply, ReplyParser};
 
@@ -264,6 +264,9 @@ impl Visit {
             max_errors: 1000,
             max_commands: 1000,
             offers: Offers::default(),
+            max_messages: u32::MAX,
+            max_session_recipients: usize::MAX,
+            strict: Strictness::TOLERANT,
         };
         let mail = Mail {
             from: String::new(),

@@ -8,7 +8,7 @@ use waypost_identity::Keyring;
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
 use waypost_mail::{Clock, IdSource, ManualClock};
 use waypost_queue::{Class, Config as QueueConfig, Queue, Rate, Window};
-use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
+use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
 use waypost_spool::{Config as SpoolConfig, Driver, LogSpool, OpenError, Report, Spool};
 
 use crate::disk::SimDisk;
@@ -122,6 +122,9 @@ pub fn rules(hostname: &str, max_size: u64) -> Rules {
         xclient: XclientRule::Off,
         max_size,
         max_recipients: MAX_RECIPIENTS,
+        max_messages: u32::MAX,
+        max_session_recipients: usize::MAX,
+        strict: Strictness::TOLERANT,
         max_errors: MAX_ERRORS,
         max_commands: 100,
         offers: Offers::default(),

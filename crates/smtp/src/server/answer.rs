@@ -50,8 +50,11 @@ impl Conversation {
         }
     }
 
-    /// RFC 5321 §3.1.
+    /// RFC 5321 §3.1. Who speaks before it does not wait for anything else either.
     fn greet(&mut self, reply: Reply) {
+        if reply.is_positive() && self.is_out_of_turn() {
+            return self.close(Reply::OUT_OF_TURN);
+        }
         let own_words = reply.code.get() == 220;
         self.session.refused = !reply.is_positive();
         if reply.is_positive() && !own_words {
@@ -104,7 +107,10 @@ impl Conversation {
     fn recipients_answered(&mut self, replies: Vec<Reply>) {
         for reply in replies {
             match (reply.severity(), &mut self.transaction) {
-                (Severity::Positive, Some(transaction)) => transaction.recipients += 1,
+                (Severity::Positive, Some(transaction)) => {
+                    transaction.recipients += 1;
+                    self.session.recipients += 1;
+                }
                 (Severity::Transient | Severity::Permanent, Some(_)) => {}
                 // A 421 before this one has closed.
                 (_, None) => return,

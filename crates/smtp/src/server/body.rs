@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::conversation::{Asked, Chunk, Conversation, State};
 use super::session::Body;
-use super::{Question, Step};
+use super::{LongLines, Question, Step};
 use crate::Reply;
 use crate::command::parse_bdat;
 use crate::data::{Piece, take_counted};
@@ -105,8 +105,7 @@ impl Conversation {
             return self.text(end);
         }
         self.state = State::Commands;
-        let max_size = self.rules.max_size;
-        let fault = self.body().and_then(|body| body.fault(max_size));
+        let fault = self.body().and_then(|body| body.fault(&self.rules));
         match fault {
             None if last => return self.end_of_body(),
             None => self.reply(Reply::OK.with_text(format!("{size} octets received"))),
@@ -120,10 +119,11 @@ impl Conversation {
 
     /// Octets that belong to the message: passed on, unless the message cannot be taken any more.
     fn text(&mut self, text: Bytes) -> Option<Step> {
-        let (max_size, most) = (self.rules.max_size, self.most_swallowed());
+        let most = self.most_swallowed();
         let body = self.transaction.as_mut().and_then(|t| t.body.as_mut())?;
-        if body.fault(max_size).is_none() {
-            return Some(Step::Chunk(text));
+        if body.fault(&self.rules).is_none() {
+            let folds = !body.binary && self.rules.strict.long_lines == LongLines::Fold;
+            return Some(Step::Chunk(if folds { body.folder.fold(text) } else { text }));
         }
         if body.decoder.lines().size() > most {
             self.close(Reply::MESSAGE_TOO_BIG);
@@ -134,13 +134,13 @@ impl Conversation {
     }
 
     fn end_of_body(&mut self) -> Option<Step> {
-        let max_size = self.rules.max_size;
         let body = self.transaction.as_mut().and_then(|t| t.body.as_mut())?;
-        match body.fault(max_size) {
+        match body.fault(&self.rules) {
             None => {
                 body.settled = true;
                 let lines = body.decoder.lines();
-                let (size, eight_bit) = (lines.size(), lines.is_eight_bit());
+                let size = lines.size() + body.folder.added();
+                let eight_bit = lines.is_eight_bit();
                 self.ask(Question::Commit { size, eight_bit }, Asked::Commit)
             }
             Some(fault) => {

@@ -4,8 +4,9 @@ use std::mem;
 
 use super::input::{Input, Line};
 use super::order::{self, Behind, Order, Verb};
+use super::refusals::{Refusal, Refusals};
 use super::session::{Session, Transaction};
-use super::{Question, RcptTo, Rules, Step, TlsRule, XclientRule};
+use super::{OutOfTurn, Question, RcptTo, Rules, Step, TlsRule, XclientRule};
 use crate::command::{self, Dialect};
 use crate::{BodyType, Domain, Mailbox, Reply, Severity, xclient};
 use waypost_mutant::planted;
@@ -29,6 +30,7 @@ pub struct Conversation {
     pub(super) discard: bool,
     postmaster: Option<Mailbox>,
     farewell: Option<Reply>,
+    refusals: Refusals,
 }
 
 /// What the conversation waits for.
@@ -92,6 +94,7 @@ impl Conversation {
             discard: false,
             postmaster,
             farewell: None,
+            refusals: Refusals::default(),
         }
     }
 
@@ -129,6 +132,11 @@ impl Conversation {
     /// The replies gathered since the last call: those to a pipelined group leave in one write.
     pub fn take_output(&mut self) -> Vec<u8> {
         mem::take(&mut self.output)
+    }
+
+    /// What was refused since the last call, a refused connection and a farewell included.
+    pub fn take_refusals(&mut self) -> Vec<Refusal> {
+        self.refusals.take()
     }
 
     /// The TLS handshake that [`Step::Upgrade`] wanted is done. `mechanisms` are those for AUTH from
@@ -181,12 +189,17 @@ impl Conversation {
             Severity::Transient => self.session.idle(),
             Severity::Positive | Severity::Intermediate => {}
         }
+        self.say(&reply);
+    }
+
+    fn say(&mut self, reply: &Reply) {
+        self.refusals.note(reply);
         reply.write(&mut self.output);
     }
 
     /// Says a last word.
     pub(super) fn close(&mut self, reply: Reply) {
-        reply.write(&mut self.output);
+        self.say(&reply);
         self.hang_up();
     }
 
@@ -252,6 +265,10 @@ impl Conversation {
             }
             Line::Whole(length) => match readable(&self.input.take(length)) {
                 None => Reply::BAD_LINE,
+                Some(_) if self.is_out_of_turn() => {
+                    self.close(Reply::OUT_OF_TURN);
+                    return None;
+                }
                 Some("*") => Reply::AUTH_CANCELLED,
                 Some(line) => match command::decode_base64(line) {
                     Ok(response) => return self.ask(Question::AuthResponse(response), Asked::Auth),
@@ -269,6 +286,10 @@ impl Conversation {
             self.reject(line);
             return None;
         };
+        if order.must_be_last(&self.session) && self.is_out_of_turn() {
+            self.close(Reply::OUT_OF_TURN);
+            return None;
+        }
         if order.idle {
             self.session.idle();
         }
@@ -282,6 +303,12 @@ impl Conversation {
             self.refuse(refusal, order.behind);
             None
         })
+    }
+
+    /// True when octets are here that should have awaited a reply, and that is not to be borne.
+    pub(super) fn is_out_of_turn(&self) -> bool {
+        let refuses = self.rules.strict.out_of_turn == OutOfTurn::Refuse;
+        refuses && !self.input.buffer.is_empty()
     }
 
     /// A command that is in order: a question, a reply of our own, or a refusal.
@@ -326,6 +353,9 @@ impl Conversation {
     }
 
     fn mail(&mut self, args: &str) -> Result<Option<Step>, Reply> {
+        if self.session.messages >= self.rules.max_messages {
+            return Err(Reply::TOO_MANY_MESSAGES);
+        }
         let from = command::parse_mail(args, self.dialect())?;
         if from.size.is_some_and(|size| size > self.rules.max_size) {
             return Err(Reply::MESSAGE_TOO_BIG);
@@ -341,8 +371,10 @@ impl Conversation {
     /// This recipient and those behind it that may share its question: none that would not have
     /// been asked about alone, whatever the answers are.
     fn rcpt(&mut self, args: &str) -> Result<Option<Step>, Reply> {
-        let most = self.rules.max_recipients + usize::from(planted!("a recipient too many"));
-        let room = most.saturating_sub(self.recipients());
+        let rules = &self.rules;
+        let most = rules.max_recipients + usize::from(planted!("a recipient too many"));
+        let room = (most.saturating_sub(self.recipients()))
+            .min(rules.max_session_recipients.saturating_sub(self.session.recipients));
         if room == 0 {
             return self.excess();
         }
@@ -366,7 +398,7 @@ impl Conversation {
         if transaction.excess > FORGIVEN_EXCESS {
             return Err(Reply::TOO_MANY_RECIPIENTS);
         }
-        Reply::TOO_MANY_RECIPIENTS.write(&mut self.output);
+        self.say(&Reply::TOO_MANY_RECIPIENTS);
         Ok(None)
     }
 

@@ -8,7 +8,8 @@
 //! ```
 //! use waypost_smtp::Reply;
 //! use waypost_smtp::server::{
-//!     Answer, AuthRule, Conversation, Offers, Question, Rules, Step, TlsRule, XclientRule,
+//!     Answer, AuthRule, Conversation, Offers, Question, Rules, Step, Strictness, TlsRule,
+//!     XclientRule,
 //! };
 //!
 //! let mut conversation = Conversation::new(Rules {
@@ -23,6 +24,9 @@
 //!     max_errors: 10,
 //!     max_commands: 100,
 //!     offers: Offers::default(),
+//!     max_messages: 1000,
+//!     max_session_recipients: 10_000,
+//!     strict: Strictness::default(),
 //! });
 //! let mut body = Vec::new();
 //! for packet in ["EHLO peer.example\r\n", "MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n",
@@ -50,6 +54,7 @@ mod body;
 mod conversation;
 mod input;
 mod order;
+mod refusals;
 mod session;
 #[cfg(test)]
 mod tests;
@@ -61,6 +66,7 @@ use bytes::Bytes;
 pub use crate::command::{MailFrom, RcptTo};
 pub use crate::xclient::{Told, Xclient};
 pub use conversation::Conversation;
+pub use refusals::Refusal;
 
 use crate::Reply;
 
@@ -91,6 +97,53 @@ pub struct Rules {
     pub max_commands: u32,
     /// The extensions that are not always there.
     pub offers: Offers,
+    /// The most messages of one session that are taken. MAIL for one more closes with 421.
+    pub max_messages: u32,
+    /// The most recipients that one session may have accepted, in all its transactions; more get
+    /// 452 as if the transaction were full.
+    pub max_session_recipients: usize,
+    /// What is refused though it could be understood.
+    pub strict: Strictness,
+}
+
+/// What to do about speech that breaks the rules without being unclear. Line ends other than CRLF
+/// and NUL are not among it: these are always refused.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Strictness {
+    /// Lines of a message over [`MAX_TEXT_LINE`](crate::data::MAX_TEXT_LINE) octets.
+    pub long_lines: LongLines,
+    /// Speech before our reply where that must be awaited.
+    pub out_of_turn: OutOfTurn,
+}
+
+impl Strictness {
+    /// Takes everything that can be understood.
+    pub const TOLERANT: Strictness =
+        Strictness { long_lines: LongLines::Take, out_of_turn: OutOfTurn::Take };
+}
+
+/// What becomes of lines over 998 octets in a message (RFC 5321 §4.5.3.1.6).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LongLines {
+    /// The message is refused: 554 5.6.0.
+    #[default]
+    Refuse,
+    /// They are broken by CRLF and a space. This changes the message.
+    Fold,
+    /// They are taken as they are.
+    Take,
+}
+
+/// What becomes of octets that are here before a reply of ours that their sender had to await: the
+/// greeting (RFC 5321 §3.1), those to EHLO, HELO, STARTTLS, AUTH and DATA (RFC 2920 §3.1), and any
+/// reply before PIPELINING was offered. Behind STARTTLS they are never obeyed (RFC 3207 §4.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OutOfTurn {
+    /// 554 5.5.1 and the end: who does not listen cannot be told, and may be another's echo.
+    #[default]
+    Refuse,
+    /// They are taken as if they had come in time.
+    Take,
 }
 
 /// Extensions that a listener may offer. Without an offer their parameters are unknown: 555 5.5.4.

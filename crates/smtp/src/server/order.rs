@@ -52,10 +52,12 @@ pub(super) enum Args {
 /// What becomes of bytes that came behind a command before its reply (RFC 2920 §3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Behind {
-    /// They are commands. So are those behind EHLO, VRFY and NOOP: RFC 2920 wants these last in a
-    /// group, but to answer them in turn harms nobody.
+    /// They are commands. So are those behind VRFY and NOOP: RFC 2920 wants these last in a group,
+    /// but they change nothing, and to answer what follows in turn harms nobody.
     Commands,
-    /// They are a body. When there is to be none the connection is closed, because what was meant
+    /// They are commands, but should have awaited the reply.
+    Reply,
+    /// They are a body, which should have awaited the reply. When there is to be none the connection is closed, because what was meant
     /// as content must not be obeyed.
     Body,
     /// They are lost: the session ends or begins anew behind this command.
@@ -105,8 +107,8 @@ const MAIL: Order = Order {
 };
 
 pub(super) const TABLE: [Order; 15] = [
-    Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, ..PLAIN },
-    Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, ..PLAIN },
+    Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
+    Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
     Order { before_auth: false, ..MAIL },
     Order { verb: Verb::Rcpt, word: "RCPT", when: When::Envelope, ..MAIL },
     Order {
@@ -142,6 +144,7 @@ pub(super) const TABLE: [Order; 15] = [
         when: When::Extended,
         args: Args::Yes,
         before_tls: false,
+        behind: Behind::Reply,
         keyword: Some("AUTH"),
         ..PLAIN
     },
@@ -166,6 +169,16 @@ impl Order {
         let (word, args) = line.split_once(' ').unwrap_or((line, ""));
         let order = TABLE.iter().find(|order| order.word.eq_ignore_ascii_case(word))?;
         Some((order, args))
+    }
+
+    /// True when whoever sends this must hear our reply before it says more.
+    pub(super) fn must_be_last(&self, session: &Session) -> bool {
+        match (self.verb, self.behind) {
+            // Nobody waits for the reply to a farewell.
+            (Verb::Quit, _) => false,
+            (_, Behind::Commands) => !session.esmtp,
+            (_, Behind::Reply | Behind::Body | Behind::Nothing) => true,
+        }
     }
 
     /// The first beat: is this command in order now?

@@ -2,9 +2,9 @@
 
 use waypost_mutant::planted;
 
-use super::Rules;
+use super::{LongLines, Rules};
 use crate::Reply;
-use crate::data::Decoder;
+use crate::data::{Decoder, Folder};
 
 /// What a session has agreed on and how often it erred. It lives as long as the channel.
 #[derive(Debug, Default)]
@@ -17,15 +17,20 @@ pub(super) struct Session {
     pub(super) authenticated: bool,
     /// Policy refused the connection: only QUIT is left.
     pub(super) refused: bool,
+    /// Messages that were taken.
+    pub(super) messages: u32,
+    /// Recipients that were taken, in all transactions.
+    pub(super) recipients: usize,
     errors: u32,
     idle: u32,
 }
 
 impl Session {
-    /// After the TLS handshake everything is forgotten (RFC 3207 §4.2) but misbehaviour.
+    /// After the TLS handshake everything is forgotten (RFC 3207 §4.2) but misbehaviour
+    /// and what was taken already.
     pub(super) fn forget(&mut self) {
-        let (errors, idle) = (self.errors, self.idle);
-        *self = Session { errors, idle, ..Session::default() };
+        let Session { errors, idle, messages, recipients, .. } = *self;
+        *self = Session { errors, idle, messages, recipients, ..Session::default() };
     }
 
     /// Notes a reply 5xx.
@@ -40,6 +45,7 @@ impl Session {
 
     /// A message was taken: the peer is of use, its slips are forgiven.
     pub(super) fn forgive(&mut self) {
+        self.messages = self.messages.saturating_add(1);
         (self.errors, self.idle) = (0, 0);
     }
 
@@ -81,6 +87,8 @@ pub(super) struct Body {
     pub(super) decoder: Decoder,
     /// Any octets may come, not only lines.
     pub(super) binary: bool,
+    /// At work where long lines are to be broken.
+    pub(super) folder: Folder,
     /// The shell knows what becomes of the message: it was told to throw it away, and the rest is
     /// swallowed, or to commit it.
     pub(super) settled: bool,
@@ -88,9 +96,9 @@ pub(super) struct Body {
 
 impl Body {
     /// Why this message cannot be taken, the same for every way of cutting it.
-    pub(super) fn fault(&self, max_size: u64) -> Option<Reply> {
+    pub(super) fn fault(&self, rules: &Rules) -> Option<Reply> {
         let lines = self.decoder.lines();
-        if lines.size() > max_size {
+        if lines.size() > rules.max_size {
             return Some(Reply::MESSAGE_TOO_BIG);
         }
         if self.binary {
@@ -99,6 +107,10 @@ impl Body {
         if lines.has_bare_line_ending() {
             return Some(Reply::BARE_LINE_ENDING);
         }
-        lines.has_nul().then_some(Reply::NUL_IN_MESSAGE)
+        if lines.has_nul() {
+            return Some(Reply::NUL_IN_MESSAGE);
+        }
+        let refuses = rules.strict.long_lines == LongLines::Refuse;
+        (refuses && lines.has_long_line()).then_some(Reply::TEXT_LINE_TOO_LONG)
     }
 }

@@ -15,6 +15,9 @@ fn rules() -> Rules {
         max_errors: 5,
         max_commands: 5,
         offers: Offers::default(),
+        max_messages: 100,
+        max_session_recipients: 100,
+        strict: Strictness::TOLERANT,
     }
 }
 
@@ -131,6 +134,18 @@ fn recipients_over_the_limit_are_no_abuse_until_there_are_very_many() {
     let (last, said) = run(&mut conversation, &b"RCPT TO:<a@b>\r\n".repeat(100));
     assert_eq!(last, Step::Close);
     assert!(said.ends_with("closing\r\n"), "{said}");
+}
+
+#[test]
+fn who_speaks_before_the_greeting_is_sent_home() {
+    for (out_of_turn, wanted) in [(OutOfTurn::Refuse, "554 5.5.1"), (OutOfTurn::Take, "220 mx.ex")]
+    {
+        let strict = Strictness { out_of_turn, ..Strictness::TOLERANT };
+        let mut conversation = Conversation::new(Rules { strict, ..rules() });
+        let (last, said) = run(&mut conversation, b"EHLO peer.example\r\n");
+        assert_eq!(&said[..9], wanted);
+        assert_eq!(last == Step::Close, out_of_turn == OutOfTurn::Refuse);
+    }
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! ```text
 //! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission xclient=offered size=9 recipients=9 errors=9 commands=9
 //!       offers=dsn,binary,requiretls,limits,priority by=60 hold=9 (until 9 seconds into 1970)
+//!       messages=9 session-recipients=9 out-of-turn long-lines=refuse (or fold), on the same line
 //! OPEN                the greeting and EHLO, not compared (without it, expect `ASK connect` first)
 //! C: MAIL FROM:<>     sent with CRLF, unless it ends in \c; escapes are \r \n \0 \\ \xNN \*9{text}
 //! S: 250 2.1.0        a line we reply; more words may follow on it
@@ -30,8 +31,8 @@ use std::collections::VecDeque;
 use std::fmt::Write as _;
 
 use waypost_smtp::server::{
-    Answer, AuthRule, Conversation, FutureRelease, MailFrom, Offers, Question, Rules, Step,
-    TlsRule, Told, XclientRule,
+    Answer, AuthRule, Conversation, FutureRelease, LongLines, MailFrom, Offers, OutOfTurn,
+    Question, Rules, Step, Strictness, TlsRule, Told, XclientRule,
 };
 use waypost_smtp::{BodyType, Enhanced, Hold, Notify, Reply};
 
@@ -78,6 +79,9 @@ pub(crate) fn rules() -> Rules {
         max_errors: 5,
         max_commands: 50,
         offers: Offers::default(),
+        max_messages: 50,
+        max_session_recipients: 50,
+        strict: Strictness::TOLERANT,
     }
 }
 
@@ -133,6 +137,7 @@ impl Script {
     pub(crate) fn play(&self, cut: impl Fn(usize, &[u8]) -> Vec<Vec<u8>>) -> Vec<Seen> {
         let mut peer = Peer::new(self.rules.clone());
         if self.open {
+            peer.receive(b"", &mut VecDeque::new());
             peer.receive(b"EHLO peer.example\r\n", &mut VecDeque::new());
             peer.take_seen();
         }
@@ -393,6 +398,16 @@ fn rule(rules: &mut Rules, word: &str) {
         "hold" => {
             let until = value.parse().unwrap();
             rules.offers.future_release = Some(FutureRelease { interval: number(), until });
+        }
+        "messages" => rules.max_messages = value.parse().unwrap(),
+        "session-recipients" => rules.max_session_recipients = value.parse().unwrap(),
+        "out-of-turn" => rules.strict.out_of_turn = OutOfTurn::Refuse,
+        "long-lines" => {
+            rules.strict.long_lines = match value {
+                "refuse" => LongLines::Refuse,
+                "fold" => LongLines::Fold,
+                _ => panic!("long-lines={value}?"),
+            }
         }
         _ => panic!("rule {word:?}?"),
     }
