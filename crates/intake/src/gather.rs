@@ -3,12 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::fs::File;
 use tokio::io::AsyncWriteExt;
 use waypost_mail::{Body, IncomingFile};
 use waypost_queue::Queue;
 use waypost_smtp::Reply;
+
+use crate::budget::Room;
 
 /// Why a body could not be kept.
 #[derive(Debug, thiserror::Error)]
@@ -33,8 +35,7 @@ impl GatherError {
 pub struct Gather {
     queue: Arc<Queue>,
     directory: PathBuf,
-    memory_limit: usize,
-    memory: BytesMut,
+    memory: Room,
     file: Option<(File, IncomingFile)>,
     len: u64,
     /// The length at which the disk is looked at next.
@@ -45,9 +46,8 @@ pub struct Gather {
 const BETWEEN_LOOKS: u64 = 1024 * 1024;
 
 impl Gather {
-    pub(crate) fn new(queue: Arc<Queue>, directory: PathBuf, memory_limit: usize) -> Gather {
-        let memory = BytesMut::new();
-        Gather { queue, directory, memory_limit, memory, file: None, len: 0, look_at: 0 }
+    pub(crate) fn new(queue: Arc<Queue>, directory: PathBuf, memory: Room) -> Gather {
+        Gather { queue, directory, memory, file: None, len: 0, look_at: 0 }
     }
 
     /// Octets so far.
@@ -66,8 +66,7 @@ impl Gather {
     /// When the disk is full or fails; the body is lost then and the message must be refused.
     pub async fn push(&mut self, chunk: Bytes) -> Result<(), GatherError> {
         self.len += chunk.len() as u64;
-        if self.file.is_none() && self.memory.len() + chunk.len() <= self.memory_limit {
-            self.memory.extend_from_slice(&chunk);
+        if self.file.is_none() && self.memory.push(&chunk) {
             return Ok(());
         }
         // The look at MAIL is long ago: bodies that never end must not fill the disk.
@@ -100,7 +99,7 @@ impl Gather {
             let path = self.directory.join(format!("{:032x}", rand::random::<u128>()));
             let mut file = File::create_new(&path).await?;
             let incoming = IncomingFile::new(path);
-            file.write_all(&std::mem::take(&mut self.memory)).await?;
+            file.write_all(&self.memory.take()).await?;
             self.file = Some((file, incoming));
         }
         match &mut self.file {
@@ -116,6 +115,7 @@ mod tests {
     use waypost_spool::MemorySpool;
 
     use super::*;
+    use crate::budget::Budget;
 
     async fn gather_on(
         spool: Arc<MemorySpool>,
@@ -125,7 +125,7 @@ mod tests {
         let clock = Arc::new(ManualClock::at(Timestamp(1)));
         let config = waypost_queue::Config::default();
         let queue = Queue::open(spool, config, clock, 1).await.unwrap();
-        Gather::new(queue, directory.to_owned(), limit)
+        Gather::new(queue, directory.to_owned(), Budget::new(1 << 20).room(limit))
     }
 
     async fn gather(directory: &std::path::Path, limit: usize) -> Gather {

@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod budget;
 mod content;
 pub mod events;
 mod gather;
@@ -15,6 +16,7 @@ mod notice;
 mod plan;
 mod policy;
 mod routing;
+mod shortage;
 mod submission;
 mod trace;
 
@@ -23,6 +25,7 @@ pub use gather::{Gather, GatherError};
 pub use notice::Notice;
 pub use plan::{RoutePlan, patience, undecided};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
+pub use shortage::Shortage;
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -34,9 +37,10 @@ use waypost_mail::{
     Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, Recipient, Route, SignRequest,
     Timestamp,
 };
-use waypost_queue::{Prepared, Queue};
+use waypost_queue::{Prepared, Queue, SpoolError};
 use waypost_smtp::{Domain, Reply, ReversePath};
 
+use crate::budget::Budget;
 use crate::content::Content;
 use crate::policy::{Judge, Ruling, Waiting};
 use waypost_mutant::planted;
@@ -48,10 +52,17 @@ pub struct Config {
     pub hostname: String,
     /// Messages with more `Received` fields are in a loop (RFC 5321 §6.3).
     pub max_hops: usize,
+    /// Messages with more header fields are refused.
+    pub max_header_fields: usize,
     /// How long a message is tried.
     pub lifetime: Duration,
     /// Bodies up to this many octets gather in memory, larger ones in a file.
     pub memory_limit: usize,
+    /// Octets of bodies in memory, all of them together, until they are committed. Those for which
+    /// there is no room go to files earlier.
+    pub body_memory: usize,
+    /// Recipients that may wait, or be held, before new mail is refused.
+    pub max_waiting: u64,
 }
 
 impl Default for Config {
@@ -59,8 +70,11 @@ impl Default for Config {
         Config {
             hostname: "localhost".to_owned(),
             max_hops: 100,
+            max_header_fields: 1000,
             lifetime: Duration::from_secs(5 * 24 * 3600),
             memory_limit: 256 * 1024,
+            body_memory: 64 * 1024 * 1024,
+            max_waiting: u64::MAX,
         }
     }
 }
@@ -98,6 +112,7 @@ pub struct Intake {
     incoming: std::path::PathBuf,
     events: Events,
     keys: RwLock<Keyring>,
+    budget: Budget,
 }
 
 /// What the door stands on.
@@ -123,6 +138,7 @@ impl Intake {
     /// A door into `rooms.queue`.
     pub fn new(config: Config, routing: Routing, rooms: Rooms) -> Intake {
         Intake {
+            budget: Budget::new(config.body_memory),
             config,
             queue: rooms.queue,
             hooks: rooms.hooks,
@@ -165,12 +181,23 @@ impl Intake {
 
     /// A place for one body to gather in.
     pub fn gather(&self) -> Gather {
-        Gather::new(self.queue.clone(), self.incoming.clone(), self.config.memory_limit)
+        let room = self.budget.room(self.config.memory_limit);
+        Gather::new(self.queue.clone(), self.incoming.clone(), room)
     }
 
     /// Fails with the reply for MAIL when no message can be taken now.
     pub fn accepting(&self) -> Result<(), Reply> {
-        self.queue.accepting().map_err(|error| storage_reply(&error))
+        self.shortage().map_or(Ok(()), |shortage| Err(shortage.reply()))
+    }
+
+    /// Why no message can be taken now, if so.
+    pub fn shortage(&self) -> Option<Shortage> {
+        match self.queue.accepting() {
+            Err(SpoolError::NoSpace) => Some(Shortage::Disk),
+            Err(_) => Some(Shortage::Spool),
+            Ok(()) if self.queue.kept() >= self.config.max_waiting => Some(Shortage::Queue),
+            Ok(()) => None,
+        }
     }
 
     /// Takes a message: when the answer is `Ok`, it is durable and ours.
@@ -206,9 +233,7 @@ impl Intake {
         let hooks = rules.pinned.unwrap_or(&*self.hooks);
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
-        if content.text.header.count_named("Received") > self.config.max_hops {
-            return Err(Reply::ROUTING_LOOP);
-        }
+        self.check_header(&content)?;
         (rules.check_header)(&content.text.header)?;
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
@@ -229,6 +254,18 @@ impl Intake {
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
         let stage = Finish { envelope, facts, content, waiting, sign, received };
         self.finish(hooks, stage).await.map(Some)
+    }
+
+    fn check_header(&self, content: &Content) -> Result<(), Reply> {
+        let header = &content.text.header;
+        // RFC 5321 §6.3
+        if header.count_named("Received") > self.config.max_hops {
+            return Err(Reply::ROUTING_LOOP);
+        }
+        match header.count() > self.config.max_header_fields {
+            true => Err(Reply::TOO_MANY_FIELDS),
+            false => Ok(()),
+        }
     }
 
     /// Puts the signatures that are asked for on top, the first one topmost.
@@ -327,9 +364,9 @@ fn queued_as(id: waypost_mail::MessageId) -> Reply {
     Reply::OK.with_text(format!("OK queued as {id}"))
 }
 
-fn storage_reply(error: &waypost_queue::SpoolError) -> Reply {
+fn storage_reply(error: &SpoolError) -> Reply {
     match error {
-        waypost_queue::SpoolError::NoSpace => Reply::INSUFFICIENT_STORAGE,
+        SpoolError::NoSpace => Reply::INSUFFICIENT_STORAGE,
         _ => Reply::LOCAL_ERROR,
     }
 }

@@ -84,6 +84,12 @@ impl Queue {
         self.shared.spool.accepting(self.shared.clock.now())
     }
 
+    /// Recipients that wait, are held or are being attempted.
+    pub fn kept(&self) -> u64 {
+        let counts = self.shared.state().counts;
+        u64::try_from(counts.waiting + counts.held + counts.leased).unwrap_or_default()
+    }
+
     /// Waits until something is due, its destination has a free slot and does not rest; nothing once
     /// the queue is closed. Any number of tasks may wait; dropping the future loses nothing. After
     /// storage failed no ticket comes any more.

@@ -79,6 +79,19 @@ impl Encoder {
         }
     }
 
+    /// Octets of a body that making the record reads from a file into memory.
+    pub(crate) fn reads(change: &Change) -> u64 {
+        let read = |arrival: &Arrival| match &arrival.body {
+            Body::File { len, .. } if *len <= LARGE => *len,
+            _ => 0,
+        };
+        match change {
+            Change::Accept(arrival) => read(arrival),
+            Change::Settle { notice, .. } => notice.as_deref().map_or(0, read),
+            Change::Administer { .. } | Change::Remove { .. } => 0,
+        }
+    }
+
     /// The work and the record of a change.
     pub(crate) fn encode(&self, change: Change) -> Result<Encoded, SpoolError> {
         match change {

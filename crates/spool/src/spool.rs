@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::time::Instant;
 use waypost_mail::ledger::{MAX_KEY, MAX_VALUE};
 use waypost_mail::{Clock, Entry, Ledger, LedgerError, MessageId, Timestamp};
@@ -39,6 +39,8 @@ use crate::{Change, Content, Due, Spool, SpoolError};
 #[derive(Debug)]
 pub struct LogSpool {
     shared: Arc<Shared>,
+    /// Room for bodies that are read from their files into records, in KiB.
+    read: Semaphore,
     thread: Option<JoinHandle<()>>,
     // After everything that uses the directory.
     _lock: Option<Lock>,
@@ -61,6 +63,16 @@ pub(crate) struct Shared {
     incoming: PathBuf,
     highest: AtomicU64,
     failure: watch::Sender<Option<Arc<str>>>,
+}
+
+/// Bodies that are in memory while they are committed, in KiB, all together. Those that come from
+/// files wait for room; each has at most 8 MiB.
+const READ_AT_ONCE: usize = 32 * 1024;
+
+/// A share of [`READ_AT_ONCE`]; never more than there is.
+fn units(octets: u64) -> u32 {
+    let most = u32::try_from(READ_AT_ONCE).unwrap_or(u32::MAX);
+    u32::try_from(octets / 1024 + 1).map_or(most, |units| units.min(most))
 }
 
 impl LogSpool {
@@ -86,7 +98,12 @@ impl LogSpool {
             writer.run();
         });
         let thread = thread.map_err(OpenError::io("starting a thread for", &config.path))?;
-        let spool = LogSpool { shared, thread: Some(thread), _lock: Some(lock) };
+        let spool = LogSpool {
+            shared,
+            read: Semaphore::new(READ_AT_ONCE),
+            thread: Some(thread),
+            _lock: Some(lock),
+        };
         Ok((Arc::new(spool), report))
     }
 
@@ -106,7 +123,8 @@ impl LogSpool {
         let (writer, report) = prepare(config, dirs, clock, place, seal)?;
         let shared = writer.shared.clone();
         let driver = Driver { writer, _ending: Ending(shared.clone()) };
-        let spool = LogSpool { shared, thread: None, _lock: None };
+        let read = Semaphore::new(READ_AT_ONCE);
+        let spool = LogSpool { shared, read, thread: None, _lock: None };
         Ok((Arc::new(spool), driver, report))
     }
 
@@ -322,6 +340,11 @@ impl Spool for LogSpool {
         if matches!(change, Change::Accept(_)) {
             self.accepting(encoder.now)?;
         }
+        // Held until the record is written, which has the body in memory.
+        let _room = match Encoder::reads(&change) {
+            0 => None,
+            octets => self.read.acquire_many(units(octets)).await.ok(),
+        };
         let encoded = if Encoder::is_quick(&change) {
             encoder.encode(change)
         } else {
