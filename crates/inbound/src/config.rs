@@ -6,12 +6,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use waypost_mail::{DomainPattern, Network};
-use waypost_smtp::server::{AuthRule, Offers, Rules, TlsRule, XclientRule};
+use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mechanism::Mechanism;
 use crate::tls::{self, Certificates, Secured, TlsPolicy};
-use crate::{FailureRules, ProxyRule, RelayRule, SenderRules, Users};
+use crate::{FailureRules, ProxyRule, Rate, RelayRule, SenderRules, Users};
 
 /// One place where peers may connect. Fixed until the program restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,8 @@ pub struct Settings {
     pub relay: RelayRule,
     /// How much of everything.
     pub limits: Limits,
+    /// What is refused though it could be understood.
+    pub strict: Strictness,
     /// Who may log in. Where nobody can, submission listeners take no mail.
     pub users: Users,
     /// How they log in.
@@ -132,6 +134,7 @@ impl Settings {
             hostname: hostname.into(),
             relay: RelayRule::default(),
             limits: Limits::default(),
+            strict: Strictness::default(),
             users: Users::new([]),
             auth: AuthSettings::default(),
             tls: None,
@@ -169,12 +172,6 @@ impl Settings {
             }
         }
         mistakes
-    }
-
-    /// Sessions at once that a peer may have. Our own networks may fill the house: an application sends
-    /// by many sessions at once.
-    pub(crate) fn each(&self, peer: IpAddr) -> usize {
-        if self.relay.lists(peer) { usize::MAX } else { self.limits.max_sessions_per_address }
     }
 
     /// What is special at the listener of this name, if anything.
@@ -218,6 +215,9 @@ impl Settings {
             max_errors: self.limits.max_errors,
             max_commands: self.limits.max_commands,
             offers: Offers::default(),
+            max_messages: self.limits.max_messages_per_session,
+            max_session_recipients: self.limits.max_recipients_per_session,
+            strict: self.strict,
         }
     }
 
@@ -250,16 +250,35 @@ pub struct AuthSettings {
 pub struct Limits {
     /// Sessions at once.
     pub max_sessions: usize,
-    /// Sessions at once from one IPv4 address or one IPv6 /64, unless it is in `relay.networks`.
+    /// Sessions at once from one address, as [`Prefixes`] has it, unless it is in `relay.networks`.
     pub max_sessions_per_address: usize,
+    /// Sessions at once from one network, with the same exception.
+    pub max_sessions_per_network: usize,
+    /// New sessions from one address, with the same exception.
+    pub session_rate_per_address: Option<Rate>,
+    /// New sessions from one network, with the same exception.
+    pub session_rate_per_network: Option<Rate>,
+    /// What counts as one address and one network.
+    pub prefixes: Prefixes,
+    /// Messages of one user who logged in. All rates must be kept.
+    pub message_rates_per_user: Vec<Rate>,
+    /// Messages from one address where nobody logged in, unless it is in `relay.networks`.
+    pub message_rates_per_address: Vec<Rate>,
     /// Octets of one message.
     pub max_message_size: u64,
     /// Recipients of one message.
     pub max_recipients: usize,
+    /// Recipients that are taken in one session, in all its messages.
+    pub max_recipients_per_session: usize,
+    /// Messages that are taken in one session.
+    pub max_messages_per_session: u32,
     /// Replies 5xx since the last message.
     pub max_errors: u32,
     /// Commands without use since the last message.
     pub max_commands: u32,
+    /// Octets of memory the program may use; absent, nine tenths of what the machine, or its control
+    /// group, has. Over it new mail is put off.
+    pub max_memory: Option<u64>,
     /// From our reply to the end of the next command (RFC 5321 §4.5.3.2.7), and how long a peer may
     /// take to read what we say.
     pub command_timeout: Duration,
@@ -269,8 +288,30 @@ pub struct Limits {
     pub handshake_timeout: Duration,
     /// From the first octet to the last of a session.
     pub session_lifetime: Duration,
+    /// Octets a second that a message must bring, over any stretch of `data_timeout`; 0 for none.
+    pub minimum_rate: u64,
+    /// How long we keep silent before the greeting, to see who does not wait for it. Peers in
+    /// `relay.networks` are spared.
+    pub greet_pause: Duration,
     /// The longest that policy can delay a reply.
     pub max_delay: Duration,
+}
+
+/// How many bits of an address count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefixes {
+    /// Of IPv4, for a network.
+    pub v4_network: u8,
+    /// Of IPv6, for what counts as one address: one customer has a whole /64, or more.
+    pub v6_address: u8,
+    /// Of IPv6, for a network.
+    pub v6_network: u8,
+}
+
+impl Default for Prefixes {
+    fn default() -> Prefixes {
+        Prefixes { v4_network: 24, v6_address: 64, v6_network: 48 }
+    }
 }
 
 impl Default for Limits {
@@ -278,14 +319,25 @@ impl Default for Limits {
         Limits {
             max_sessions: 2000,
             max_sessions_per_address: 100,
+            max_sessions_per_network: 400,
+            session_rate_per_address: None,
+            session_rate_per_network: None,
+            prefixes: Prefixes::default(),
+            message_rates_per_user: Vec::new(),
+            message_rates_per_address: Vec::new(),
             max_message_size: 50 * 1024 * 1024,
             max_recipients: 1000,
+            max_recipients_per_session: 100_000,
+            max_messages_per_session: 1000,
             max_errors: 20,
             max_commands: 100,
+            max_memory: None,
             command_timeout: Duration::from_secs(300),
             data_timeout: Duration::from_secs(180),
             handshake_timeout: Duration::from_secs(60),
             session_lifetime: Duration::from_secs(4 * 3600),
+            minimum_rate: 100,
+            greet_pause: Duration::ZERO,
             max_delay: Duration::from_secs(60),
         }
     }

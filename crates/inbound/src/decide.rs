@@ -118,6 +118,11 @@ impl Decider {
         }
     }
 
+    /// True when the peer may send to anybody.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.facts.may_relay
+    }
+
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
     pub(crate) fn encrypted(&mut self, channel: Secured) {
         let Secured { facts: mut tls, binding } = channel;
@@ -202,8 +207,11 @@ impl Decider {
     async fn sender(&mut self, from: MailFrom) -> Answer {
         self.transaction = None;
         let rooms = &self.house.rooms;
-        if let Err(reply) = rooms.intake.accepting() {
-            return Answer::Reply(reply);
+        if let Some(shortage) = self.house.shortage() {
+            return Answer::Reply(shortage.reply());
+        }
+        if self.house.payers.pay(&self.facts, &self.current.settings.limits).is_err() {
+            return Answer::Reply(Reply::TOO_MANY_IN_TIME);
         }
         if let Some(reply) = self.refused_sender(&from.path) {
             return Answer::Reply(reply);

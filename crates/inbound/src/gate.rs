@@ -1,4 +1,5 @@
-//! How many sessions, or logins under way, there are: in all and from each address.
+//! How many logins are being checked, or proxies are about to say for whom they come: in all and from
+//! each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -25,8 +26,6 @@ pub(crate) enum Full {
     House,
     /// Too many from this address.
     Address,
-    /// Too many logins from it failed.
-    ShutOut,
 }
 
 /// The right to one of them; dropping it gives it back.
@@ -56,25 +55,6 @@ impl Gate {
         inside.total += 1;
         inside.by_address.insert(address, here + 1);
         Ok(Pass { gate: self.clone(), address })
-    }
-}
-
-impl Pass {
-    /// The peer is somebody else than was thought: it counts for another address from now on.
-    pub(crate) fn readdress(&mut self, peer: IpAddr, each: usize) -> Result<(), Full> {
-        let address = neighbourhood(peer);
-        if address == self.address {
-            return Ok(());
-        }
-        let mut inside = self.gate.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let here = inside.by_address.get(&address).copied().unwrap_or_default();
-        if here >= each {
-            return Err(Full::Address);
-        }
-        inside.by_address.insert(address, here + 1);
-        inside.leave(self.address);
-        self.address = address;
-        Ok(())
     }
 }
 
@@ -126,21 +106,6 @@ mod tests {
         drop(ours);
         let again = enter("2001:db8::3").unwrap();
         drop((third, again));
-        assert!(gate.inside.lock().unwrap().by_address.is_empty());
-    }
-
-    #[test]
-    fn a_pass_moves_to_another_address() {
-        let gate = Arc::new(Gate::default());
-        let ip = |text: &str| text.parse().unwrap();
-        let mut first = gate.enter(ip("192.0.2.1"), 9, 1).unwrap();
-        let mut second = gate.enter(ip("192.0.2.2"), 9, 1).unwrap();
-        assert_eq!(second.readdress(ip("192.0.2.1"), 1), Err(Full::Address));
-        assert_eq!(second.readdress(ip("192.0.2.2"), 1), Ok(()));
-        first.readdress(ip("2001:db8::1"), 1).unwrap();
-        second.readdress(ip("192.0.2.1"), 1).unwrap();
-        assert!(gate.enter(ip("192.0.2.1"), 9, 1).is_err());
-        drop((first, second));
         assert!(gate.inside.lock().unwrap().by_address.is_empty());
     }
 }

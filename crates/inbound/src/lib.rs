@@ -9,6 +9,8 @@
 
 pub mod bans;
 mod config;
+mod crowd;
+mod dam;
 mod decide;
 mod failures;
 mod files;
@@ -17,8 +19,13 @@ mod gate;
 mod login;
 mod mechanism;
 mod metrics;
+mod pace;
 pub mod password;
+mod payers;
+mod pressure;
 mod proxy;
+mod rates;
+mod refusals;
 mod relay;
 mod sasl;
 pub mod scram;
@@ -31,13 +38,14 @@ pub mod users;
 
 pub use bans::{Ban, Bans};
 pub use config::{
-    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Settings, SettingsError,
-    XclientPeers,
+    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Prefixes, Settings,
+    SettingsError, XclientPeers,
 };
 pub use failures::FailureRules;
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
 pub use proxy::ProxyRule;
+pub use rates::Rate;
 pub use relay::{CertificateRule, RelayRule};
 pub use senders::{SenderPattern, SenderRule, SenderRules, Wildcard};
 pub use server::{Rooms, Server, ServerError, listen};

@@ -15,6 +15,10 @@ pub struct Metrics {
     pub sessions: Family<ListenerLabel, Counter>,
     /// Sessions open now.
     pub open: Family<ListenerLabel, Gauge>,
+    /// Replies 4xx and 5xx.
+    pub refusals: Family<RefusalLabels, Counter>,
+    /// Silent sessions that had to leave for newcomers.
+    pub sent_home: Counter,
     /// Connections refused before a session began.
     pub refused: Family<RefusedLabels, Counter>,
     /// Logins tried.
@@ -46,12 +50,23 @@ pub struct ListenerLabel {
     pub listener: String,
 }
 
+/// Labels of a refusal within a session.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct RefusalLabels {
+    /// The listener's name.
+    pub listener: String,
+    /// The limit or rule it stands for, or the reply's code.
+    pub reason: String,
+}
+
 /// Labels of a connection that was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct RefusedLabels {
     /// Its name.
     pub listener: String,
-    /// `sessions`, `sessions-per-address`, `banned`, `proxy-header` or `no-proxy`.
+    /// `sessions`, `sessions-per-address`, `sessions-per-network`, `session-rate-per-address`,
+    /// `session-rate-per-network`; `disk`, `spool`, `queue` or `memory` when that is short;
+    /// `banned`, `proxy-header` or `no-proxy`.
     pub reason: &'static str,
 }
 
@@ -103,6 +118,8 @@ impl Metrics {
         inbound.register("sessions", "Sessions begun", self.sessions.clone());
         inbound.register("sessions_open", "Sessions open now", self.open.clone());
         inbound.register("refused", "Connections refused at the door", self.refused.clone());
+        inbound.register("refusals", "Replies 4xx and 5xx in sessions", self.refusals.clone());
+        inbound.register("sent_home", "Silent sessions that made room", self.sent_home.clone());
         inbound.register("logins", "Logins tried", self.logins.clone());
         inbound.register(
             "logins_delayed",
@@ -151,6 +168,22 @@ impl Metrics {
     pub(crate) fn refused(&self, listener: &str, reason: &'static str) {
         let labels = RefusedLabels { listener: listener.to_owned(), reason };
         self.refused.get_or_create(&labels).inc();
+    }
+
+    pub(crate) fn refusals(&self, listener: &str, reason: String, times: u64) {
+        let labels = RefusalLabels { listener: listener.to_owned(), reason };
+        self.refusals.get_or_create(&labels).inc_by(times);
+    }
+
+    /// How often was refused for this reason.
+    #[cfg(test)]
+    pub(crate) fn refused_for(&self, listener: &str, reason: &str) -> u64 {
+        let (listener, reason) = (listener.to_owned(), reason.to_owned());
+        self.refusals.get_or_create(&RefusalLabels { listener, reason }).get()
+    }
+
+    pub(crate) fn sent_home(&self, sessions: u64) {
+        self.sent_home.inc_by(sessions);
     }
 
     pub(crate) fn login(&self, mechanism: &str, result: &'static str) {

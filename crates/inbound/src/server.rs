@@ -14,13 +14,17 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
 use waypost_hooks::Hooks;
-use waypost_intake::{Events, Intake};
+use waypost_intake::{Events, Intake, Shortage};
 use waypost_mail::Clock;
 use waypost_smtp::Reply;
 
+use crate::crowd::{Crowd, Full, Pass};
+use crate::dam::Dam;
 use crate::failures::Failures;
-use crate::gate::{Full, Gate, Pass};
+use crate::gate::Gate;
 use crate::metrics::ListenerMetrics;
+use crate::payers::Payers;
+use crate::pressure::Pressure;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
 use crate::tls::{Change, DoorTls};
@@ -38,6 +42,13 @@ const CROWDED: Reply = Reply::fixed(421, (4, 7, 0), "Too many sessions from your
 /// 421 4.7.0
 pub(crate) const BANNED: Reply =
     Reply::fixed(421, (4, 7, 0), "Too many logins failed from your address, try again later");
+/// 421 4.7.0
+const CROWDED_NETWORK: Reply = Reply::fixed(421, (4, 7, 0), "Too many sessions from your network");
+/// 421 4.7.0
+const TOO_OFTEN: Reply =
+    Reply::fixed(421, (4, 7, 0), "Too many new sessions in too short a time, try again later");
+/// 421 4.3.1
+const SHORT: Reply = Reply::fixed(421, (4, 3, 1), "No room for new mail, try again later");
 
 /// Who is no proxy where only proxies may come, and the reason in the metrics.
 const NO_PROXY: (Reply, &str) =
@@ -67,12 +78,20 @@ pub(crate) struct House {
     pub(crate) checks: Arc<Gate>,
     /// Logins that failed of late.
     pub(crate) failures: Failures,
+    /// How often who sends.
+    pub(crate) payers: Payers,
+    pub(crate) pressure: Pressure,
 }
 
 impl House {
     /// True when this peer is shut out. Networks of our own never are.
     pub(crate) fn shuts_out(&self, peer: IpAddr, settings: &Settings) -> bool {
         self.rooms.bans.on(peer).is_some() && !settings.is_trusted(peer)
+    }
+
+    /// Why no new mail can be taken, if so.
+    pub(crate) fn shortage(&self) -> Option<Shortage> {
+        self.pressure.shortage(&self.rooms.intake)
     }
 }
 
@@ -125,7 +144,8 @@ pub struct Server {
     /// The same in order, until [`Server::run`] takes them.
     sockets: Mutex<Vec<TcpListener>>,
     current: RwLock<Arc<Current>>,
-    gate: Arc<Gate>,
+    crowd: Arc<Crowd>,
+    turned_away: Dam,
     /// Connections whose proxy has not said yet for whom they are.
     announced: Arc<Gate>,
     pool: HashPool,
@@ -184,6 +204,7 @@ impl Server {
         let configs: Vec<_> = listeners.iter().map(|(config, _)| config.clone()).collect();
         let pool = HashPool::new(hashers);
         let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
+        let pressure = Pressure::new(settings.limits.max_memory);
         let current = Current::new(settings, logins, &configs, None)?;
         let (mut places, mut sockets) = (Vec::new(), Vec::new());
         for (config, socket) in listeners {
@@ -198,11 +219,14 @@ impl Server {
                 metrics: Metrics::default(),
                 checks: Arc::default(),
                 failures: Failures::new(),
+                payers: Payers::default(),
+                pressure,
             }),
             listeners: places,
             sockets: Mutex::new(sockets),
             current: RwLock::new(Arc::new(current)),
-            gate: Arc::default(),
+            crowd: Arc::default(),
+            turned_away: Dam::default(),
             announced: Arc::default(),
             pool,
             secret,
@@ -220,6 +244,7 @@ impl Server {
         let users = settings.users.clone();
         let logins = Logins::new(users, self.pool.clone(), self.secret.clone());
         let current = Current::new(settings, logins, &configs, Some(&self.current()))?;
+        self.house.pressure.allow(current.settings.limits.max_memory);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         Ok(())
     }
@@ -395,12 +420,21 @@ impl Server {
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let settings = &visit.current.settings;
         let peer = visit.client.ip();
+        if let Some(shortage) = self.house.shortage() {
+            self.turn_away(&(SHORT, shortage.name()), &visit, socket);
+            return None;
+        }
         if self.house.shuts_out(peer, settings) {
             self.turn_away(&turned_away(Full::ShutOut), &visit, socket);
             return None;
         }
-        let pass = match self.gate.enter(peer, settings.limits.max_sessions, settings.each(peer)) {
-            Ok(pass) => pass,
+        // Our own networks may fill the house: an application sends by many sessions at once.
+        let listed = settings.relay.lists(peer);
+        let pass = match self.crowd.enter(peer, listed, &settings.limits) {
+            Ok((pass, left)) => {
+                self.sent_home(left);
+                Arc::new(pass)
+            }
             Err(full) => {
                 self.turn_away(&turned_away(full), &visit, socket);
                 return None;
@@ -413,11 +447,23 @@ impl Server {
         Some(session::serve(visit.stays(presence), socket).instrument(span))
     }
 
+    fn sent_home(&self, sessions: usize) {
+        if sessions > 0 {
+            self.house.metrics.sent_home(sessions as u64);
+            info!(sessions, "no room: silent sessions are sent home for newcomers");
+        }
+    }
+
     /// Says why, if that can be said at once: a crowd at the door must not cost us a task each.
     fn turn_away(&self, why: &(Reply, &'static str), visit: &Arrival, socket: TcpStream) {
         let (reply, reason) = why;
         self.house.metrics.refused(&visit.listener.name, reason);
-        info!(listener = visit.listener.name, client = %visit.client, reason, "turned away");
+        if let Some(others) = self.turned_away.lets_pass() {
+            info!(
+                listener = visit.listener.name, client = %visit.client, reason, others,
+                "turned away; others were since the last such line"
+            );
+        }
         if visit.listener.kind == ListenerKind::Submissions {
             return;
         }
@@ -436,18 +482,21 @@ pub(crate) fn turned_away(full: Full) -> (Reply, &'static str) {
         Full::House => (Reply::TOO_BUSY, "sessions"),
         Full::Address => (CROWDED, "sessions-per-address"),
         Full::ShutOut => (BANNED, "banned"),
+        Full::Network => (CROWDED_NETWORK, "sessions-per-network"),
+        Full::AddressRate => (TOO_OFTEN, "session-rate-per-address"),
+        Full::NetworkRate => (TOO_OFTEN, "session-rate-per-network"),
     }
 }
 
 /// A session in the numbers, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Presence {
-    pass: Pass,
+    pass: Arc<Pass>,
     open: prometheus_client::metrics::gauge::Gauge,
 }
 
 impl Presence {
-    fn new(pass: Pass, metrics: &ListenerMetrics) -> Presence {
+    fn new(pass: Arc<Pass>, metrics: &ListenerMetrics) -> Presence {
         metrics.sessions.inc();
         metrics.open.inc();
         Presence { pass, open: metrics.open.clone() }
@@ -455,9 +504,14 @@ impl Presence {
 }
 
 impl Presence {
-    /// The session is somebody else's now, of whom there may be `each`.
-    pub(crate) fn readdress(&mut self, peer: IpAddr, each: usize) -> Result<(), Full> {
-        self.pass.readdress(peer, each)
+    /// Its place among all sessions.
+    pub(crate) fn pass(&self) -> Arc<Pass> {
+        self.pass.clone()
+    }
+
+    /// The session is somebody else's now.
+    pub(crate) fn readdress(&self, peer: IpAddr, settings: &Settings) -> Result<(), Full> {
+        self.pass.readdress(peer, settings.relay.lists(peer), &settings.limits)
     }
 }
 

@@ -9,17 +9,20 @@ use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 use waypost_hooks::EventKind;
 use waypost_intake::Door;
 use waypost_mail::{Facts, Protocol, SessionId};
 use waypost_smtp::Reply;
-use waypost_smtp::server::{Conversation, Step};
+use waypost_smtp::server::{Answer, Conversation, OutOfTurn, Question, Step};
 
+use crate::crowd::{Pass, Use};
 use crate::decide::{Client, Decider};
 use crate::metrics::ListenerMetrics;
+use crate::pace::Pace;
+use crate::refusals::Refusals;
 use crate::server::{Current, House, Presence};
 use crate::stream::Stream;
 use crate::tls::{DoorTls, Secured};
@@ -32,8 +35,10 @@ const LARGE_READ: usize = 32 * 1024;
 /// How long a peer may take to hang up after our last word, so that the word is not lost with what
 /// it still sends.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long it takes at most to read what has arrived.
+const MOMENT: Duration = Duration::from_secs(1);
 /// 421 4.4.2
-const TOO_OLD: Reply = Reply::fixed(421, (4, 4, 2), "Session lasted too long, closing");
+pub(crate) const TOO_OLD: Reply = Reply::fixed(421, (4, 4, 2), "Session lasted too long, closing");
 
 /// A peer that has connected.
 #[derive(Debug)]
@@ -70,8 +75,13 @@ pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
     let arrival = &visit.arrival;
     let events = arrival.house.rooms.events.clone();
     let subject = format!("{} {}", arrival.id, arrival.client.ip());
+    let pass = visit.presence.pass();
     events.tell(EventKind::SessionOpened, None, subject.clone());
-    match welcome(visit, socket).await {
+    let welcomed = tokio::select! {
+        welcomed = welcome(visit, socket, pass.clone()) => welcomed,
+        () = pass.sent_home() => Err(io::Error::other("it made room for others")),
+    };
+    match welcomed {
         Ok(mut session) => match session.run().await {
             Ok(()) => debug!("session closed"),
             Err(error) => debug!(%error, "session lost"),
@@ -82,7 +92,7 @@ pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
 }
 
 /// The session, behind its TLS handshake where that comes first.
-async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
+async fn welcome(visit: Visit, socket: TcpStream, pass: Arc<Pass>) -> io::Result<Session> {
     socket.set_nodelay(true)?;
     let Visit { arrival, presence } = visit;
     let local = local(&arrival, &socket)?;
@@ -121,6 +131,10 @@ async fn welcome(visit: Visit, socket: TcpStream) -> io::Result<Session> {
         decider: Decider::new(house.clone(), current.clone(), door, metrics.clone(), client),
         buffer: BytesMut::new(),
         waiting_since: now,
+        pace: None,
+        pass,
+        has_spoken: false,
+        refusals: Refusals::default(),
         ends: now + settings.limits.session_lifetime,
         house,
         current,
@@ -147,6 +161,11 @@ struct Session {
     decider: Decider,
     buffer: BytesMut,
     waiting_since: Instant,
+    /// Of the message that is on its way in.
+    pace: Option<Pace>,
+    pass: Arc<Pass>,
+    has_spoken: bool,
+    refusals: Refusals,
     ends: Instant,
     house: Arc<House>,
     current: Arc<Current>,
@@ -167,12 +186,24 @@ impl Session {
                     continue;
                 }
                 Step::Ask(question) => {
-                    let answer = self.decider.answer(question).await;
+                    let answer = match question {
+                        // The conversation sees it, and says what it thinks of that.
+                        Question::Connect if self.hears_early_words().await? => {
+                            Answer::Reply(Reply::OK)
+                        }
+                        question => self.decider.answer(question).await,
+                    };
                     self.conversation.answer(answer);
                 }
                 Step::Chunk(chunk) => self.decider.chunk(chunk).await,
                 Step::Discard => self.decider.discard(),
-                Step::Upgrade => self.upgrade().await?,
+                Step::Upgrade => {
+                    let pass = self.pass.clone();
+                    tokio::select! {
+                        upgraded = self.upgrade() => upgraded?,
+                        () = pass.sent_home() => return Ok(()),
+                    }
+                }
                 Step::Close => return self.close().await,
             }
             self.waiting_since = Instant::now();
@@ -185,13 +216,29 @@ impl Session {
         if output.is_empty() {
             return Ok(());
         }
+        self.refusals.tell(
+            self.conversation.take_refusals(),
+            &self.listener.name,
+            &self.house.metrics,
+        );
         let patience = self.current.settings.limits.command_timeout;
         let stream = stream(&mut self.stream)?;
         timeout(patience, async {
             stream.write_all(&output).await?;
             stream.flush().await
         })
-        .await?
+        .await??;
+        self.waiting_since = Instant::now();
+        self.pass.spoke(self.use_of());
+        Ok(())
+    }
+
+    /// What this session is good for, when others want its place.
+    fn use_of(&self) -> Use {
+        if self.conversation.in_transaction() || self.decider.is_ours() {
+            return Use::Busy;
+        }
+        if self.has_spoken { Use::Idle } else { Use::Silent }
     }
 
     /// Waits for the peer, the clock or the end of the program. False when the peer is gone.
@@ -201,24 +248,42 @@ impl Session {
             self.conversation.shut_down(Reply::SHUTTING_DOWN);
             return Ok(true);
         }
-        // A command must be whole in time; of a message the pieces must come in time.
-        let (begins, patience, size) = if self.conversation.in_data() {
-            (Instant::now(), limits.data_timeout, LARGE_READ)
+        // A command must be whole in time; of a message the pieces must come in time, and enough of
+        // them. Our own time to deal with them is not held against the peer.
+        let now = Instant::now();
+        let (deadline, farewell, size) = if self.conversation.in_data() {
+            let usual = Pace::new(limits.minimum_rate, limits.data_timeout);
+            let left = self.pace.get_or_insert(usual).left();
+            let silent = left >= limits.data_timeout;
+            (now + left, if silent { Reply::IDLE_TIMEOUT } else { Reply::TOO_SLOW }, LARGE_READ)
         } else {
-            (self.waiting_since, limits.command_timeout, SMALL_READ)
+            self.pace = None;
+            (self.waiting_since + limits.command_timeout, Reply::IDLE_TIMEOUT, SMALL_READ)
         };
+        let (deadline, farewell) =
+            if self.ends <= deadline { (self.ends, TOO_OLD) } else { (deadline, farewell) };
         if self.buffer.capacity() != size {
             self.buffer = BytesMut::with_capacity(size);
         }
-        let deadline = (begins + patience).min(self.ends);
         let stream = stream(&mut self.stream)?;
         tokio::select! {
             biased;
             read = stream.read_buf(&mut self.buffer) => match read? {
                 0 => return Ok(false),
-                count => self.take(count),
+                count => {
+                    if let Some(pace) = &mut self.pace {
+                        pace.took(count, now.elapsed());
+                    }
+                    self.take(count);
+                }
             },
-            () = sleep_until(deadline) => self.time_is_up(),
+            () = sleep_until(deadline) => {
+                debug!(%farewell, "the peer has no more time");
+                self.conversation.shut_down(farewell);
+            }
+            () = self.pass.sent_home(), if !self.conversation.in_transaction() => {
+                self.conversation.shut_down(Reply::TOO_BUSY);
+            }
             // What it means is seen at the next turn. The sender outlives all sessions.
             _ = self.drain.changed() => {}
         }
@@ -227,14 +292,35 @@ impl Session {
 
     fn take(&mut self, count: usize) {
         self.metrics.bytes.inc_by(count as u64);
+        self.has_spoken |= count > 0;
         self.conversation.push(&self.buffer);
         self.buffer.clear();
     }
 
-    fn time_is_up(&mut self) {
-        let too_old = Instant::now() >= self.ends;
-        debug!(too_old, "the peer has no more time");
-        self.conversation.shut_down(if too_old { TOO_OLD } else { Reply::IDLE_TIMEOUT });
+    /// Whether the peer says something before it was greeted, which it then must wait longer for.
+    async fn hears_early_words(&mut self) -> io::Result<bool> {
+        let settings = &self.current.settings;
+        if settings.strict.out_of_turn == OutOfTurn::Take {
+            return Ok(false);
+        }
+        let stream = stream(&mut self.stream)?;
+        let pause = match stream.has_input() {
+            true => MOMENT,
+            false if self.decider.is_ours() => return Ok(false),
+            false => settings.limits.greet_pause,
+        };
+        if pause.is_zero() {
+            return Ok(false);
+        }
+        self.buffer = BytesMut::with_capacity(SMALL_READ);
+        let count = tokio::select! {
+            biased;
+            read = stream.read_buf(&mut self.buffer) => read?,
+            () = sleep(pause) => 0,
+            _ = self.drain.changed() => 0,
+        };
+        self.take(count);
+        Ok(count > 0)
     }
 
     /// STARTTLS was taken (RFC 3207 §4).

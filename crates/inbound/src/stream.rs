@@ -1,9 +1,11 @@
 //! A connection, in clear text or encrypted.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
@@ -15,6 +17,20 @@ pub(crate) enum Stream {
     Plain(TcpStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Stream {
+    /// True when the peer has said something that is not read yet. For an encrypted one that may
+    /// have arrived together with the end of its handshake.
+    pub(crate) fn has_input(&self) -> bool {
+        let socket = match self {
+            Stream::Plain(socket) => socket,
+            Stream::Tls(stream) if !stream.get_ref().1.wants_read() => return true,
+            Stream::Tls(stream) => stream.get_ref().0,
+        };
+        let mut one = [MaybeUninit::uninit()];
+        SockRef::from(socket).peek(&mut one).is_ok_and(|count| count > 0)
+    }
 }
 
 impl AsyncRead for Stream {

@@ -17,7 +17,7 @@ impl Decider {
         match told.address {
             Told::Is(address) => {
                 let settings = &self.current.settings;
-                if let Err(full) = self.presence.readdress(address, settings.each(address)) {
+                if let Err(full) = self.presence.readdress(address, settings) {
                     let (reply, reason) = turned_away(full);
                     self.house.metrics.refused(&self.facts.listener, reason);
                     return Answer::Disconnect(reply);

@@ -238,6 +238,13 @@ impl Peer {
         Peer::new(Box::new(TcpStream::connect(address).await.unwrap()))
     }
 
+    /// The same from this address of the machine.
+    pub(super) async fn from(source: &str, address: SocketAddr) -> Peer {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(SocketAddr::new(source.parse().unwrap(), 0)).unwrap();
+        Peer::new(Box::new(socket.connect(address).await.unwrap()))
+    }
+
     fn new(channel: Box<dyn Channel>) -> Peer {
         Peer { channel, unread: Vec::new(), exporter: None }
     }

@@ -1,5 +1,7 @@
 //! Certificates and handshakes.
 
+use waypost_smtp::server::OutOfTurn;
+
 use super::setup::{House, pair};
 use crate::ListenerKind::{Relay, Submission, Submissions};
 use crate::metrics::HandshakeLabels;
@@ -17,7 +19,8 @@ async fn the_name_asked_for_chooses_the_certificate() {
 
 #[tokio::test]
 async fn clear_text_behind_starttls_is_not_obeyed() {
-    let house = House::open(|_| {}).await;
+    // Where it does not end the session.
+    let house = House::open(|s| s.strict.out_of_turn = OutOfTurn::Take).await;
     let mut peer = house.knock(Submission).await;
     peer.expect("EHLO peer.example", "250-").await;
     peer.send(b"STARTTLS\r\nEHLO injected.example\r\nNOOP\r\n").await;
