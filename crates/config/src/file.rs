@@ -2,6 +2,7 @@
 
 mod auth;
 mod door;
+mod limits;
 mod plugin;
 mod policy;
 mod queue;
@@ -22,6 +23,7 @@ use crate::units::{Octets, Span, Word};
 
 pub(crate) use auth::AuthSection;
 pub(crate) use door::{Clients, Door, Tls, Xclient};
+pub(crate) use limits::{Limits, Strict};
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
 pub(crate) use queue::{Class, Queue};
@@ -59,6 +61,7 @@ pub(crate) struct File {
     pub(crate) delivery: Delivery,
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
+    pub(crate) strict: Strict,
 }
 
 /// What the operator gave names to, in the order of the names.
@@ -115,18 +118,6 @@ pub(crate) struct Delivery {
     pub(crate) reply_timeout: Option<Duration>,
 }
 
-#[derive(Debug, Default)]
-pub(crate) struct Limits {
-    pub(crate) message_size: Option<u64>,
-    pub(crate) recipients: Option<usize>,
-    pub(crate) sessions: Option<usize>,
-    pub(crate) sessions_per_address: Option<usize>,
-    pub(crate) errors: Option<u32>,
-    pub(crate) commands: Option<u32>,
-    pub(crate) command_timeout: Option<Duration>,
-    pub(crate) hops: Option<usize>,
-}
-
 /// Reads the model. `None` when something without which there is no model is missing; whatever is
 /// wrong is in `notes`.
 pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> {
@@ -157,7 +148,8 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
     let queue = queue::queue(top.section("queue", notes), notes);
-    let limits = limits(top.section("limits", notes), notes);
+    let limits = limits::limits(top.section("limits", notes), notes);
+    let strict = limits::strict(top.section("strictness", notes), notes);
     top.end(notes);
     Some(File {
         hostname: hostname?,
@@ -181,6 +173,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         delivery,
         queue,
         limits,
+        strict,
     })
 }
 
@@ -320,22 +313,6 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
     delivery
 }
 
-fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Limits {
-    let Some(mut section) = section else { return Limits::default() };
-    let limits = Limits {
-        message_size: message_size(&mut section, notes),
-        recipients: count(&mut section, "recipients", notes),
-        sessions: count(&mut section, "sessions", notes),
-        sessions_per_address: count(&mut section, "sessions-per-address", notes),
-        errors: count(&mut section, "errors", notes),
-        commands: count(&mut section, "commands", notes),
-        command_timeout: span(&mut section, "command-timeout", notes),
-        hops: count(&mut section, "hops", notes),
-    };
-    section.end(notes);
-    limits
-}
-
 fn path(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {
     let text = section.string(key, notes)?;
     if text.value.is_empty() {
@@ -360,17 +337,6 @@ fn span(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<D
 
 fn octets(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<u64> {
     section.parsed::<Octets>(key, OCTETS, notes).map(|octets| octets.value.0)
-}
-
-/// RFC 5321 §4.5.3.1.7: a message of 64 KiB must be taken. 0 in SIZE would mean "no limit".
-fn message_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64> {
-    let size = section.parsed::<Octets>("message-size", OCTETS, notes)?;
-    if size.value.0 < 64 * 1024 {
-        let message = "'limits.message-size' cannot be less than 64KiB";
-        notes.add(&size.at, message, "RFC 5321 §4.5.3.1.7 asks every server for that much");
-        return None;
-    }
-    Some(size.value.0)
 }
 
 fn port(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<u16> {

@@ -3,6 +3,7 @@
 
 mod auth;
 mod door;
+mod limits;
 mod policy;
 
 use std::collections::HashMap;
@@ -119,6 +120,9 @@ fn intake(file: &File) -> waypost_intake::Config {
     waypost_intake::Config {
         hostname: file.hostname.value.to_string(),
         max_hops: file.limits.hops.unwrap_or(usual.max_hops),
+        body_memory: file.limits.body_memory.map_or(usual.body_memory, |octets| octets as usize),
+        max_waiting: file.queue.max_waiting.unwrap_or(usual.max_waiting),
+        max_header_fields: file.limits.header_fields.unwrap_or(usual.max_header_fields),
         lifetime: file.queue.lifetime.unwrap_or(usual.lifetime),
         ..usual
     }
@@ -146,15 +150,7 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     settings.relay.networks = file.networks.iter().map(|network| network.value).collect();
     settings.relay.domains = file.domains.iter().map(|domain| domain.value.clone()).collect();
     settings.postmaster = file.postmaster.as_ref().map(|postmaster| postmaster.value.clone());
-    let (given, limits) = (&file.limits, &mut settings.limits);
-    limits.max_message_size = given.message_size.unwrap_or(limits.max_message_size);
-    limits.max_recipients = given.recipients.unwrap_or(limits.max_recipients);
-    limits.max_sessions = given.sessions.unwrap_or(limits.max_sessions);
-    limits.max_sessions_per_address =
-        given.sessions_per_address.unwrap_or(limits.max_sessions_per_address);
-    limits.max_errors = given.errors.unwrap_or(limits.max_errors);
-    limits.max_commands = given.commands.unwrap_or(limits.max_commands);
-    limits.command_timeout = given.command_timeout.unwrap_or(limits.command_timeout);
+    limits::lower(file, &mut settings);
     settings.users = users(file, notes)?;
     settings.auth = auth::auth(file);
     settings.relay.certificates = file.admitted.iter().map(|rule| rule.value.clone()).collect();

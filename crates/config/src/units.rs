@@ -68,6 +68,24 @@ impl FromStr for Octets {
     }
 }
 
+/// So many in a time: `100/1h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Often(pub(crate) u32, pub(crate) Duration);
+
+impl FromStr for Often {
+    type Err = UnitError;
+    fn from_str(text: &str) -> Result<Often, UnitError> {
+        let refuse = || UnitError(text.to_owned(), "number in a time");
+        let (count, per) = text.split_once('/').ok_or_else(refuse)?;
+        let count = count.trim().parse().map_err(|_| refuse())?;
+        let Span(per) = per.parse().map_err(|_| refuse())?;
+        if count == 0 || per.is_zero() {
+            return Err(refuse());
+        }
+        Ok(Often(count, per))
+    }
+}
+
 /// `2h30m` as `[(2, "h"), (30, "m")]`.
 fn numbers_and_units(text: &str) -> Option<Vec<(u64, &str)>> {
     let mut parts = Vec::new();

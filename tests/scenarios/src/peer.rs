@@ -87,6 +87,18 @@ impl Peer {
     }
 }
 
+/// Patience.
+impl Peer {
+    /// True when the relay hangs up within this time; what it says is not heard.
+    pub async fn has_ended(&mut self, within: std::time::Duration) -> bool {
+        let mut rest = [0; 512];
+        match timeout(within, self.channel.read(&mut rest)).await {
+            Ok(read) => read.is_err() || read.is_ok_and(|count| count == 0),
+            Err(_) => false,
+        }
+    }
+}
+
 /// Words.
 impl Peer {
     /// Sends these bytes.

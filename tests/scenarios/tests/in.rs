@@ -2,6 +2,10 @@
 
 #![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "in/a_flood_of_silent_connections.rs"]
+mod a_flood_of_silent_connections;
+#[path = "in/a_hostile_peer_smuggles_nothing.rs"]
+mod a_hostile_peer_smuggles_nothing;
 #[path = "in/bare_line_feeds_are_refused.rs"]
 mod bare_line_feeds_are_refused;
 #[path = "in/chunks_are_taken.rs"]

@@ -21,6 +21,7 @@ pub(crate) struct Queue {
     pub(crate) lifetime: Option<Duration>,
     pub(crate) per_destination: Option<usize>,
     pub(crate) in_flight: Option<usize>,
+    pub(crate) max_waiting: Option<u64>,
     pub(crate) tenant: Option<String>,
     pub(crate) classes: Vec<Class>,
 }
@@ -47,6 +48,7 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         lifetime: span(&mut section, "lifetime", notes),
         per_destination: count(&mut section, "per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
+        max_waiting: section.integer("max-waiting", 1..1_000_000_001, notes).map(|most| most.value),
         tenant: one_of(&mut section, "tenant", &tenants, notes),
         classes: section
             .sections("class", notes)

@@ -183,7 +183,12 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// A peer that has said EHLO.
     pub(crate) fn peer(&self) -> Peer {
-        Peer::connect(self.door).unwrap()
+        self.knock().unwrap()
+    }
+
+    /// A peer, or what it was told instead of the greeting.
+    pub(crate) fn knock(&self) -> std::io::Result<Peer> {
+        Peer::connect(self.door)
     }
 
     /// As the power fails.
