@@ -7,6 +7,7 @@
 mod cpu;
 mod disk;
 mod load;
+mod memory;
 mod postfix;
 mod relay;
 mod report;
@@ -53,6 +54,9 @@ pub(crate) struct Options {
     /// Only the load our aims are stated for: 4 KiB, 20 sessions, connections reused.
     #[arg(long)]
     headline: bool,
+    /// Only the memory that many idle sessions, and many large messages, take; fails when it is too much.
+    #[arg(long)]
+    memory: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -80,6 +84,11 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let disk = Disk::of(&spool)?;
     let home = tempfile::Builder::new().prefix("run-").tempdir_in(&spool)?;
     let sink = Sink::start()?;
+    if options.memory {
+        let program = Waypost::program(options.waypost.as_deref())?;
+        let port = free_ports().next().context("no free port between 20000 and 30000")?;
+        return memory::run(home.path(), &program, &sink, port);
+    }
     let relays = relays(options, home.path(), sink.address.port())?;
     let mut bench = Bench::new(options, relays, sink, disk)?;
     bench.straight()?;

@@ -52,7 +52,26 @@ impl Policy {
     }
 }
 
+/// Starts a program with a configuration of its own.
+pub(crate) fn launch(program: &Path, configuration: &Path, port: u16) -> anyhow::Result<Running> {
+    let file = configuration.with_extension("log");
+    let log = fs::File::create(&file)?;
+    let mut command = Command::new(program);
+    command.args(["run", "--config"]).arg(configuration);
+    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    Running::launch(command, port, None)
+        .with_context(|| fs::read_to_string(&file).unwrap_or_default())
+}
+
 impl Waypost {
+    /// The program given, or a release build of this tree.
+    pub(crate) fn program(given: Option<&Path>) -> anyhow::Result<PathBuf> {
+        match given {
+            Some(program) => Ok(program.canonicalize()?),
+            None => build(),
+        }
+    }
+
     /// Writes the configuration below `directory`; builds the program unless one is given.
     pub(crate) fn prepare(
         directory: &Path,
@@ -63,10 +82,7 @@ impl Waypost {
     ) -> anyhow::Result<Self> {
         let name = policy.map_or("waypost", |policy| policy.name).to_owned();
         let plugins = policy.map(Policy::section).transpose()?.unwrap_or_default();
-        let program = match program {
-            Some(program) => program.canonicalize()?,
-            None => build()?,
-        };
+        let program = Self::program(program)?;
         let home = directory.join(name.replace([' ', ','], "-"));
         fs::create_dir_all(&home)?;
         let spool = home.join("spool");
