@@ -1,5 +1,7 @@
 //! The model of sled does what sled does.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

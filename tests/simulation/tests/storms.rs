@@ -3,6 +3,8 @@
 //! `WAYPOST_SEED=7 cargo test -p waypost-simulation --test storms` runs one and tells its story;
 //! `WAYPOST_SEEDS=100000` runs more.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
