@@ -158,6 +158,11 @@ impl Schedule {
             return;
         }
         let slot = Slot { flow: self.flow(lane), due, expiry, expires };
+        if self.is_full_for(&slot) && !self.jobs.contains_key(&job) {
+            self.leave_out(slot);
+            self.review(slot.flow);
+            return;
+        }
         let moved = self.remove(job);
         if let Some(flow) = &mut self.flows[slot.flow] {
             flow.due.insert((slot.due, job));
@@ -168,7 +173,7 @@ impl Schedule {
         if let Some(moved) = moved.filter(|moved| moved.flow != slot.flow) {
             self.review(moved.flow);
         }
-        if self.jobs.len() > self.limits.jobs + self.limits.jobs / 64 {
+        if self.jobs.len() > self.limits.jobs + self.slack() {
             self.shed();
         }
     }

@@ -101,7 +101,28 @@ impl Schedule {
         let Some(flow) = &mut self.flows[at] else { return };
         let Some((_, job)) = flow.due.last().copied() else { return };
         let Some(slot) = self.remove(job) else { return };
-        if let Some(flow) = &mut self.flows[at] {
+        self.leave_out(slot);
+    }
+
+    /// Jobs above the limit that are borne before room is made. Making room looks at every flow, and moves
+    /// so many jobs while the queue's lock is held.
+    pub(super) fn slack(&self) -> usize {
+        (self.flows.len() / 4).max(64).min(self.limits.jobs / 64)
+    }
+
+    /// There is no room, and the job would come last in a backlog that is longer than others.
+    pub(super) fn is_full_for(&self, slot: &Slot) -> bool {
+        let flows = (self.flows.len() - self.vacant_flows.len()).max(1);
+        let comes_last = |flow: &Flow| flow.due.last().is_some_and(|(last, _)| slot.due >= *last);
+        self.jobs.len() >= self.limits.jobs
+            && self.flows[slot.flow]
+                .as_ref()
+                .is_some_and(|flow| flow.due.len() > self.limits.jobs / flows && comes_last(flow))
+    }
+
+    /// Notes that the flow has a job that is not here.
+    pub(super) fn leave_out(&mut self, slot: Slot) {
+        if let Some(flow) = &mut self.flows[slot.flow] {
             let known = flow.missing;
             self.search.incomplete += usize::from(known.is_none());
             flow.missing = Some(Missing {
