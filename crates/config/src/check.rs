@@ -10,7 +10,7 @@ use nix::unistd::{Group, User};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{DomainPattern, TlsLevel};
 
-use crate::file::{Auth, File, Via};
+use crate::file::{Auth, File, Issuer, Via};
 use crate::mistake::Notes;
 
 /// Notes what does not fit together.
@@ -23,12 +23,25 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     admin(file, notes);
     process(file, notes);
     failures(file, notes);
+    oauth(file, notes);
     policy::check(file, notes);
     queue::check(&file.queue, notes);
     if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
         && first > max.value
     {
         notes.add(&max.at, "'queue.max-retry' is shorter than 'queue.first-retry'", "");
+    }
+}
+
+/// A signature alone proves only that the issuer made the token, for anybody.
+fn oauth(file: &File, notes: &mut Notes<'_>) {
+    let Some(oauth) = &file.auth.oauth else { return };
+    let signed = !matches!(oauth.issuer, Issuer::Introspection { .. });
+    if signed && (oauth.made_by.is_none() || oauth.audience.is_empty()) {
+        let message = "'auth.oauth' takes signed tokens and does not say who made them for whom";
+        let hint =
+            "issuer = \"https://id.example\" and audience = [\"waypost\"], as the tokens have them";
+        notes.add(&oauth.at, message, hint);
     }
 }
 
@@ -75,11 +88,12 @@ fn submission(file: &File, notes: &mut Notes<'_>) {
                 "[[tls.certificate]] with chain = \"…/fullchain.pem\" and key = \"…/privkey.pem\"",
             );
         }
-        if file.users_file.is_none() {
+        if !file.lets_log_in() {
             notes.add(
                 &listener.address.at,
                 format!("listener '{name}' takes submissions, and nobody could log in"),
-                "[users] with file = \"/etc/waypost/users\", then: waypost user add NAME",
+                "[users] with file = \"/etc/waypost/users\", then: waypost user add NAME; or [auth.oauth], \
+                 [[auth.certificate]], or a plugin that is granted auth",
             );
         }
     }
@@ -92,6 +106,13 @@ fn client_certificates(file: &File, notes: &mut Notes<'_>) {
         let message = "clients can show a certificate only where there is TLS, and there is no [[tls.certificate]]";
         notes.add(&clients.at, message, "[[tls.certificate]] with chain = \"…\" and key = \"…\"");
     }
+    let owned = file.auth.certificates.first().map(|owner| &owner.certificate.at);
+    let owned = owned.or(file.auth.certificate_address.as_ref().filter(|a| a.value).map(|a| &a.at));
+    if let (true, Some(at)) = (asking.is_empty(), owned) {
+        let message = "nobody can log in by certificate: no listener asks for one";
+        let hint = "client-certificates = { mode = \"ask\", ca-file = \"…\" } in a [[listener]]";
+        notes.add(at, message, hint);
+    }
     if let (true, Some(rule)) = (asking.is_empty(), file.admitted.first()) {
         let message = "'relay.certificates' admits nobody: no listener asks for a certificate";
         let hint = "client-certificates = { mode = \"ask\", ca-file = \"…\" } in a [[listener]]";
@@ -101,7 +122,7 @@ fn client_certificates(file: &File, notes: &mut Notes<'_>) {
 
 /// A relay that nobody may use is a mistake too.
 fn nobody(file: &File, notes: &mut Notes<'_>) {
-    let users_can_log_in = file.users_file.is_some() && !file.tls.certificates.is_empty();
+    let users_can_log_in = file.lets_log_in() && !file.tls.certificates.is_empty();
     let strangers = file.networks.is_empty() && file.domains.is_empty();
     if strangers && file.admitted.is_empty() && !users_can_log_in {
         notes.add_to_file(

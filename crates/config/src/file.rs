@@ -7,6 +7,7 @@ mod plugin;
 mod policy;
 mod queue;
 mod route;
+mod token;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -28,6 +29,7 @@ pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
 pub(crate) use queue::{Class, Queue};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};
+pub(crate) use token::{Issuer, OAuth};
 
 const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
 const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";

@@ -152,7 +152,7 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     settings.postmaster = file.postmaster.as_ref().map(|postmaster| postmaster.value.clone());
     limits::lower(file, &mut settings);
     settings.users = users(file, notes)?;
-    settings.auth = auth::auth(file);
+    settings.auth = auth::auth(file, notes)?;
     settings.relay.certificates = file.admitted.iter().map(|rule| rule.value.clone()).collect();
     door::tls(file, &mut settings, notes)?;
     Some(settings)

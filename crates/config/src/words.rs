@@ -1,6 +1,7 @@
 //! What a configuration does, in plain language: who may relay, which plugins are asked, and
 //! where mail goes.
 
+mod auth;
 mod policy;
 
 use std::fmt::Write as _;
@@ -19,6 +20,7 @@ pub fn describe(settings: &Settings) -> String {
     for part in [
         doors(settings),
         relaying(&settings.reload),
+        auth::logins(&settings.reload),
         policy::policy(&settings.reload),
         routes(&settings.reload),
         keeping(settings),
@@ -82,6 +84,10 @@ fn speaking(rules: Option<&DoorRules>) -> String {
 fn relaying(reload: &Reload) -> String {
     let mut text = "Who may relay\n".to_owned();
     let rule = &reload.inbound.relay;
+    let others = reload.inbound.users.is_empty() && reload.inbound.lets_log_in();
+    if others && reload.inbound.tls.is_some() {
+        let _ = writeln!(text, "  whoever is logged in: to anybody");
+    }
     let users = reload.inbound.users.len();
     if users > 0 && reload.inbound.tls.is_some() {
         let _ = writeln!(text, "  {}, once logged in: to anybody", counted(users));

@@ -254,3 +254,40 @@ fn how_users_log_in_is_held_to_rules() {
         assert!(told.contains(part), "no «{part}» in\n{told}");
     }
 }
+
+#[test]
+fn who_vouches_for_tokens_must_be_clear_and_safe() {
+    let told = |lines: &str| mistakes(&format!("{GOOD}\n[auth.oauth]\n{lines}\n"));
+    for (lines, part) in [
+        ("", "'auth.oauth' names not exactly one of introspection, keys-file and keys-url"),
+        ("introspection = \"http://id.example/\"", "is no URL that a secret may be sent to"),
+        ("introspection = \"https://u@id.example/\"", "is no URL that a secret may be sent to"),
+        ("introspection = \"https://id.example/\"", "'auth.oauth.client-id' is missing"),
+        ("keys-url = \"https://id.example/\"", "'auth.oauth.algorithms' is missing"),
+        (
+            "keys-url = \"https://id.example/\"\nalgorithms = [\"none\"]",
+            "'none' is no algorithm that is taken here",
+        ),
+        (
+            "keys-url = \"https://id.example/\"\nalgorithms = [\"RS256\"]\nissuer = \"me\"",
+            "does not say who made them for whom",
+        ),
+        (
+            "keys-file = \"/nonexistent\"\nalgorithms = [\"RS256\"]\nissuer = \"me\"\n\
+             audience = [\"you\"]",
+            "/nonexistent cannot be used",
+        ),
+    ] {
+        let told = told(lines);
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}
+
+#[test]
+fn certificates_are_somebody_s_only_where_they_are_asked_for() {
+    let rule = "[[auth.certificate]]\ncertificate = \"a.example\"\nuser = \"a b\"\n";
+    let told = mistakes(&format!("{GOOD}\n{rule}"));
+    assert!(told.contains("'a b' is no name of a user"), "{told}");
+    let told = mistakes(&format!("{GOOD}\n[auth]\ncertificate-address = true\n"));
+    assert!(told.contains("no listener asks for one"), "{told}");
+}

@@ -91,7 +91,7 @@ impl Client {
         target.check(call.method(), &allow.rules)?;
         let _turn = self.turns.acquire().await.map_err(|_| FetchError::TimedOut)?;
         // Once for all redirects too: they stay within the origin, so what was checked stays true.
-        let addresses = self.way.addresses(target.origin()).await?;
+        let addresses = self.way.addresses(target.origin(), allow.private).await?;
         for _ in 0..=MAX_REDIRECTS {
             let request = call.request(&target)?;
             let response =

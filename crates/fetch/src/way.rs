@@ -46,16 +46,20 @@ impl Way {
     }
 
     /// Where the origin is, all of it allowed. An address that the origin names is the one the
-    /// operator wrote; a name may lead to public addresses only, and one that leads to others
-    /// besides is not trusted at all.
-    pub(crate) async fn addresses(&self, origin: &Origin) -> Result<Vec<SocketAddr>, FetchError> {
+    /// operator wrote; a name may lead to public addresses only, unless `private` allows others, and
+    /// one that leads to others besides is not trusted at all.
+    pub(crate) async fn addresses(
+        &self,
+        origin: &Origin,
+        private: bool,
+    ) -> Result<Vec<SocketAddr>, FetchError> {
         if let Some(ip) = origin.ip() {
             return Ok(vec![SocketAddr::new(ip, origin.port)]);
         }
         let host = origin.host.to_string();
         let found = self.addresses.addresses(&host).await;
         let ips = found.map_err(|e| FetchError::Unreachable(format!("{host}: {e}")))?;
-        if let Some(ip) = ips.iter().find(|ip| !is_public(**ip)) {
+        if let Some(ip) = ips.iter().find(|ip| !private && !is_public(**ip)) {
             return Err(FetchError::Denied(format!(
                 "{host} leads to {ip}, which is no public address; \
                  if that is meant, a rule must name the address itself"

@@ -11,7 +11,9 @@ use waypost_smtp::{Domain, Mailbox};
 
 use crate::mechanism::Mechanism;
 use crate::tls::{self, Certificates, Secured, TlsPolicy};
-use crate::{FailureRules, ProxyRule, Rate, RelayRule, SenderRules, Users};
+use crate::{
+    CertificateLogins, FailureRules, ProxyRule, Rate, RelayRule, SenderRules, TokenSettings, Users,
+};
 
 /// One place where peers may connect. Fixed until the program restarts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -199,7 +201,7 @@ impl Settings {
             (ListenerKind::Relay, None) => TlsRule::Off,
         };
         let auth = match kind {
-            ListenerKind::Relay if self.tls.is_none() || self.users.is_empty() => AuthRule::Off,
+            ListenerKind::Relay if self.tls.is_none() || !self.lets_log_in() => AuthRule::Off,
             ListenerKind::Relay => AuthRule::Offered,
             ListenerKind::Submission | ListenerKind::Submissions => AuthRule::Required,
         };
@@ -221,6 +223,12 @@ impl Settings {
         }
     }
 
+    /// True when there is somebody, or somebody to ask, who could log in.
+    pub fn lets_log_in(&self) -> bool {
+        let AuthSettings { policy, tokens, certificates, .. } = &self.auth;
+        !self.users.is_empty() || *policy || tokens.is_some() || !certificates.is_empty()
+    }
+
     /// True for peers that are never shut out.
     pub(crate) fn is_trusted(&self, peer: IpAddr) -> bool {
         self.relay.lists(peer)
@@ -239,6 +247,12 @@ impl Settings {
 pub struct AuthSettings {
     /// SCRAM-SHA-1 is offered to users who hold a verifier for it.
     pub scram_sha_1: bool,
+    /// Policy is asked about passwords, so PLAIN and LOGIN are offered whatever users hold.
+    pub policy: bool,
+    /// Tokens are taken, and these vouch for them.
+    pub tokens: Option<TokenSettings>,
+    /// Who logs in by a client's certificate.
+    pub certificates: CertificateLogins,
     /// Who may send as whom.
     pub senders: SenderRules,
     /// What failed logins lead to.

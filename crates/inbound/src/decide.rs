@@ -6,6 +6,7 @@
 mod auth;
 mod recipients;
 mod senders;
+mod token;
 mod xclient;
 
 use std::sync::Arc;

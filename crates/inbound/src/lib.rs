@@ -12,6 +12,7 @@ mod config;
 mod crowd;
 mod dam;
 mod decide;
+mod external;
 mod failures;
 mod files;
 mod from_field;
@@ -34,6 +35,7 @@ mod server;
 mod session;
 mod stream;
 pub mod tls;
+pub mod token;
 pub mod users;
 
 pub use bans::{Ban, Bans};
@@ -41,6 +43,7 @@ pub use config::{
     AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Prefixes, Settings,
     SettingsError, XclientPeers,
 };
+pub use external::CertificateLogins;
 pub use failures::FailureRules;
 pub use login::{HashPool, LoginResult, Logins, Secret};
 pub use metrics::Metrics;
@@ -50,4 +53,5 @@ pub use relay::{CertificateRule, RelayRule};
 pub use senders::{SenderPattern, SenderRule, SenderRules, Wildcard};
 pub use server::{Rooms, Server, ServerError, listen};
 pub use tls::KeyPair;
+pub use token::TokenSettings;
 pub use users::{Account, Users, UsersError, UsersFile};

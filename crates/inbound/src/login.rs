@@ -21,14 +21,19 @@ const MAX_REMEMBERED: usize = 4096;
 /// How many logins may wait for a processor, for each that has one.
 const WAITING: usize = 32;
 
-/// A secret of this installation, from which made-up salts are derived. Its Debug form is empty.
+/// A secret of this installation, such as the one from which made-up salts are derived. Its Debug form
+/// is empty.
 #[derive(Clone)]
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// This secret; at least 16 random octets.
+    /// This secret; for salts at least 16 random octets.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Secret {
         Secret(bytes.into())
+    }
+
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.0
     }
 
     /// The secret kept in the file at `path`, made and written (readable by the owner alone) when

@@ -3,12 +3,17 @@
 use crate::Settings;
 use crate::scram::ScramHash;
 use crate::tls::Secured;
+use crate::token::BearerKind;
 
 /// A way to log in that we know (RFC 4422).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mechanism {
     /// By proof of a password that never crosses the wire; with `plus` it is bound to the channel.
     Scram { hash: ScramHash, plus: bool },
+    /// By the certificate that the channel was made with (RFC 4422 App. A).
+    External,
+    /// By a token that somebody else vouches for.
+    Bearer(BearerKind),
     /// By password, in one line.
     Plain,
     /// By password, in two.
@@ -17,11 +22,14 @@ pub(crate) enum Mechanism {
 
 impl Mechanism {
     /// All of them, best first.
-    const ALL: [Mechanism; 6] = [
+    const ALL: [Mechanism; 9] = [
         Mechanism::Scram { hash: ScramHash::Sha256, plus: true },
         Mechanism::Scram { hash: ScramHash::Sha1, plus: true },
         Mechanism::Scram { hash: ScramHash::Sha256, plus: false },
         Mechanism::Scram { hash: ScramHash::Sha1, plus: false },
+        Mechanism::External,
+        Mechanism::Bearer(BearerKind::Standard),
+        Mechanism::Bearer(BearerKind::Older),
         Mechanism::Plain,
         Mechanism::Login,
     ];
@@ -35,6 +43,9 @@ impl Mechanism {
         match self {
             Mechanism::Scram { hash, plus: true } => hash.mechanism_plus(),
             Mechanism::Scram { hash, plus: false } => hash.mechanism(),
+            Mechanism::External => "EXTERNAL",
+            Mechanism::Bearer(BearerKind::Standard) => "OAUTHBEARER",
+            Mechanism::Bearer(BearerKind::Older) => "XOAUTH2",
             Mechanism::Plain => "PLAIN",
             Mechanism::Login => "LOGIN",
         }
@@ -46,8 +57,8 @@ impl Mechanism {
         all.filter(|mechanism| mechanism.is_usable(settings, channel)).collect()
     }
 
-    /// PLAIN and LOGIN are there only when somebody holds a hash: a file of SCRAM verifiers alone
-    /// asks for no password in clear text.
+    /// PLAIN and LOGIN are there only when somebody holds a hash, or policy is asked about passwords:
+    /// a file of SCRAM verifiers alone asks for no password in clear text.
     fn is_usable(self, settings: &Settings, channel: &Secured) -> bool {
         match self {
             Mechanism::Scram { hash, plus } => {
@@ -55,8 +66,13 @@ impl Mechanism {
                     && (hash == ScramHash::Sha256 || settings.auth.scram_sha_1)
                     && settings.users.any(|held| held.scram(hash).is_some())
             }
+            Mechanism::External => {
+                let shown = channel.facts.certificate.as_deref();
+                shown.is_some_and(|shown| settings.auth.certificates.user_of(shown).is_some())
+            }
+            Mechanism::Bearer(_) => settings.auth.tokens.is_some(),
             Mechanism::Plain | Mechanism::Login => {
-                settings.users.any(|held| held.argon2id.is_some())
+                settings.auth.policy || settings.users.any(|held| held.argon2id.is_some())
             }
         }
     }

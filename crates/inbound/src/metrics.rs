@@ -75,7 +75,7 @@ pub struct RefusedLabels {
 pub struct LoginLabels {
     /// The SASL mechanism.
     pub mechanism: String,
-    /// `granted`, `denied`, `downgraded`, `malformed`, `busy` or `fault`.
+    /// `granted`, `denied`, `downgraded`, `unavailable`, `malformed`, `busy` or `fault`.
     pub result: &'static str,
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
-use waypost_mail::{DomainPattern, Facts, Fingerprint, Network, TlsFacts};
+use waypost_mail::{ClientCertificate, DomainPattern, Facts, Fingerprint, Network, TlsFacts};
 use waypost_smtp::{Domain, Mailbox};
 
 /// Mail is relayed for users who logged in, from these networks, and to these domains. Empty: for
@@ -33,6 +33,16 @@ pub enum CertificateRule {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("'{0}' is neither a fingerprint (sha256:…) nor a host name nor a mail address")]
 pub struct CertificateRuleError(String);
+
+impl CertificateRule {
+    /// True when this certificate, which was verified, is meant.
+    pub fn is_met_by(&self, shown: &ClientCertificate) -> bool {
+        match self {
+            CertificateRule::Print(print) => *print == shown.fingerprint(),
+            CertificateRule::Name(name) => shown.proves(name),
+        }
+    }
+}
 
 impl FromStr for CertificateRule {
     type Err = CertificateRuleError;
@@ -69,12 +79,7 @@ impl RelayRule {
     pub fn admits(&self, address: Option<IpAddr>, tls: Option<&TlsFacts>) -> bool {
         let shown = tls.and_then(|tls| tls.certificate.as_deref());
         address.is_some_and(|address| self.lists(address))
-            || shown.is_some_and(|shown| {
-                self.certificates.iter().any(|rule| match rule {
-                    CertificateRule::Print(print) => *print == shown.fingerprint(),
-                    CertificateRule::Name(name) => shown.proves(name),
-                })
-            })
+            || shown.is_some_and(|shown| self.certificates.iter().any(|rule| rule.is_met_by(shown)))
     }
 
     /// True when `address` is in one of the networks.
@@ -87,7 +92,7 @@ impl RelayRule {
 mod tests {
     use std::sync::Arc;
 
-    use waypost_mail::{ClientCertificate, SessionId};
+    use waypost_mail::SessionId;
 
     use super::*;
 

@@ -5,6 +5,8 @@ use waypost_hooks::Credentials;
 use crate::Logins;
 use crate::mechanism::Mechanism;
 use crate::scram::{Binding, ChannelBinding, ClientFirst, ScramError, ScramHash, ScramServer};
+use crate::token::{Bearer, BearerKind};
+use crate::users::prepare_name;
 
 /// An exchange that waits for the peer's next response.
 #[derive(Debug)]
@@ -19,16 +21,33 @@ pub(crate) struct Grounds<'a> {
     pub(crate) logins: &'a Logins,
     /// The channel's value, where one was offered to bind to.
     pub(crate) channel: Option<&'a ChannelBinding>,
+    /// Whose certificate the channel was made with.
+    pub(crate) certified: Option<&'a str>,
 }
 
 #[derive(Debug)]
 enum State {
     Plain,
     LoginName,
-    LoginPassword { name: String },
-    ScramFirst { hash: ScramHash, plus: bool },
-    ScramFinal { server: Box<ScramServer>, claimed: String, user: Option<String> },
-    ScramDone { user: String },
+    LoginPassword {
+        name: String,
+    },
+    ScramFirst {
+        hash: ScramHash,
+        plus: bool,
+    },
+    ScramFinal {
+        server: Box<ScramServer>,
+        claimed: String,
+        user: Option<String>,
+    },
+    ScramDone {
+        user: String,
+    },
+    External,
+    Bearer(BearerKind),
+    /// The peer was told why, and says that it has heard (RFC 7628 §3.2.3).
+    Over,
 }
 
 /// What a response leads to.
@@ -40,8 +59,12 @@ pub(crate) enum Turn {
     Check(Credentials),
     /// The peer proved to be this user.
     Granted(String),
+    /// The peer brought a token: it is to be checked.
+    Token(BearerKind, Bearer),
     /// It did not prove to be who it claims.
     Denied(String),
+    /// It did not, as it was told before.
+    Over,
     /// This user's client did not see our offer of channel binding: somebody is between us.
     Downgraded(String),
     /// It does not keep to the mechanism.
@@ -55,8 +78,15 @@ impl Exchange {
             Mechanism::Plain => State::Plain,
             Mechanism::Login => State::LoginName,
             Mechanism::Scram { hash, plus } => State::ScramFirst { hash, plus },
+            Mechanism::External => State::External,
+            Mechanism::Bearer(kind) => State::Bearer(kind),
         };
         Exchange { mechanism, state }
+    }
+
+    /// What is left of one whose peer was told why it is refused.
+    pub(crate) fn over(mechanism: Mechanism) -> Exchange {
+        Exchange { mechanism, state: State::Over }
     }
 
     /// Whom the peer claims to be, once it is about to prove it without a password.
@@ -90,11 +120,23 @@ impl Exchange {
             State::ScramFinal { server, claimed, user } => {
                 Some(scram_final(mechanism, *server, claimed, user, &response))
             }
+            State::External => external(&response, grounds),
+            State::Bearer(kind) => {
+                Bearer::parse(kind, &response).map(|bearer| Turn::Token(kind, bearer))
+            }
+            State::Over => Some(Turn::Over),
             // After our last message the client has nothing more to say.
             State::ScramDone { user } => response.is_empty().then_some(Turn::Granted(user)),
         };
         turn.unwrap_or(Turn::Malformed)
     }
+}
+
+/// The name to act as, or nothing (RFC 4422 App. A).
+fn external(response: &[u8], grounds: Grounds<'_>) -> Option<Turn> {
+    let (user, claimed) = (grounds.certified?, std::str::from_utf8(response).ok()?);
+    let own = claimed.is_empty() || prepare_name(claimed).is_ok_and(|claimed| claimed == user);
+    Some(if own { Turn::Granted(user.to_owned()) } else { Turn::Denied(claimed.to_owned()) })
 }
 
 /// `authzid NUL authcid NUL password` (RFC 4616 §2).

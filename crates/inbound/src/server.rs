@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake, Shortage};
-use waypost_mail::Clock;
+use waypost_mail::{Clock, Fetch};
 use waypost_smtp::Reply;
 
 use crate::crowd::{Crowd, Full, Pass};
@@ -28,6 +28,7 @@ use crate::pressure::Pressure;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
 use crate::tls::{Change, DoorTls};
+use crate::token::Tokens;
 use crate::{
     Bans, HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
 };
@@ -67,6 +68,8 @@ pub struct Rooms {
     pub clock: Arc<dyn Clock>,
     /// Who is shut out.
     pub bans: Arc<Bans>,
+    /// The web, for those who vouch for tokens.
+    pub fetch: Arc<dyn Fetch>,
 }
 
 /// What all sessions share.
@@ -100,6 +103,7 @@ impl House {
 pub(crate) struct Current {
     pub(crate) settings: Settings,
     pub(crate) logins: Logins,
+    pub(crate) tokens: Option<Tokens>,
     /// By the names of listeners; empty without certificates.
     tls: HashMap<String, Arc<DoorTls>>,
 }
@@ -109,6 +113,7 @@ impl Current {
     fn new(
         settings: Settings,
         logins: Logins,
+        fetch: &Arc<dyn Fetch>,
         listeners: &[ListenerConfig],
         before: Option<&Current>,
     ) -> Result<Current, ServerError> {
@@ -127,7 +132,9 @@ impl Current {
             let made = made.map_err(|mistake| ServerError::Settings(vec![failed(mistake)]))?;
             tls.insert(name.clone(), Arc::new(made));
         }
-        Ok(Current { settings, logins, tls })
+        let tokens = settings.auth.tokens.as_ref();
+        let tokens = tokens.map(|tokens| Tokens::new(tokens, fetch.clone()));
+        Ok(Current { settings, logins, tokens, tls })
     }
 
     /// TLS at the listener of this name, when there are certificates.
@@ -205,7 +212,7 @@ impl Server {
         let pool = HashPool::new(hashers);
         let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
         let pressure = Pressure::new(settings.limits.max_memory);
-        let current = Current::new(settings, logins, &configs, None)?;
+        let current = Current::new(settings, logins, &rooms.fetch, &configs, None)?;
         let (mut places, mut sockets) = (Vec::new(), Vec::new());
         for (config, socket) in listeners {
             let failed = |error| ServerError::Socket(config.name.clone(), error);
@@ -243,7 +250,8 @@ impl Server {
             self.listeners.iter().map(|(config, _)| ListenerConfig::clone(config)).collect();
         let users = settings.users.clone();
         let logins = Logins::new(users, self.pool.clone(), self.secret.clone());
-        let current = Current::new(settings, logins, &configs, Some(&self.current()))?;
+        let (fetch, old) = (&self.house.rooms.fetch, self.current());
+        let current = Current::new(settings, logins, fetch, &configs, Some(&old))?;
         self.house.pressure.allow(current.settings.limits.max_memory);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         Ok(())
@@ -523,7 +531,7 @@ impl Drop for Presence {
 
 fn warn_of_no_users(settings: &Settings, listeners: &[ListenerConfig]) {
     let submission = listeners.iter().find(|listener| listener.kind.is_submission());
-    if let Some(listener) = submission.filter(|_| settings.users.is_empty()) {
+    if let Some(listener) = submission.filter(|_| !settings.lets_log_in()) {
         warn!(listener = listener.name, "nobody can log in, so no mail is taken here: add a user");
     }
 }

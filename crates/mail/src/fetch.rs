@@ -94,13 +94,16 @@ pub struct Allow {
     pub max_request: usize,
     /// Longest time a request may take, whatever it asks for.
     pub max_timeout: Duration,
+    /// Names may lead to addresses that are not public. Only for places that the operator wrote down
+    /// for the program itself: a plugin that could name them could reach what is behind our walls.
+    pub private: bool,
 }
 
 /// One place that may be asked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AllowRule {
     /// Exactly this scheme, host and port. An address written here may be private or loopback;
-    /// a name may lead to public addresses only.
+    /// a name may lead to public addresses only, unless [`Allow::private`] says otherwise.
     pub origin: Origin,
     /// In capitals; none means GET alone.
     pub methods: Vec<String>,

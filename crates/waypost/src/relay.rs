@@ -123,6 +123,7 @@ impl Relay {
         resolver.register(registry.sub_registry_with_prefix("waypost"));
         let roots = startup.delivery.tls.roots().clone();
         let services = policy::services(clock.clone(), &resolver, roots, spool.clone())?;
+        let fetch = services.fetch.clone();
         let plugins = Policy::open(&startup.policy, &reload.policy, services)
             .await
             .context("the plugins cannot be put in force")?;
@@ -154,6 +155,7 @@ impl Relay {
         let bans = Arc::new(bans.context("who is shut out cannot be read from the spool")?);
         let rooms = waypost_inbound::Rooms {
             bans: bans.clone(),
+            fetch,
             intake: intake.clone(),
             hooks: hooks.clone(),
             events: events.clone(),

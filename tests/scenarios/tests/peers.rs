@@ -19,10 +19,14 @@ mod python;
 
 #[path = "peers/aiosmtpd_gets_every_octet.rs"]
 mod aiosmtpd_gets_every_octet;
+#[path = "peers/curl_shows_tokens.rs"]
+mod curl_shows_tokens;
 #[path = "peers/curl_speaks_smtps.rs"]
 mod curl_speaks_smtps;
 #[path = "peers/gsasl_logs_in_by_scram.rs"]
 mod gsasl_logs_in_by_scram;
+#[path = "peers/gsasl_shows_a_certificate.rs"]
+mod gsasl_shows_a_certificate;
 #[path = "peers/openssl_shows_a_certificate.rs"]
 mod openssl_shows_a_certificate;
 #[path = "peers/postfix_delivers_for_us.rs"]

@@ -2,24 +2,39 @@
 
 use std::time::Duration;
 
-use waypost_inbound::SenderPattern;
+use waypost_inbound::users::prepare_name;
+use waypost_inbound::{CertificateRule, SenderPattern};
 use waypost_mail::Network;
+use waypost_plugin::Mode;
 
-use super::{NETWORK, one_of, span};
+use super::token::{self, OAuth};
+use super::{File, NETWORK, one_of, span};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 
+const CERTIFICATE: &str =
+    "certificate = \"sha256:…\", or a host name or mail address that it is for";
 const SENDERS: &str = "may-send-as = [\"alice@example.org\", \"@example.org\", \"<>\"]";
 
 /// `[auth]`.
 #[derive(Debug, Default)]
 pub(crate) struct AuthSection {
     pub(crate) scram_sha_1: bool,
+    pub(crate) oauth: Option<OAuth>,
+    pub(crate) certificates: Vec<Owner>,
+    pub(crate) certificate_address: Option<At<bool>>,
     /// Logins may send as anybody.
     pub(crate) free_senders: bool,
     pub(crate) from_field: bool,
     pub(crate) senders: Vec<Senders>,
     pub(crate) failures: Failures,
+}
+
+/// `[[auth.certificate]]`.
+#[derive(Debug)]
+pub(crate) struct Owner {
+    pub(crate) certificate: At<CertificateRule>,
+    pub(crate) user: String,
 }
 
 /// `[[auth.sender]]`.
@@ -40,6 +55,25 @@ pub(crate) struct Failures {
     pub(crate) never_ban: Vec<Network>,
 }
 
+impl File {
+    /// A plugin sees passwords and says whose they are.
+    pub(crate) fn asks_policy_about_passwords(&self) -> bool {
+        self.plugins
+            .iter()
+            .any(|plugin| plugin.config.grants.auth && matches!(plugin.config.mode, Mode::Enforce))
+    }
+
+    /// Somebody could log in, where there is TLS.
+    pub(crate) fn lets_log_in(&self) -> bool {
+        let auth = &self.auth;
+        self.users_file.is_some()
+            || auth.oauth.is_some()
+            || !auth.certificates.is_empty()
+            || auth.certificate_address.as_ref().is_some_and(|yes| yes.value)
+            || self.asks_policy_about_passwords()
+    }
+}
+
 pub(super) fn auth(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> AuthSection {
     let Some(mut section) = section else { return AuthSection::default() };
     let is = |section: &mut Section<'_>, key, notes: &mut Notes<'_>| {
@@ -48,6 +82,13 @@ pub(super) fn auth(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> AuthS
     let senders = one_of(&mut section, "senders", &["own", "any"], notes);
     let auth = AuthSection {
         scram_sha_1: is(&mut section, "scram-sha-1", notes),
+        oauth: section.section("oauth", notes).and_then(|s| token::oauth(s, notes)),
+        certificates: section
+            .sections("certificate", notes)
+            .into_iter()
+            .filter_map(|section| owner(section, notes))
+            .collect(),
+        certificate_address: section.boolean("certificate-address", notes),
         free_senders: senders.as_deref() == Some("any"),
         from_field: is(&mut section, "from-field", notes),
         senders: section
@@ -59,6 +100,21 @@ pub(super) fn auth(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> AuthS
     };
     section.end(notes);
     auth
+}
+
+fn owner(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Owner> {
+    let certificate = section.parsed("certificate", CERTIFICATE, notes);
+    let certificate = section.required("certificate", certificate, CERTIFICATE, notes);
+    let user = section.string("user", notes);
+    let user = section.required("user", user, "the name to log in as", notes);
+    section.end(notes);
+    let user = user?;
+    if prepare_name(&user.value).as_ref() != Ok(&user.value) {
+        let message = format!("'auth.certificate.user': '{}' is no name of a user", user.value);
+        notes.add(&user.at, message, "without white space, as `waypost user list` writes it");
+        return None;
+    }
+    Some(Owner { certificate: certificate?, user: user.value })
 }
 
 fn senders(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Senders> {

@@ -266,7 +266,13 @@ pub(crate) fn rule(origin: &str, methods: &[&str], path_prefix: &str) -> AllowRu
 }
 
 pub(crate) fn allow(rules: Vec<AllowRule>) -> Allow {
-    Allow { rules, max_response: 1024, max_request: 64, max_timeout: Duration::from_secs(20) }
+    Allow {
+        rules,
+        max_response: 1024,
+        max_request: 64,
+        max_timeout: Duration::from_secs(20),
+        private: false,
+    }
 }
 
 /// GET and POST everywhere at the origin.

@@ -16,7 +16,7 @@ use crate::users::prepare_name;
 /// How much of a name that failed to log in goes to the log, in characters.
 const LOGGED_NAME: usize = 64;
 /// Passwords of one address (or one IPv6 /64) that are checked or wait for that at once.
-const CHECKS_OF_ONE_ADDRESS: usize = 8;
+pub(super) const CHECKS_OF_ONE_ADDRESS: usize = 8;
 /// 535 5.7.8
 const DOWNGRADED: Reply =
     Reply::fixed(535, (5, 7, 8), "Channel binding is offered here, use a mechanism with -PLUS");
@@ -43,7 +43,13 @@ impl Decider {
     }
 
     fn grounds(&self) -> Grounds<'_> {
-        Grounds { logins: &self.current.logins, channel: self.binding.as_ref() }
+        let shown = self.facts.tls.as_ref().and_then(|tls| tls.certificate.as_deref());
+        let owners = &self.current.settings.auth.certificates;
+        Grounds {
+            logins: &self.current.logins,
+            channel: self.binding.as_ref(),
+            certified: shown.and_then(|shown| owners.user_of(shown)),
+        }
     }
 
     async fn turn(&mut self, mechanism: Mechanism, turn: Turn) -> Answer {
@@ -61,6 +67,8 @@ impl Decider {
             Turn::Check(credentials) => self.check(credentials).await,
             Turn::Granted(user) => self.granted(name, &user.clone(), user),
             Turn::Denied(claimed) => self.denied(name, &claimed, Reply::BAD_CREDENTIALS).await,
+            Turn::Token(kind, bearer) => self.token(mechanism, kind, bearer).await,
+            Turn::Over => Answer::Reply(Reply::BAD_CREDENTIALS),
             Turn::Downgraded(claimed) => self.downgraded(name, &claimed),
             Turn::Malformed => {
                 self.house.metrics.login(name, "malformed");
@@ -106,7 +114,7 @@ impl Decider {
         }
     }
 
-    fn busy(&self, mechanism: &str) -> Answer {
+    pub(super) fn busy(&self, mechanism: &str) -> Answer {
         self.house.metrics.login(mechanism, "busy");
         info!("too many logins at once, one is put off");
         Answer::Reply(Reply::AUTH_UNAVAILABLE)
@@ -123,7 +131,7 @@ impl Decider {
     }
 
     /// Waits for as long as failed logins of this user from there make the next one wait.
-    async fn await_turn(&self, mechanism: &str, claimed: &str) -> Result<(), Answer> {
+    pub(super) async fn await_turn(&self, mechanism: &str, claimed: &str) -> Result<(), Answer> {
         let (peer, name) = (self.facts.client.ip(), prepare_name(claimed).unwrap_or_default());
         let rules = &self.current.settings.auth.failures;
         let wait = self.house.failures.wait(peer, &name, rules, Instant::now());
@@ -136,7 +144,7 @@ impl Decider {
         self.not_shut_out()
     }
 
-    fn granted(&mut self, mechanism: &str, claimed: &str, user: String) -> Answer {
+    pub(super) fn granted(&mut self, mechanism: &str, claimed: &str, user: String) -> Answer {
         let name = prepare_name(claimed).unwrap_or_default();
         self.house.failures.succeeded(self.facts.client.ip(), &name);
         self.house.metrics.login(mechanism, "granted");
@@ -147,7 +155,7 @@ impl Decider {
         Answer::Authenticated
     }
 
-    async fn denied(&self, mechanism: &str, claimed: &str, reply: Reply) -> Answer {
+    pub(super) async fn denied(&self, mechanism: &str, claimed: &str, reply: Reply) -> Answer {
         self.house.metrics.login(mechanism, "denied");
         info!(user = shown(claimed), mechanism, client = %self.facts.client, "login failed");
         // What policy puts off is no guess.

@@ -48,7 +48,7 @@ impl ScramHash {
         self.digest_algorithm().output_len()
     }
 
-    pub(super) fn digest(self, bytes: &[u8]) -> Vec<u8> {
+    pub(crate) fn digest(self, bytes: &[u8]) -> Vec<u8> {
         digest::digest(self.digest_algorithm(), bytes).as_ref().to_vec()
     }
 

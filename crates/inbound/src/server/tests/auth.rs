@@ -1,17 +1,26 @@
 //! Logins by each mechanism.
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::digest::KeyInit;
 use hmac::{Hmac, Mac};
 use pbkdf2::pbkdf2_hmac_array;
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
+use waypost_hooks::Verdict;
 
+use super::policy::Script;
 use super::setup::{House, Peer, b64, unb64};
 use crate::ListenerKind::{Relay, Submission, Submissions};
 use crate::scram::ScramHash;
 use crate::tls::TlsPolicy;
+use crate::token::{Algorithm, KeySet, TokenIssuer, TokenRules};
 use crate::users::Account;
-use crate::{DoorRules, Users};
+use crate::{DoorRules, TokenSettings, Users};
 
 #[tokio::test]
 async fn submission_wants_tls_then_a_login_then_mail() {
@@ -205,6 +214,102 @@ async fn sha_1_is_for_those_who_hold_it_where_it_is_allowed() {
         let reply = sha_1.log_in(&mut peer, name, password).await;
         assert!(reply.starts_with(expected), "{name}: {reply}");
     }
+}
+
+/// A token and the user it names, signed by a key of this test's own.
+fn token(user: &str, ends: u64) -> (TokenSettings, String) {
+    let signer = Ed25519KeyPair::generate().unwrap();
+    let b64 = |octets: &[u8]| URL_SAFE_NO_PAD.encode(octets);
+    let x = b64(signer.public_key().as_ref());
+    let keys = format!(r#"{{"keys":[{{"kty":"OKP","crv":"Ed25519","x":"{x}"}}]}}"#);
+    let claims = format!(r#"{{"iss":"me","aud":"you","sub":"{user}","exp":{ends}}}"#);
+    let signed = format!("{}.{}", b64(br#"{"alg":"EdDSA"}"#), b64(claims.as_bytes()));
+    let token = format!("{signed}.{}", b64(signer.sign(signed.as_bytes()).as_ref()));
+    let issuer = TokenIssuer::Keys {
+        keys: KeySet::parse(keys.as_bytes()).unwrap(),
+        algorithms: vec![Algorithm::EdDsa],
+    };
+    let rules = TokenRules {
+        issuer: Some("me".into()),
+        audience: vec!["you".into()],
+        scope: Vec::new(),
+        user_claim: "sub".into(),
+        clock_skew: Duration::from_secs(60),
+    };
+    (TokenSettings { issuer, rules, timeout: Duration::from_secs(5) }, token)
+}
+
+#[tokio::test]
+async fn a_signed_token_logs_its_user_in_without_a_users_file() {
+    let (settings, good) = token("alice@example.org", 4_000_000_000);
+    let (_, foreign) = token("alice@example.org", 4_000_000_000);
+    let house = House::open(|all| {
+        all.users = Users::new([]);
+        all.auth.tokens = Some(settings);
+        all.auth.senders.free = false;
+    });
+    let house = house.await;
+    let say = |user: &str, token: &str| {
+        format!("AUTH OAUTHBEARER {}", b64(format!("n,a={user},\x01auth=Bearer {token}\x01\x01")))
+    };
+    let mut peer = house.encrypted(Submission).await;
+    assert!(peer.say("EHLO peer.example").await.contains("AUTH OAUTHBEARER XOAUTH2"));
+    for refused in [say("", &foreign), say("bob@example.org", &good), say("", "x.y.z")] {
+        let challenge = peer.expect(&refused, "334 ").await;
+        assert_eq!(unb64(&challenge[4..]), r#"{"status":"invalid_token"}"#);
+        peer.expect("AQ==", "535 5.7.8").await;
+    }
+    peer.expect(&format!("AUTH OAUTHBEARER {}", b64("n,,\x01\x01")), "501").await;
+    peer.expect(&say("alice@example.org", &good), "235").await;
+    peer.expect("MAIL FROM:<bob@example.org>", "550 5.7.1").await;
+    peer.expect("MAIL FROM:<alice@example.org>", "250").await;
+    let older = b64(format!("user=alice@example.org\x01auth=Bearer {good}\x01\x01"));
+    house.encrypted(Submission).await.expect(&format!("AUTH XOAUTH2 {older}"), "235").await;
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_refused_and_is_no_guess() {
+    let (settings, ended) = token("alice@example.org", 1_000_000_000);
+    let house = House::open(|all| {
+        all.auth.tokens = Some(settings);
+        all.auth.failures.ban_after = 1;
+    });
+    let house = house.await;
+    let mut peer = house.encrypted_from(2).await;
+    let message = b64(format!("n,,\x01auth=Bearer {ended}\x01\x01"));
+    peer.expect(&format!("AUTH OAUTHBEARER {message}"), "334 ").await;
+    peer.expect("AQ==", "535 5.7.8").await;
+    let forged = b64("n,,\x01auth=Bearer a.b.c\x01\x01");
+    peer.expect(&format!("AUTH OAUTHBEARER {forged}"), "421 4.7.0").await;
+}
+
+#[tokio::test]
+async fn where_nobody_vouches_now_the_client_is_put_off() {
+    let (mut settings, good) = token("alice@example.org", 4_000_000_000);
+    settings.issuer = TokenIssuer::PublishedKeys {
+        url: "https://id.example/keys".into(),
+        algorithms: vec![Algorithm::EdDsa],
+        refresh: Duration::from_secs(60),
+    };
+    let house = House::open(|all| all.auth.tokens = Some(settings)).await;
+    let mut peer = house.encrypted(Submission).await;
+    let message = b64(format!("n,,\x01auth=Bearer {good}\x01\x01"));
+    peer.expect(&format!("AUTH OAUTHBEARER {message}"), "454 4.7.0").await;
+}
+
+#[tokio::test]
+async fn policy_alone_can_be_asked_about_passwords() {
+    let policy = Script { connect: Some(Verdict::Proceed) };
+    let house = House::with(Arc::new(policy), Duration::from_secs(5), |settings| {
+        settings.users = Users::new([]);
+        settings.auth.policy = true;
+        settings.limits.max_delay = Duration::ZERO;
+    });
+    let house = house.await;
+    let mut peer = house.encrypted(Submission).await;
+    assert!(peer.say("EHLO peer.example").await.contains("AUTH PLAIN LOGIN"));
+    peer.expect(&format!("AUTH PLAIN {}", b64("\0mallory\0x")), "535").await;
+    peer.expect(&format!("AUTH PLAIN {}", b64("\0oracle\0x")), "235").await;
 }
 
 /// The client's side of RFC 5802.

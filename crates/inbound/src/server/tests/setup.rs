@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use waypost_hooks::{Hooks, Pass};
 use waypost_intake::{Config, Events, Intake, Routing};
+use waypost_mail::fetch::{Allow, Fetch, FetchError, FetchRequest, FetchResponse};
 use waypost_mail::{Entry, IdSource, SystemClock};
 use waypost_queue::Queue;
 use waypost_spool::{MemorySpool, Spool};
@@ -174,7 +175,18 @@ pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Roo
         incoming,
     };
     let intake = Arc::new(Intake::new(Config::default(), Routing::default(), intake_rooms));
-    Rooms { intake, hooks, events, clock, bans }
+    Rooms { intake, hooks, events, clock, bans, fetch: Arc::new(NoWeb) }
+}
+
+/// Nobody answers.
+#[derive(Debug)]
+struct NoWeb;
+
+#[async_trait::async_trait]
+impl Fetch for NoWeb {
+    async fn fetch(&self, _: FetchRequest, _: &Allow) -> Result<FetchResponse, FetchError> {
+        Err(FetchError::TimedOut)
+    }
 }
 
 /// alice has a hash (password "wonder"), bob a SCRAM verifier ("pencil"), carol all there are ("both").

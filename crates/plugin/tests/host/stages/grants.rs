@@ -235,6 +235,7 @@ async fn the_web() {
         max_response: 1 << 20,
         max_request: 1 << 20,
         max_timeout: Duration::from_secs(5),
+        private: false,
     });
     let mut bed = Bed::with([plugin]).await;
     let said = made(&mut bed).await;
@@ -260,6 +261,7 @@ async fn a_dripping_response_ends_with_the_call() {
         max_response: 1 << 20,
         max_request: 1 << 20,
         max_timeout: Duration::from_secs(5),
+        private: false,
     });
     let budget =
         waypost_plugin::Budget { cpu: Duration::from_millis(5), wall: Duration::from_millis(100) };
