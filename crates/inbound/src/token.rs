@@ -19,7 +19,6 @@ pub use jws::Algorithm;
 pub use keys::{KeySet, KeySetError};
 
 use crate::Secret;
-use claims::Claims;
 use introspection::Introspection;
 use keys::Keys;
 
