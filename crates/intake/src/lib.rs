@@ -295,10 +295,10 @@ impl Intake {
         let size = content.len();
         let eight_bit = content.is_eight_bit().await?;
         let plan = self.route(hooks, &envelope, &facts, &content.text, received, &waiting).await?;
-        let entry = Entry {
+        let mut entry = Entry {
             id: envelope.id,
             received,
-            expires: received.after(self.config.lifetime),
+            expires: received,
             smtputf8: needs_smtputf8(&envelope, &content),
             eight_bit,
             size,
@@ -311,7 +311,6 @@ impl Intake {
             routes: plan.routes,
             recipients: plan.recipients,
         };
-        let mut entry = entry;
         entry.expires = received.after(self.queue.lifetime(&entry));
         let (header, body) = content.into_parts();
         Ok(Prepared::new(entry, header, body))

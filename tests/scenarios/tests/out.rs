@@ -11,6 +11,8 @@ mod connections_are_shared_and_counted;
 mod destination_is_down;
 #[path = "out/domain_says_where_its_mail_goes.rs"]
 mod domain_says_where_its_mail_goes;
+#[path = "out/mail_of_a_class_waits.rs"]
+mod mail_of_a_class_waits;
 #[path = "out/mail_would_come_back_to_us.rs"]
 mod mail_would_come_back_to_us;
 #[path = "out/message_expires.rs"]
