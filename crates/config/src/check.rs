@@ -4,7 +4,6 @@ mod policy;
 mod queue;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 
 use nix::unistd::{Group, User};
 use waypost_inbound::ListenerKind;
@@ -64,33 +63,38 @@ fn listeners(file: &File, notes: &mut Notes<'_>) {
         notes.add_to_file("there is no listener, so no mail can come in", hint);
     }
     let mut names: HashMap<&str, ()> = HashMap::new();
-    let mut addresses: HashMap<SocketAddr, ()> = HashMap::new();
+    let mut places: HashMap<String, ()> = HashMap::new();
     for listener in &file.listeners {
         if names.insert(&listener.name.value, ()).is_some() {
             let message = format!("two listeners are called '{}'", listener.name.value);
             notes.add(&listener.name.at, message, "give each a name of its own");
         }
-        let address = listener.address.value;
-        if address.port() != 0 && addresses.insert(address, ()).is_some() {
-            let message = format!("two listeners are at {address}");
-            notes.add(&listener.address.at, message, "give each an address or port of its own");
+        let place = &listener.place.value;
+        let any_port = place.tcp().is_some_and(|address| address.port() == 0);
+        if !any_port && places.insert(place.to_string(), ()).is_some() {
+            let message = format!("two listeners are at {place}");
+            notes.add(&listener.place.at, message, "give each an address or port of its own");
+        }
+        if listener.kind == ListenerKind::Lmtp && place.tcp().is_some_and(|at| at.port() == 25) {
+            let message = "LMTP is not spoken on port 25 (RFC 2033 §5)";
+            notes.add(&listener.place.at, message, "port 24, or a Unix socket");
         }
     }
 }
 
 fn submission(file: &File, notes: &mut Notes<'_>) {
-    for listener in file.listeners.iter().filter(|l| l.kind != ListenerKind::Relay) {
+    for listener in file.listeners.iter().filter(|l| l.kind.wants_login()) {
         let name = &listener.name.value;
         if file.tls.certificates.is_empty() {
             notes.add(
-                &listener.address.at,
+                &listener.place.at,
                 format!("listener '{name}' takes submissions, which need TLS, and there is no certificate"),
                 "[[tls.certificate]] with chain = \"…/fullchain.pem\" and key = \"…/privkey.pem\"",
             );
         }
         if !file.lets_log_in() {
             notes.add(
-                &listener.address.at,
+                &listener.place.at,
                 format!("listener '{name}' takes submissions, and nobody could log in"),
                 "[users] with file = \"/etc/waypost/users\", then: waypost user add NAME; or [auth.oauth], \
                  [[auth.certificate]], or a plugin that is granted auth",
@@ -124,7 +128,8 @@ fn client_certificates(file: &File, notes: &mut Notes<'_>) {
 fn nobody(file: &File, notes: &mut Notes<'_>) {
     let users_can_log_in = file.lets_log_in() && !file.tls.certificates.is_empty();
     let strangers = file.networks.is_empty() && file.domains.is_empty();
-    if strangers && file.admitted.is_empty() && !users_can_log_in {
+    let known = file.listeners.iter().any(|listener| listener.place.value.is_local());
+    if strangers && file.admitted.is_empty() && !users_can_log_in && !known {
         notes.add_to_file(
             "nobody may relay: there are no networks, no recipient domains and no users",
             "[relay] with networks = [\"192.0.2.0/24\"] or domains = [\"example.org\"]",

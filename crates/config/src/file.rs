@@ -3,6 +3,7 @@
 mod auth;
 mod door;
 mod limits;
+mod listener;
 mod plugin;
 mod policy;
 mod queue;
@@ -13,14 +14,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use waypost_inbound::{CertificateRule, ListenerKind};
+use waypost_inbound::{CertificateRule, ListenerKind, Place};
 use waypost_mail::{DomainPattern, Network};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mistake::Notes;
 use crate::names::Name;
 use crate::section::{At, Section};
-use crate::units::{Octets, Span, Word};
+use crate::units::{Octets, Span};
 
 pub(crate) use auth::AuthSection;
 pub(crate) use door::{Clients, Door, Tls, Xclient};
@@ -42,6 +43,7 @@ const ADDRESS: &str = "write an address and a port: \"0.0.0.0:25\" or \"[::]:25\
 pub(crate) struct File {
     pub(crate) hostname: At<Domain>,
     pub(crate) postmaster: Option<At<Mailbox>>,
+    pub(crate) origin: Option<At<Domain>>,
     pub(crate) spool: Spool,
     pub(crate) admin: Admin,
     pub(crate) log: Log,
@@ -99,7 +101,7 @@ pub(crate) struct Process {
 pub(crate) struct Listener {
     pub(crate) name: At<String>,
     pub(crate) kind: ListenerKind,
-    pub(crate) address: At<SocketAddr>,
+    pub(crate) place: At<Place>,
     pub(crate) door: Door,
 }
 
@@ -126,12 +128,13 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let hostname = top.parsed("hostname", "this relay's own full name", notes);
     let hostname = top.required("hostname", hostname, "hostname = \"relay.example.org\"", notes);
     let postmaster = top.parsed("postmaster", "a mail address", notes);
+    let origin = top.parsed("origin", "the domain of addresses that come without one", notes);
     let spool = spool(top.section("spool", notes), &mut top, notes);
     let admin = admin(top.section("admin", notes), notes);
     let log = log(top.section("log", notes), notes);
     let process = process(top.section("process", notes), notes);
     let listeners = top.sections("listener", notes).into_iter();
-    let listeners = listeners.filter_map(|section| listener(section, notes)).collect();
+    let listeners = listeners.filter_map(|section| listener::listener(section, notes)).collect();
     let tls = door::tls(top.section("tls", notes), notes);
     let users_file = top.section("users", notes).and_then(|mut section| {
         let file = path(&mut section, "file", notes);
@@ -156,6 +159,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     Some(File {
         hostname: hostname?,
         postmaster,
+        origin,
         spool: spool?,
         admin,
         log,
@@ -232,36 +236,6 @@ fn process(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Process {
         section.end(notes);
     }
     process
-}
-
-fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Listener> {
-    let kinds = ["relay", "submission", "submissions"];
-    let kind = one_of(&mut section, "kind", &kinds, notes);
-    if kind.is_none() {
-        section.required::<()>(
-            "kind",
-            None,
-            "kind = \"relay\", \"submission\" or \"submissions\"",
-            notes,
-        );
-    }
-    let name = section.parsed::<Word>("name", "it names the listener in logs", notes);
-    let address = section.parsed::<SocketAddr>("address", ADDRESS, notes);
-    let address = section.required("address", address, ADDRESS, notes);
-    let at = section.at().clone();
-    let door = door::door(&mut section, notes);
-    section.end(notes);
-    let (kind, address) = (kind?, address?);
-    let name = match name {
-        Some(name) => At { value: name.value.0, at: name.at },
-        None => At { value: format!("{kind}-{}", address.value.port()), at },
-    };
-    let kind = match kind.as_str() {
-        "relay" => ListenerKind::Relay,
-        "submission" => ListenerKind::Submission,
-        _ => ListenerKind::Submissions,
-    };
-    Some(Listener { name, kind, address, door })
 }
 
 type Relay = (Vec<At<Network>>, Vec<At<DomainPattern>>, Vec<At<CertificateRule>>);

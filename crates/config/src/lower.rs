@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
-use waypost_inbound::{ListenerConfig, Users, UsersError};
+use waypost_inbound::{ListenerConfig, ListenerKind, Place, Users, UsersError};
 use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
 use waypost_queue::{Class, Tenancy};
@@ -65,12 +65,20 @@ pub(crate) fn places(file: &File) -> Places {
         spool: file.spool.path.value.clone(),
         users: file.users_file.as_ref().map(|users| users.value.clone()),
         queue: queue(file, intake(file).lifetime),
+        local: file.listeners.iter().find(|l| l.kind == ListenerKind::Local).and_then(socket),
+    }
+}
+
+fn socket(listener: &file::Listener) -> Option<std::path::PathBuf> {
+    match &listener.place.value {
+        Place::Unix { path, .. } => Some(path.clone()),
+        Place::Tcp(_) => None,
     }
 }
 
 fn door(listener: &file::Listener) -> Door {
     let config = ListenerConfig { name: listener.name.value.clone(), kind: listener.kind };
-    Door { config, address: listener.address.value }
+    Door { config, place: listener.place.value.clone() }
 }
 
 fn spool(file: &File) -> waypost_spool::Config {
@@ -149,6 +157,7 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     let mut settings = waypost_inbound::Settings::new(file.hostname.value.to_string());
     settings.relay.networks = file.networks.iter().map(|network| network.value).collect();
     settings.relay.domains = file.domains.iter().map(|domain| domain.value.clone()).collect();
+    settings.origin = file.origin.as_ref().map(|origin| origin.value.clone());
     settings.postmaster = file.postmaster.as_ref().map(|postmaster| postmaster.value.clone());
     limits::lower(file, &mut settings);
     settings.users = users(file, notes)?;
@@ -161,7 +170,7 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
 fn users(file: &File, notes: &mut Notes<'_>) -> Option<Users> {
     let Some(path) = &file.users_file else { return Some(Users::new([])) };
     match Users::load(&path.value) {
-        Ok(users) if users.is_empty() && file.listeners.iter().any(|l| l.kind.is_submission()) => {
+        Ok(users) if users.is_empty() && file.listeners.iter().any(|l| l.kind.wants_login()) => {
             let message = format!("{} has no users, so nobody can log in", path.value.display());
             notes.add(&path.at, message, "waypost user add NAME");
             None

@@ -10,7 +10,8 @@ use crate::section::At;
 
 /// Notes every line that makes the configuration an open relay.
 pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
-    if !file.listeners.iter().any(|listener| listener.kind == ListenerKind::Relay) {
+    let takes_strangers = |kind| matches!(kind, ListenerKind::Relay | ListenerKind::Lmtp);
+    if !file.listeners.iter().any(|listener| takes_strangers(listener.kind)) {
         return;
     }
     for network in &file.networks {

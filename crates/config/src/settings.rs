@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use toml::de::DeTable;
 use waypost_identity::Keyring;
-use waypost_inbound::ListenerConfig;
+use waypost_inbound::{ListenerConfig, Place};
 use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
 use waypost_smtp::client::Credentials;
 
@@ -75,8 +75,8 @@ pub struct Reload {
 pub struct Door {
     /// Name and kind.
     pub config: ListenerConfig,
-    /// Address and port.
-    pub address: SocketAddr,
+    /// Where it is.
+    pub place: Place,
 }
 
 /// What the command line needs to reach a running program or its spool.
@@ -90,6 +90,8 @@ pub struct Places {
     pub users: Option<PathBuf>,
     /// What classes and tenants the queue has.
     pub queue: waypost_queue::Config,
+    /// The socket where programs of this machine hand in mail.
+    pub local: Option<PathBuf>,
 }
 
 /// What is logged, and how.

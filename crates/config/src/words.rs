@@ -42,10 +42,16 @@ fn doors(settings: &Settings) -> String {
             ListenerKind::Relay => "relay; without TLS, as there is no certificate",
             ListenerKind::Submission => "submission; STARTTLS, then a login, are required",
             ListenerKind::Submissions => "submission; TLS from the first byte, a login is required",
+            ListenerKind::Lmtp if door.place.is_local() => {
+                "LMTP; who may write to the socket may send to anybody"
+            }
+            ListenerKind::Lmtp if encrypted => "LMTP; TLS by STARTTLS when the peer wants it",
+            ListenerKind::Lmtp => "LMTP; without TLS, as there is no certificate",
+            ListenerKind::Local => "programs of this machine, as the users they run as",
         };
         let name = &door.config.name;
         let rules = settings.reload.inbound.doors.get(name);
-        let _ = writeln!(text, "  on {} ({name}): {how}{}", door.address, asked(rules));
+        let _ = writeln!(text, "  on {} ({name}): {how}{}", door.place, asked(rules));
         text += &speaking(rules);
     }
     text

@@ -31,9 +31,8 @@ pub enum MessageVerdict {
     Quarantine(String),
 }
 
-/// Decision about one recipient of a complete message. Where one reply answers for all (SMTP), a
-/// refused recipient is dropped when others remain and bounced to nobody: see
-/// [`MessageAnswer::recipients`].
+/// Decision about one recipient of a complete message. What becomes of it depends on
+/// the door: see [`MessageAnswer::recipients`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RecipientVerdict {
     /// The recipient's id.
@@ -104,7 +103,8 @@ pub enum MessageEdit {
 pub struct MessageAnswer {
     /// The decision about all of it.
     pub verdict: MessageVerdict,
-    /// Refused recipients. Over SMTP one reply answers for all: if all are refused the message is
+    /// Refused recipients. By LMTP and HTTP each that the peer named is answered for itself, and the
+    /// message goes to the others. By SMTP one reply answers for all: if all are refused the message is
     /// refused with the first one's reply; if some are, the message is refused with 4xx when any
     /// refusal is transient, and otherwise accepted for the rest while the refused ones bounce.
     pub recipients: Vec<RecipientVerdict>,

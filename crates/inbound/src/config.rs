@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use waypost_mail::{DomainPattern, Network};
 use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
 use waypost_smtp::{Domain, Mailbox};
 
+use crate::manner::Manner;
 use crate::mechanism::Mechanism;
 use crate::tls::{self, Certificates, Secured, TlsPolicy};
 use crate::{
@@ -34,12 +36,61 @@ pub enum ListenerKind {
     Submission,
     /// Mail from users, port 465: TLS from the first octet, then AUTH (RFC 8314 §3.3).
     Submissions,
+    /// As [`ListenerKind::Relay`] by LMTP: each recipient has a reply of its own behind the message
+    /// (RFC 2033).
+    Lmtp,
+    /// Mail from programs on this machine by SMTP over a Unix socket, without TLS and AUTH: the system
+    /// says which user they belong to.
+    Local,
+}
+
+/// Where a listener is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// An address and port.
+    Tcp(SocketAddr),
+    /// A Unix socket. Who may write to it may use it, and the system says who that is.
+    Unix {
+        /// Its path.
+        path: PathBuf,
+        /// Its permissions, such as 0o666.
+        mode: u32,
+    },
+}
+
+impl Place {
+    /// The address and port, if it is one.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        match self {
+            Place::Tcp(address) => Some(*address),
+            Place::Unix { .. } => None,
+        }
+    }
+
+    /// Peers are known by the user they run as.
+    pub fn is_local(&self) -> bool {
+        matches!(self, Place::Unix { .. })
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Tcp(address) => address.fmt(f),
+            Place::Unix { path, .. } => path.display().fmt(f),
+        }
+    }
 }
 
 impl ListenerKind {
-    /// True for mail from our own users.
+    /// True for mail from our own users, which is completed.
     pub fn is_submission(self) -> bool {
-        self != ListenerKind::Relay
+        !matches!(self, ListenerKind::Relay | ListenerKind::Lmtp)
+    }
+
+    /// True where a peer must encrypt and then log in.
+    pub fn wants_login(self) -> bool {
+        matches!(self, ListenerKind::Submission | ListenerKind::Submissions)
     }
 }
 
@@ -49,6 +100,8 @@ impl fmt::Display for ListenerKind {
             ListenerKind::Relay => "relay",
             ListenerKind::Submission => "submission",
             ListenerKind::Submissions => "submissions",
+            ListenerKind::Lmtp => "lmtp",
+            ListenerKind::Local => "local",
         })
     }
 }
@@ -78,6 +131,9 @@ pub struct Settings {
     pub doors: HashMap<String, DoorRules>,
     /// Who gets mail for `<postmaster>`; absent means postmaster at our own name.
     pub postmaster: Option<Mailbox>,
+    /// Completes addresses that programs on this machine give without a domain; absent means our own
+    /// name.
+    pub origin: Option<Domain>,
 }
 
 /// What is special at one listener.
@@ -144,6 +200,7 @@ impl Settings {
             ticket_rotation: tls::TICKET_ROTATION,
             doors: HashMap::new(),
             postmaster: None,
+            origin: None,
         }
     }
 
@@ -159,7 +216,7 @@ impl Settings {
         if self.relay.domains.contains(&DomainPattern::Any) {
             mistakes.push(SettingsError::OpenRelay("to every domain (*)".to_owned()));
         }
-        for listener in listeners.iter().filter(|listener| listener.kind.is_submission()) {
+        for listener in listeners.iter().filter(|listener| listener.kind.wants_login()) {
             if self.tls.is_none() {
                 mistakes.push(SettingsError::NoCertificate(listener.name.clone()));
             }
@@ -182,28 +239,32 @@ impl Settings {
     }
 
     /// The rules of a conversation with a peer, if its address is known, at a listener, where
-    /// `channel` is encrypted already.
+    /// `channel` is encrypted already; `known` when the system says who the peer is, as it does at
+    /// Unix sockets.
     pub(crate) fn rules(
         &self,
         listener: &ListenerConfig,
         peer: Option<IpAddr>,
         channel: Option<&Secured>,
+        known: bool,
     ) -> Rules {
         let kind = listener.kind;
         let door = self.door(&listener.name);
         let certificate = door.is_some_and(|door| door.tls.clients.is_required());
         let tls = match (kind, &self.tls) {
+            _ if known => TlsRule::Off,
             (ListenerKind::Submissions, _) => TlsRule::Active,
             (ListenerKind::Submission, _) => TlsRule::Required,
             // Who must show a certificate must not go on without TLS instead.
-            (ListenerKind::Relay, _) if certificate => TlsRule::Required,
-            (ListenerKind::Relay, Some(_)) => TlsRule::Offered,
-            (ListenerKind::Relay, None) => TlsRule::Off,
+            (ListenerKind::Relay | ListenerKind::Lmtp, _) if certificate => TlsRule::Required,
+            (ListenerKind::Relay | ListenerKind::Lmtp, Some(_)) => TlsRule::Offered,
+            (ListenerKind::Relay | ListenerKind::Lmtp, None) => TlsRule::Off,
+            (ListenerKind::Local, _) => TlsRule::Off,
         };
         let auth = match kind {
-            ListenerKind::Relay if self.tls.is_none() || !self.lets_log_in() => AuthRule::Off,
-            ListenerKind::Relay => AuthRule::Offered,
-            ListenerKind::Submission | ListenerKind::Submissions => AuthRule::Required,
+            _ if kind.wants_login() => AuthRule::Required,
+            _ if tls == TlsRule::Off || !self.lets_log_in() => AuthRule::Off,
+            _ => AuthRule::Offered,
         };
         Rules {
             hostname: self.hostname.clone(),
@@ -212,6 +273,8 @@ impl Settings {
             mechanisms: channel.map_or_else(Vec::new, |channel| self.mechanisms(channel)),
             submission: kind.is_submission(),
             xclient: door.map_or(XclientRule::Off, |door| door.xclient.rule(peer)),
+            lmtp: kind == ListenerKind::Lmtp,
+            origin: Manner(kind).origin(self),
             max_size: self.limits.max_message_size,
             max_recipients: self.limits.max_recipients,
             max_errors: self.limits.max_errors,
@@ -219,8 +282,12 @@ impl Settings {
             offers: Offers::default(),
             max_messages: self.limits.max_messages_per_session,
             max_session_recipients: self.limits.max_recipients_per_session,
-            strict: self.strict,
+            strict: Manner(kind).strictness(self),
         }
+    }
+
+    pub(crate) fn origin(&self) -> Option<Domain> {
+        self.origin.clone().or_else(|| Domain::parse(&self.hostname).ok())
     }
 
     /// True when there is somebody, or somebody to ask, who could log in.
@@ -378,8 +445,10 @@ mod tests {
 
     #[test]
     fn a_relay_without_certificate_offers_neither_tls_nor_auth() {
-        let rules =
-            Settings::new("mx.example.org").rules(&listener(ListenerKind::Relay), None, None);
-        assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off));
+        let settings = Settings::new("mx.example.org");
+        for kind in [ListenerKind::Relay, ListenerKind::Lmtp, ListenerKind::Local] {
+            let rules = settings.rules(&listener(kind), None, None, false);
+            assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off), "{kind}");
+        }
     }
 }

@@ -17,13 +17,12 @@ use tracing::{info, warn};
 use waypost_hooks::{
     Fault, Hooks, MAX_ATTR_BYTES, MAX_ATTRS, SenderChange, SessionAnswer, Verdict, are_legal,
 };
-use waypost_intake::{Door, Gather, Rules};
-use waypost_mail::{
-    Attr, Envelope, Facts, Message, MessageId, Protocol, Recipient, Terms, Timestamp,
-};
+use waypost_intake::{Gather, Rules};
+use waypost_mail::{Attr, Envelope, Facts, Message, MessageId, Recipient, Terms, Timestamp};
 use waypost_smtp::server::{Answer, MailFrom, Question};
 use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
 
+use crate::manner::Manner;
 use crate::metrics::ListenerMetrics;
 use crate::sasl::Exchange;
 use crate::scram::ChannelBinding;
@@ -35,7 +34,7 @@ use crate::tls::Secured;
 pub(crate) struct Decider {
     house: Arc<House>,
     current: Arc<Current>,
-    door: Door,
+    manner: Manner,
     metrics: ListenerMetrics,
     facts: Facts,
     /// See [`Client`].
@@ -58,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) facts: Facts,
     /// What its login can be bound to.
     pub(crate) binding: Option<ChannelBinding>,
+    /// The identity in the facts is proved, by a token or by the system.
+    pub(crate) known: bool,
     /// Its place among all sessions.
     pub(crate) presence: Presence,
     /// Its address is not known; the one in the facts is a proxy's.
@@ -80,6 +81,8 @@ struct Transaction {
     terms: Terms,
     meta: Vec<Attr>,
     recipients: Vec<Recipient>,
+    /// For each RCPT that was taken, the recipients it stands for.
+    named: Vec<Vec<u32>>,
     next_recipient: u32,
     body: Incoming,
 }
@@ -97,21 +100,21 @@ impl Decider {
     pub(crate) fn new(
         house: Arc<House>,
         current: Arc<Current>,
-        door: Door,
+        manner: Manner,
         metrics: ListenerMetrics,
         client: Client,
     ) -> Decider {
-        let Client { facts, binding, presence, anonymous, spoken_for } = client;
+        let Client { facts, binding, known, presence, anonymous, spoken_for } = client;
         Decider {
             house,
             current,
-            door,
+            manner,
             metrics,
             facts,
             presence,
             anonymous,
             spoken_for,
-            logged_in: false,
+            logged_in: known,
             binding,
             exchange: None,
             transaction: None,
@@ -137,7 +140,7 @@ impl Decider {
         self.facts.identity = None;
         self.logged_in = false;
         self.facts.meta = self.connect_meta.clone();
-        self.facts.protocol = Protocol::Smtp;
+        self.facts.protocol = self.manner.protocol(false);
         self.exchange = None;
         self.transaction = None;
     }
@@ -159,7 +162,7 @@ impl Decider {
             Question::Sender(from) => self.sender(from).await,
             Question::Recipients(all) => self.recipients(all).await,
             Question::Data => self.data(),
-            Question::Commit { .. } => Answer::Reply(self.commit().await),
+            Question::Commit { .. } => self.commit().await,
         }
     }
 
@@ -193,7 +196,7 @@ impl Decider {
     async fn helo(&mut self, name: String, esmtp: bool) -> Answer {
         let (old_helo, old_protocol) = (self.facts.helo.take(), self.facts.protocol);
         self.facts.helo = Some(name);
-        self.facts.protocol = if esmtp { Protocol::Esmtp } else { Protocol::Smtp };
+        self.facts.protocol = self.manner.protocol(esmtp);
         let said = self.house.rooms.hooks.on_helo(&self.facts).await;
         let said = self.checked("helo", said);
         let answer = self.session_ruled(said, Answer::Disconnect(Reply::INTERNAL_FAULT)).await;
@@ -230,6 +233,7 @@ impl Decider {
             smtputf8: from.smtputf8,
             meta: Vec::new(),
             recipients: Vec::new(),
+            named: Vec::new(),
             next_recipient: 0,
             body: Incoming::Nothing,
         };
@@ -264,20 +268,31 @@ impl Decider {
         Answer::Reply(Reply::OK)
     }
 
-    async fn commit(&mut self) -> Reply {
+    async fn commit(&mut self) -> Answer {
         // Boxed: idle sessions need not carry the room that a commit takes.
-        let reply = match Box::pin(self.hand_over()).await {
-            Ok(reply) | Err(reply) => reply,
+        let replies = Box::pin(self.hand_over()).await;
+        let is = |severity| {
+            replies.as_ref().map_or_else(
+                |reply| reply.severity() == severity,
+                |all| all.iter().any(|reply| reply.severity() == severity),
+            )
         };
-        match reply.severity() {
-            Severity::Positive => self.metrics.accepted.inc(),
-            Severity::Permanent => self.metrics.refused.inc(),
-            _ => self.metrics.deferred.inc(),
-        };
-        reply
+        if is(Severity::Positive) {
+            self.metrics.accepted.inc();
+        } else if is(Severity::Transient) {
+            self.metrics.deferred.inc();
+        } else {
+            self.metrics.refused.inc();
+        }
+        match replies {
+            Ok(each) if self.manner.answers_each() => Answer::Recipients(each),
+            Ok(all) => Answer::Reply(all.into_iter().next().unwrap_or(Reply::LOCAL_ERROR)),
+            Err(reply) => Answer::Reply(reply),
+        }
     }
 
-    async fn hand_over(&mut self) -> Result<Reply, Reply> {
+    /// The replies to those who were named, or one for all of them where the door has no more.
+    async fn hand_over(&mut self) -> Result<Vec<Reply>, Reply> {
         let transaction = self.transaction.take().ok_or(Reply::BAD_SEQUENCE)?;
         let id = transaction.id;
         let body = match transaction.body {
@@ -288,6 +303,10 @@ impl Decider {
             Incoming::Lost(reply) => return Err(reply),
             Incoming::Nothing => return Err(Reply::LOCAL_ERROR),
         };
+        let groups = match self.manner.answers_each() {
+            true => transaction.named,
+            false => vec![transaction.recipients.iter().map(|recipient| recipient.id).collect()],
+        };
         let envelope = Envelope::new(id, transaction.sender, transaction.recipients);
         let mut envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
         envelope.body_type = transaction.body_type;
@@ -297,12 +316,15 @@ impl Decider {
         let facts = self.facts.clone();
         let message = Message { envelope, facts, body, received: transaction.received };
         let relay = &self.current.settings.relay;
+        let origin = self.manner.origin(&self.current.settings);
         let rules = Rules {
             pinned: transaction.pinned.as_deref(),
             may_send_to: &|domain| relay.allows(&self.facts, domain),
             check_header: &|header| self.author().map_or(Ok(()), |author| author.check(header)),
+            groups: &groups,
+            origin: origin.as_ref(),
         };
-        self.house.rooms.intake.accept(message, self.door, rules).await
+        Ok(self.house.rooms.intake.accept(message, self.manner.door(), rules).await)
     }
 
     /// Policy's answer, unless it failed or may not be said.

@@ -18,6 +18,7 @@ mod files;
 mod from_field;
 mod gate;
 mod login;
+mod manner;
 mod mechanism;
 mod metrics;
 mod pace;
@@ -33,6 +34,7 @@ pub mod scram;
 pub mod senders;
 mod server;
 mod session;
+mod socket;
 mod stream;
 pub mod tls;
 pub mod token;
@@ -40,7 +42,7 @@ pub mod users;
 
 pub use bans::{Ban, Bans};
 pub use config::{
-    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Prefixes, Settings,
+    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Place, Prefixes, Settings,
     SettingsError, XclientPeers,
 };
 pub use external::CertificateLogins;
@@ -51,7 +53,8 @@ pub use proxy::ProxyRule;
 pub use rates::Rate;
 pub use relay::{CertificateRule, RelayRule};
 pub use senders::{SenderPattern, SenderRule, SenderRules, Wildcard};
-pub use server::{Rooms, Server, ServerError, listen};
+pub use server::{Rooms, Server, ServerError};
+pub use socket::{Bound, SocketFile, listen};
 pub use tls::KeyPair;
 pub use token::TokenSettings;
 pub use users::{Account, Users, UsersError, UsersFile};

@@ -2,13 +2,11 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::io::{self, Write};
-use std::net::{IpAddr, SocketAddr};
+use std::io;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -27,14 +25,15 @@ use crate::payers::Payers;
 use crate::pressure::Pressure;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
+use crate::socket::{Bound, Listener, Peer, canonical};
+use crate::stream::Stream;
 use crate::tls::{Change, DoorTls};
 use crate::token::Tokens;
 use crate::{
-    Bans, HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Secret, Settings, SettingsError,
+    Bans, HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Place, Secret, Settings,
+    SettingsError,
 };
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 1024;
 /// How long accepting rests when the system has no more sockets or memory.
 const REST: Duration = Duration::from_millis(200);
 
@@ -147,9 +146,9 @@ impl Current {
 #[derive(Debug)]
 pub struct Server {
     house: Arc<House>,
-    listeners: Vec<(Arc<ListenerConfig>, SocketAddr)>,
+    listeners: Vec<(Arc<ListenerConfig>, Place)>,
     /// The same in order, until [`Server::run`] takes them.
-    sockets: Mutex<Vec<TcpListener>>,
+    sockets: Mutex<Vec<Listener>>,
     current: RwLock<Arc<Current>>,
     crowd: Arc<Crowd>,
     turned_away: Dam,
@@ -170,31 +169,6 @@ pub enum ServerError {
     Socket(String, io::Error),
 }
 
-/// A socket that listens at `address`. An IPv6 address takes IPv6 alone, so that `0.0.0.0` and
-/// `[::]` can stand beside each other.
-pub fn listen(address: SocketAddr) -> io::Result<std::net::TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    if address.is_ipv6() {
-        socket.set_only_v6(true)?;
-    }
-    socket.set_reuse_address(true)?;
-    socket.bind(&address.into()).map_err(|error| explained(address, error))?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-/// The system's two usual refusals, with what to do.
-fn explained(address: SocketAddr, error: io::Error) -> io::Error {
-    let hint = match error.kind() {
-        io::ErrorKind::AddrInUse => "another server is there",
-        io::ErrorKind::PermissionDenied if address.port() < 1024 => {
-            "ports below 1024 take root, CAP_NET_BIND_SERVICE or socket activation"
-        }
-        _ => return error,
-    };
-    io::Error::new(error.kind(), format!("{error}: {hint}"))
-}
-
 impl Server {
     /// A server at sockets that are bound already. At most `hashers` passwords are hashed at once;
     /// `secret` should stay the same over restarts. Must be called within a tokio runtime.
@@ -202,7 +176,7 @@ impl Server {
     /// # Errors
     /// When settings and listeners do not fit, or a socket cannot be used.
     pub fn new(
-        listeners: Vec<(ListenerConfig, std::net::TcpListener)>,
+        listeners: Vec<(ListenerConfig, Bound)>,
         settings: Settings,
         rooms: Rooms,
         secret: Secret,
@@ -216,8 +190,8 @@ impl Server {
         let (mut places, mut sockets) = (Vec::new(), Vec::new());
         for (config, socket) in listeners {
             let failed = |error| ServerError::Socket(config.name.clone(), error);
-            let (socket, address) = opened(socket).map_err(failed)?;
-            places.push((Arc::new(config), address));
+            let (socket, place) = Listener::open(socket).map_err(failed)?;
+            places.push((Arc::new(config), place));
             sockets.push(socket);
         }
         Ok(Arc::new(Server {
@@ -267,8 +241,9 @@ impl Server {
     }
 
     /// The listeners and where they are.
-    pub fn addresses(&self) -> Vec<(ListenerConfig, SocketAddr)> {
-        let copy = |(config, address): &(Arc<_>, _)| (ListenerConfig::clone(config), *address);
+    pub fn addresses(&self) -> Vec<(ListenerConfig, Place)> {
+        let copy =
+            |(config, place): &(Arc<_>, Place)| (ListenerConfig::clone(config), place.clone());
         self.listeners.iter().map(copy).collect()
     }
 
@@ -316,7 +291,7 @@ impl Server {
     async fn serve(
         self: Arc<Self>,
         config: Arc<ListenerConfig>,
-        listener: TcpListener,
+        listener: Listener,
         mut drain: watch::Receiver<bool>,
         patience: Duration,
     ) -> usize {
@@ -329,9 +304,9 @@ impl Server {
                 () = stopped(&mut drain) => break,
                 Some(ended) = sessions.join_next() => report(ended),
                 accepted = listener.accept() => match accepted {
-                    Ok((socket, client)) => {
-                        let visit = self.arrival(&config, &metrics, client, &draining);
-                        self.admit(visit, socket, &mut sessions);
+                    Ok((stream, peer)) => {
+                        let visit = self.arrival(&config, &metrics, peer, &draining);
+                        self.admit(visit, stream, &mut sessions);
                     }
                     Err(error) => rest(&config.name, error).await,
                 },
@@ -357,7 +332,7 @@ impl Server {
         &self,
         config: &Arc<ListenerConfig>,
         metrics: &ListenerMetrics,
-        client: SocketAddr,
+        peer: Peer,
         drain: &watch::Receiver<bool>,
     ) -> Arrival {
         Arrival {
@@ -366,33 +341,34 @@ impl Server {
             listener: config.clone(),
             metrics: metrics.clone(),
             id: self.house.rooms.intake.ids().session(),
-            client: SocketAddr::new(client.ip().to_canonical(), client.port()),
+            peer,
             anonymous: false,
-            to: None,
             drain: drain.clone(),
         }
     }
 
     /// A peer that has connected: a client, or a proxy that says first for whom it speaks.
-    fn admit(self: &Arc<Self>, visit: Arrival, socket: TcpStream, sessions: &mut JoinSet<()>) {
+    fn admit(self: &Arc<Self>, visit: Arrival, stream: Stream, sessions: &mut JoinSet<()>) {
         let rules = visit.current.settings.door(&visit.listener.name);
+        // Whom the system knows speaks for itself.
+        let rules = rules.filter(|_| visit.peer.uid.is_none());
         let patience = match rules.and_then(|rules| rules.proxy.as_ref()) {
-            Some(rule) if rule.lists(visit.client.ip()) => rule.timeout,
-            Some(rule) if !rule.others => return self.turn_away(&NO_PROXY, &visit, socket),
+            Some(rule) if rule.lists(visit.peer.client.ip()) => rule.timeout,
+            Some(rule) if !rule.others => return self.turn_away(&NO_PROXY, &visit, stream),
             _ => {
-                let session = self.enter(visit, socket);
+                let session = self.enter(visit, stream);
                 return session.map_or((), |session| drop(sessions.spawn(session)));
             }
         };
         let most = visit.current.settings.limits.max_sessions;
-        let Ok(place) = self.announced.enter(visit.client.ip(), most, usize::MAX) else {
-            return self.turn_away(&turned_away(Full::House), &visit, socket);
+        let Ok(place) = self.announced.enter(visit.peer.client.ip(), most, usize::MAX) else {
+            return self.turn_away(&turned_away(Full::House), &visit, stream);
         };
         let server = self.clone();
         sessions.spawn(async move {
-            let announced = server.announced(visit, socket, patience).await;
+            let announced = server.announced(visit, stream, patience).await;
             drop(place);
-            if let Some(session) = announced.and_then(|(visit, socket)| server.enter(visit, socket))
+            if let Some(session) = announced.and_then(|(visit, stream)| server.enter(visit, stream))
             {
                 session.await;
             }
@@ -403,37 +379,39 @@ impl Server {
     async fn announced(
         &self,
         mut visit: Arrival,
-        mut socket: TcpStream,
+        mut stream: Stream,
         patience: Duration,
-    ) -> Option<(Arrival, TcpStream)> {
-        match proxy::read(&mut socket, patience).await {
+    ) -> Option<(Arrival, Stream)> {
+        match proxy::read(&mut stream, patience).await {
             Ok(Header::Local) => {}
             Ok(Header::Unknown) => visit.anonymous = true,
-            Ok(Header::Client { from, to }) => (visit.client, visit.to) = (from, Some(to)),
+            Ok(Header::Client { from, to }) => {
+                visit.peer = Peer { client: from, local: canonical(to), uid: None };
+            }
             Err(error) => {
                 let listener = &visit.listener.name;
                 self.house.metrics.refused(listener, "proxy-header");
-                warn!(listener, proxy = %visit.client, %error, "a proxy is not understood, its connection is closed");
+                warn!(listener, proxy = %visit.peer.client, %error, "a proxy is not understood, its connection is closed");
                 return None;
             }
         }
-        Some((visit, socket))
+        Some((visit, stream))
     }
 
     /// The client's session, unless there are too many.
     fn enter(
         &self,
         visit: Arrival,
-        socket: TcpStream,
+        stream: Stream,
     ) -> Option<impl Future<Output = ()> + Send + use<>> {
         let settings = &visit.current.settings;
-        let peer = visit.client.ip();
+        let peer = visit.peer.counted_as();
         if let Some(shortage) = self.house.shortage() {
-            self.turn_away(&(SHORT, shortage.name()), &visit, socket);
+            self.turn_away(&(SHORT, shortage.name()), &visit, stream);
             return None;
         }
-        if self.house.shuts_out(peer, settings) {
-            self.turn_away(&turned_away(Full::ShutOut), &visit, socket);
+        if visit.peer.uid.is_none() && self.house.shuts_out(peer, settings) {
+            self.turn_away(&turned_away(Full::ShutOut), &visit, stream);
             return None;
         }
         // Our own networks may fill the house: an application sends by many sessions at once.
@@ -444,15 +422,15 @@ impl Server {
                 Arc::new(pass)
             }
             Err(full) => {
-                self.turn_away(&turned_away(full), &visit, socket);
+                self.turn_away(&turned_away(full), &visit, stream);
                 return None;
             }
         };
         let presence = Presence::new(pass, &visit.metrics);
         let span = info_span!(
-            "session", session = %visit.id, listener = %visit.listener.name, client = %visit.client
+            "session", session = %visit.id, listener = %visit.listener.name, client = %visit.peer.client
         );
-        Some(session::serve(visit.stays(presence), socket).instrument(span))
+        Some(session::serve(visit.stays(presence), stream).instrument(span))
     }
 
     fn sent_home(&self, sessions: usize) {
@@ -463,12 +441,12 @@ impl Server {
     }
 
     /// Says why, if that can be said at once: a crowd at the door must not cost us a task each.
-    fn turn_away(&self, why: &(Reply, &'static str), visit: &Arrival, socket: TcpStream) {
+    fn turn_away(&self, why: &(Reply, &'static str), visit: &Arrival, stream: Stream) {
         let (reply, reason) = why;
         self.house.metrics.refused(&visit.listener.name, reason);
         if let Some(others) = self.turned_away.lets_pass() {
             info!(
-                listener = visit.listener.name, client = %visit.client, reason, others,
+                listener = visit.listener.name, client = %visit.peer.client, reason, others,
                 "turned away; others were since the last such line"
             );
         }
@@ -477,10 +455,7 @@ impl Server {
         }
         let mut text = Vec::new();
         reply.write(&mut text);
-        if let Ok(mut socket) = socket.into_std() {
-            // Best effort: the peer learns the same from the connection's end.
-            let _ = socket.write(&text);
-        }
+        stream.say_at_once(&text);
     }
 }
 
@@ -530,16 +505,10 @@ impl Drop for Presence {
 }
 
 fn warn_of_no_users(settings: &Settings, listeners: &[ListenerConfig]) {
-    let submission = listeners.iter().find(|listener| listener.kind.is_submission());
+    let submission = listeners.iter().find(|listener| listener.kind.wants_login());
     if let Some(listener) = submission.filter(|_| !settings.lets_log_in()) {
         warn!(listener = listener.name, "nobody can log in, so no mail is taken here: add a user");
     }
-}
-
-fn opened(socket: std::net::TcpListener) -> io::Result<(TcpListener, SocketAddr)> {
-    socket.set_nonblocking(true)?;
-    let address = socket.local_addr()?;
-    Ok((TcpListener::from_std(socket)?, address))
 }
 
 /// The sender gone means the same as its word.

@@ -1,29 +1,28 @@
 //! One peer from its first octet to its last: sockets, clocks and TLS around a conversation.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tracing::{debug, info};
 use waypost_hooks::EventKind;
-use waypost_intake::Door;
-use waypost_mail::{Facts, Protocol, SessionId};
+use waypost_mail::{Facts, SessionId};
 use waypost_smtp::Reply;
 use waypost_smtp::server::{Answer, Conversation, OutOfTurn, Question, Step};
 
 use crate::crowd::{Pass, Use};
 use crate::decide::{Client, Decider};
+use crate::manner::Manner;
 use crate::metrics::ListenerMetrics;
 use crate::pace::Pace;
 use crate::refusals::Refusals;
 use crate::server::{Current, House, Presence};
+use crate::socket::Peer;
 use crate::stream::Stream;
 use crate::tls::{DoorTls, Secured};
 use crate::{Limits, ListenerConfig, ListenerKind};
@@ -48,11 +47,9 @@ pub(crate) struct Arrival {
     pub(crate) listener: Arc<ListenerConfig>,
     pub(crate) metrics: ListenerMetrics,
     pub(crate) id: SessionId,
-    pub(crate) client: SocketAddr,
-    /// Nobody knows who the client is; `client` is the proxy that brought it.
+    pub(crate) peer: Peer,
+    /// Nobody knows who the client is; the peer is the proxy that brought it.
     pub(crate) anonymous: bool,
-    /// Where the client connected, if not to us.
-    pub(crate) to: Option<SocketAddr>,
     /// True once the program wants to stop.
     pub(crate) drain: watch::Receiver<bool>,
 }
@@ -71,14 +68,14 @@ impl Arrival {
 }
 
 /// Serves one peer to the end.
-pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
+pub(crate) async fn serve(visit: Visit, stream: Stream) {
     let arrival = &visit.arrival;
     let events = arrival.house.rooms.events.clone();
-    let subject = format!("{} {}", arrival.id, arrival.client.ip());
+    let subject = format!("{} {}", arrival.id, arrival.peer.client.ip());
     let pass = visit.presence.pass();
     events.tell(EventKind::SessionOpened, None, subject.clone());
     let welcomed = tokio::select! {
-        welcomed = welcome(visit, socket, pass.clone()) => welcomed,
+        welcomed = welcome(visit, stream, pass.clone()) => welcomed,
         () = pass.sent_home() => Err(io::Error::other("it made room for others")),
     };
     match welcomed {
@@ -92,43 +89,42 @@ pub(crate) async fn serve(visit: Visit, socket: TcpStream) {
 }
 
 /// The session, behind its TLS handshake where that comes first.
-async fn welcome(visit: Visit, socket: TcpStream, pass: Arc<Pass>) -> io::Result<Session> {
-    socket.set_nodelay(true)?;
+async fn welcome(visit: Visit, mut stream: Stream, pass: Arc<Pass>) -> io::Result<Session> {
     let Visit { arrival, presence } = visit;
-    let local = local(&arrival, &socket)?;
-    let Arrival { house, current, listener, metrics, id, client, anonymous, drain, .. } = arrival;
-    let address = (!anonymous).then_some(client.ip());
+    let Arrival { house, current, listener, metrics, id, peer, anonymous, drain } = arrival;
+    let address = (!anonymous).then_some(peer.client.ip());
     let settings = &current.settings;
-    let mut stream = Stream::Plain(socket);
     let mut channel = None;
     if listener.kind == ListenerKind::Submissions {
         let (encrypted, secured) =
             encrypt(stream, current.tls(&listener.name), &house, &settings.limits).await?;
         (stream, channel) = (encrypted, Some(secured));
     }
-    let conversation = Conversation::new(settings.rules(&listener, address, channel.as_ref()));
+    let (manner, known) = (Manner(listener.kind), peer.uid.is_some());
+    let user = peer.user().await;
+    let rules = settings.rules(&listener, address, channel.as_ref(), known);
+    let conversation = Conversation::new(rules);
     let (tls, binding) = channel.map(|channel| (channel.facts, channel.binding)).unzip();
     let facts = Facts {
         session: id,
         listener: listener.name.clone(),
-        client,
+        client: peer.client,
         client_name: None,
-        local,
+        local: peer.local,
         helo: None,
-        protocol: Protocol::Smtp,
-        identity: None,
-        may_relay: settings.relay.admits(address, tls.as_ref()),
+        protocol: manner.protocol(false),
+        may_relay: user.is_some() || settings.relay.admits(address, tls.as_ref()),
+        identity: user,
         tls,
         meta: Vec::new(),
     };
     let binding = binding.flatten();
-    let client = Client { facts, binding, presence, anonymous, spoken_for: false };
-    let door = if listener.kind.is_submission() { Door::Submission } else { Door::Relay };
+    let client = Client { facts, binding, known, presence, anonymous, spoken_for: false };
     let now = Instant::now();
     Ok(Session {
         stream: Some(stream),
         conversation,
-        decider: Decider::new(house.clone(), current.clone(), door, metrics.clone(), client),
+        decider: Decider::new(house.clone(), current.clone(), manner, metrics.clone(), client),
         buffer: BytesMut::new(),
         waiting_since: now,
         pace: None,
@@ -142,15 +138,6 @@ async fn welcome(visit: Visit, socket: TcpStream, pass: Arc<Pass>) -> io::Result
         metrics,
         drain,
     })
-}
-
-/// Our end of the connection, or the proxy's.
-fn local(arrival: &Arrival, socket: &TcpStream) -> io::Result<SocketAddr> {
-    let here = match arrival.to {
-        Some(to) => to,
-        None => socket.local_addr()?,
-    };
-    Ok(SocketAddr::new(here.ip().to_canonical(), here.port()))
 }
 
 #[derive(Debug)]
@@ -300,7 +287,8 @@ impl Session {
     /// Whether the peer says something before it was greeted, which it then must wait longer for.
     async fn hears_early_words(&mut self) -> io::Result<bool> {
         let settings = &self.current.settings;
-        if settings.strict.out_of_turn == OutOfTurn::Take {
+        let strict = Manner(self.listener.kind).strictness(settings);
+        if strict.out_of_turn == OutOfTurn::Take {
             return Ok(false);
         }
         let stream = stream(&mut self.stream)?;

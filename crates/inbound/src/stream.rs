@@ -1,13 +1,13 @@
 //! A connection, in clear text or encrypted.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
 
 /// One peer's connection.
@@ -15,6 +15,8 @@ use tokio_rustls::server::TlsStream;
 pub(crate) enum Stream {
     /// In clear text.
     Plain(TcpStream),
+    /// Within this machine.
+    Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -24,12 +26,23 @@ impl Stream {
     /// have arrived together with the end of its handshake.
     pub(crate) fn has_input(&self) -> bool {
         let socket = match self {
-            Stream::Plain(socket) => socket,
+            Stream::Plain(socket) => SockRef::from(socket),
+            Stream::Unix(socket) => SockRef::from(socket),
             Stream::Tls(stream) if !stream.get_ref().1.wants_read() => return true,
-            Stream::Tls(stream) => stream.get_ref().0,
+            Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
         };
         let mut one = [MaybeUninit::uninit()];
-        SockRef::from(socket).peek(&mut one).is_ok_and(|count| count > 0)
+        socket.peek(&mut one).is_ok_and(|count| count > 0)
+    }
+
+    /// Says a last word to a peer that is not let in, if that can be done at once.
+    pub(crate) fn say_at_once(self, words: &[u8]) {
+        // Best effort: the peer learns the same from the connection's end.
+        let _ = match self {
+            Stream::Plain(socket) => socket.into_std().and_then(|mut socket| socket.write(words)),
+            Stream::Unix(socket) => socket.into_std().and_then(|mut socket| socket.write(words)),
+            Stream::Tls(_) => Ok(0),
+        };
     }
 }
 
@@ -41,6 +54,7 @@ impl AsyncRead for Stream {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
@@ -54,6 +68,7 @@ impl AsyncWrite for Stream {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
@@ -61,6 +76,7 @@ impl AsyncWrite for Stream {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
@@ -68,6 +84,7 @@ impl AsyncWrite for Stream {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }

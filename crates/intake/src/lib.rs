@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answers;
 mod budget;
 mod content;
 pub mod events;
@@ -40,8 +41,10 @@ use waypost_mail::{
 use waypost_queue::{Prepared, Queue, SpoolError};
 use waypost_smtp::{Domain, Reply, ReversePath};
 
+use crate::answers::Answers;
 use crate::budget::Budget;
 use crate::content::Content;
+use crate::plan::refuse_unroutable;
 use crate::policy::{Judge, Ruling, Waiting};
 use waypost_mutant::planted;
 
@@ -98,6 +101,11 @@ pub struct Rules<'a> {
     pub may_send_to: &'a (dyn Fn(&Domain) -> bool + Send + Sync),
     /// What the door has against a message with this header, as the peer sent it.
     pub check_header: &'a (dyn Fn(&HeaderBlock) -> Result<(), Reply> + Send + Sync),
+    /// The recipients by their ids, in groups that share a reply: one group where one reply answers for
+    /// all (SMTP), else one for each recipient that the peer named.
+    pub groups: &'a [Vec<u32>],
+    /// Completes addresses in the message's fields that have no domain.
+    pub origin: Option<&'a Domain>,
 }
 
 /// The door. One for the whole program.
@@ -200,27 +208,22 @@ impl Intake {
         }
     }
 
-    /// Takes a message: when the answer is `Ok`, it is durable and ours.
-    ///
-    /// # Errors
-    /// The 4xx or 5xx for the end of data. Nothing of the message is kept then.
-    pub async fn accept(
-        &self,
-        message: Message,
-        door: Door,
-        rules: Rules<'_>,
-    ) -> Result<Reply, Reply> {
+    /// Takes a message, and gives the reply to each group of recipients. When one of them is positive,
+    /// the message is durable and ours, for the recipients of these groups; when none is, nothing of it
+    /// is kept.
+    pub async fn accept(&self, message: Message, door: Door, rules: Rules<'_>) -> Vec<Reply> {
         let id = message.envelope.id;
-        let outcome = self.prepare(message, door, rules).await;
-        match outcome {
+        let mut answers = Answers::new(rules.groups);
+        let reply = match self.prepare(message, door, rules, &mut answers).await {
             Ok(Some(prepared)) => self.commit(prepared).await,
-            Ok(None) => Ok(queued_as(id)),
+            Ok(None) => queued_as(id),
             Err(reply) => {
                 info!(message = %id, reply = %reply, "message refused");
                 self.events.tell(EventKind::MessageRefused, Some(id), reply.to_string());
-                Err(reply)
+                reply
             }
-        }
+        };
+        answers.replies(&reply)
     }
 
     /// Everything between the final dot and durability. `None` when policy discards the message.
@@ -229,17 +232,22 @@ impl Intake {
         message: Message,
         door: Door,
         rules: Rules<'_>,
+        answers: &mut Answers<'_>,
     ) -> Result<Option<Prepared>, Reply> {
         let hooks = rules.pinned.unwrap_or(&*self.hooks);
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
         self.check_header(&content)?;
+        if let Some(origin) = rules.origin {
+            submission::qualify(&mut content, origin);
+        }
         (rules.check_header)(&content.text.header)?;
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
         let judge = Judge { hooks, may_send_to: rules.may_send_to };
-        let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content).await?;
+        let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content, answers).await?;
+        answers.strike(&mut envelope)?;
         let (waiting, sign) = match ruling {
             Ruling::Proceed(waiting, sign) => (waiting, sign),
             Ruling::Discard(reason) => {
@@ -253,7 +261,7 @@ impl Intake {
         })?;
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
         let stage = Finish { envelope, facts, content, waiting, sign, received };
-        self.finish(hooks, stage).await.map(Some)
+        self.finish(hooks, stage, answers).await.map(Some)
     }
 
     fn check_header(&self, content: &Content) -> Result<(), Reply> {
@@ -290,11 +298,18 @@ impl Intake {
     }
 
     /// Routes the recipients and seals the message.
-    async fn finish(&self, hooks: &dyn Hooks, stage: Finish) -> Result<Prepared, Reply> {
+    async fn finish(
+        &self,
+        hooks: &dyn Hooks,
+        stage: Finish,
+        answers: &mut Answers<'_>,
+    ) -> Result<Prepared, Reply> {
         let Finish { envelope, facts, content, waiting, sign, received } = stage;
         let size = content.len();
         let eight_bit = content.is_eight_bit().await?;
-        let plan = self.route(hooks, &envelope, &facts, &content.text, received, &waiting).await?;
+        let mut plan =
+            self.route(hooks, &envelope, &facts, &content.text, received, &waiting).await;
+        refuse_unroutable(&mut plan, answers)?;
         let mut entry = Entry {
             id: envelope.id,
             received,
@@ -316,7 +331,7 @@ impl Intake {
         Ok(Prepared::new(entry, header, body))
     }
 
-    async fn commit(&self, prepared: Prepared) -> Result<Reply, Reply> {
+    async fn commit(&self, prepared: Prepared) -> Reply {
         let id = prepared.id();
         let (size, recipients) = (prepared.entry().size, prepared.entry().recipients.len());
         let sender = prepared.entry().sender.clone();
@@ -325,14 +340,14 @@ impl Intake {
             Ok(_) => {
                 info!(message = %id, %sender, user, size, recipients, "message accepted");
                 self.events.tell(EventKind::MessageAccepted, Some(id), String::new());
-                Ok(queued_as(id))
+                queued_as(id)
             }
             Err(failure) => {
                 error!(message = %id, error = %failure, "message not accepted, storage failed");
                 if planted!("250 though storage failed") {
-                    return Ok(queued_as(id));
+                    return queued_as(id);
                 }
-                Err(storage_reply(&failure))
+                storage_reply(&failure)
             }
         }
     }

@@ -6,6 +6,7 @@ use waypost_mail::{Envelope, Facts, HeaderBlock, MessageId, Recipient};
 use waypost_queue::Prepared;
 use waypost_smtp::{Mailbox, ReversePath};
 
+use crate::answers::Answers;
 use crate::content::Content;
 use crate::policy::{Judge, Ruling, Waiting};
 use crate::trace;
@@ -38,7 +39,10 @@ impl Intake {
         let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);
         let mut content = Content::new(header, notice.body.slice(body..));
         let judge = Judge { hooks: &*self.hooks, may_send_to: &|_| true };
-        let asked = self.ask_message(judge, &facts, &mut envelope, &mut content).await;
+        let groups = [vec![0]];
+        let mut answers = Answers::new(&groups);
+        let asked =
+            self.ask_message(judge, &facts, &mut envelope, &mut content, &mut answers).await;
         let (waiting, mut sign) = match asked {
             Ok(Ruling::Proceed(waiting, sign)) => (waiting, sign),
             Ok(Ruling::Discard(reason)) => {
@@ -56,7 +60,7 @@ impl Intake {
         }
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, now));
         let stage = Finish { envelope, facts, content, waiting, sign, received: now };
-        match self.finish(&*self.hooks, stage).await {
+        match self.finish(&*self.hooks, stage, &mut Answers::new(&groups)).await {
             Ok(prepared) => Some(prepared),
             Err(reply) => {
                 error!(message = %notice.about, %reply, "a notice cannot be read back, dropped");

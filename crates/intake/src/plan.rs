@@ -1,5 +1,6 @@
 //! Which way recipients go: what policy says first, then the configured rules in order.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tracing::warn;
@@ -10,6 +11,7 @@ use waypost_mail::{
 };
 use waypost_smtp::Reply;
 
+use crate::answers::Answers;
 use crate::policy::Waiting;
 use crate::{Intake, Routing};
 
@@ -57,9 +59,6 @@ pub fn undecided() -> Route {
 
 impl Intake {
     /// Routes every recipient of a message that is about to be committed.
-    ///
-    /// # Errors
-    /// The reply of policy when it fails every recipient: better refused than bounced.
     pub(crate) async fn route(
         &self,
         hooks: &dyn Hooks,
@@ -68,7 +67,7 @@ impl Intake {
         text: &Text,
         received: Timestamp,
         waiting: &Waiting,
-    ) -> Result<RoutePlan, Reply> {
+    ) -> RoutePlan {
         let view = RouteView {
             id: envelope.id,
             received,
@@ -81,16 +80,14 @@ impl Intake {
             text,
         };
         let mut plan = self.plan(hooks, &view, waiting).await;
-        match refused_by_all(&plan) {
-            None => Ok(plan),
-            // Nobody is there to be refused, and a notice must not be lost to policy.
-            Some(_) if facts.protocol == Protocol::Internal => {
-                let now = self.clock.now();
-                plan.recipients.iter_mut().for_each(|r| r.state = RecipientState::fresh(now));
-                Ok(plan)
-            }
-            Some(reply) => Err(reply),
+        // Nobody is there to be refused, and a notice must not be lost to policy.
+        if facts.protocol == Protocol::Internal
+            && plan.recipients.iter().all(|entry| refusal(&entry.state).is_some())
+        {
+            let now = self.clock.now();
+            plan.recipients.iter_mut().for_each(|r| r.state = RecipientState::fresh(now));
         }
+        plan
     }
 
     /// Asks policy for the way of recipients, as [`Intake::accept`] does; for those it could not
@@ -201,15 +198,32 @@ fn is_doomed(state: &RecipientState) -> bool {
     matches!(state, RecipientState::Waiting { tries: 0, last: Some(why), .. } if why.is_permanent())
 }
 
-fn refused_by_all(plan: &RoutePlan) -> Option<Reply> {
-    let refusal = |r: &RecipientEntry| match &r.state {
+/// Better refused than bounced: a group of recipients to whom policy gives no way is answered so.
+///
+/// # Errors
+/// The first refusal, when no group is left.
+pub(crate) fn refuse_unroutable(
+    plan: &mut RoutePlan,
+    answers: &mut Answers<'_>,
+) -> Result<(), Reply> {
+    let refused: HashMap<u32, Reply> = plan
+        .recipients
+        .iter()
+        .filter_map(|entry| Some((entry.recipient.id, refusal(&entry.state)?)))
+        .collect();
+    let there = plan.recipients.iter().map(|entry| entry.recipient.id);
+    answers.refuse(there, |id| refused.get(&id).cloned())?;
+    answers.strike_planned(plan)
+}
+
+/// What policy said of a recipient that would bounce at its first turn.
+fn refusal(state: &RecipientState) -> Option<Reply> {
+    match state {
         RecipientState::Waiting { tries: 0, last: Some(Why::Policy(reply)), .. } => {
             Some(reply.clone())
         }
         _ => None,
-    };
-    let all: Option<Vec<Reply>> = plan.recipients.iter().map(refusal).collect();
-    all?.into_iter().next()
+    }
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use waypost_mail::{Envelope, Facts, Recipient, RecipientState, SignRequest, Time
 use waypost_smtp::{Domain, Reply};
 
 use crate::Intake;
+use crate::answers::Answers;
 use crate::content::{Content, Place};
 use crate::plan::doomed;
 use waypost_mutant::planted;
@@ -64,6 +65,7 @@ impl Intake {
         facts: &Facts,
         envelope: &mut Envelope,
         content: &mut Content,
+        answers: &mut Answers<'_>,
     ) -> Result<Ruling, Reply> {
         let view = MessageView {
             transaction: Transaction::of(facts, envelope),
@@ -80,7 +82,7 @@ impl Intake {
             Reply::LOCAL_ERROR
         })?;
         let sign = std::mem::take(&mut draft.sign);
-        let ruling = rule(&answer, &draft, sign)?;
+        let ruling = rule(&answer, &draft, sign, answers)?;
         if !answer.edits.is_empty() {
             let is_splice = |edit: &MessageEdit| matches!(edit, MessageEdit::Splice { .. });
             let spliced = answer.edits.iter().any(is_splice);
@@ -118,34 +120,37 @@ fn apply(
     }
 }
 
-fn rule(answer: &MessageAnswer, draft: &Draft, sign: Vec<SignRequest>) -> Result<Ruling, Reply> {
+fn rule(
+    answer: &MessageAnswer,
+    draft: &Draft,
+    sign: Vec<SignRequest>,
+    answers: &mut Answers<'_>,
+) -> Result<Ruling, Reply> {
     let held = match &answer.verdict {
         MessageVerdict::Refuse(refusal) => return Err(refusal.reply().clone()),
         MessageVerdict::Discard(reason) => return Ok(Ruling::Discard(reason.clone())),
         MessageVerdict::Quarantine(reason) => Some(reason.clone()),
         MessageVerdict::Proceed => None,
     };
-    let refused = refused_recipients(&answer.recipients, draft)?;
+    let refused = refused_recipients(&answer.recipients, draft, answers)?;
     Ok(Ruling::Proceed(Waiting { held, refused }, sign))
 }
 
-/// One reply answers for all recipients over SMTP; see `MessageAnswer::recipients`.
+/// Groups that are refused whole are answered so; what is left refused in a group that is taken bounces.
+/// See `MessageAnswer::recipients`.
 fn refused_recipients(
     verdicts: &[RecipientVerdict],
     draft: &Draft,
+    answers: &mut Answers<'_>,
 ) -> Result<HashMap<u32, Why>, Reply> {
-    let mut refused = HashMap::new();
-    for RecipientVerdict { id, verdict, .. } in verdicts {
-        if let Refusal::Tempfail(reply) = verdict {
-            return Err(reply.reply().clone());
-        }
-        refused.insert(*id, Why::Policy(verdict.reply().clone()));
-    }
-    let all_are = draft.recipients.iter().all(|r| refused.contains_key(&r.id));
-    match verdicts.first() {
-        Some(first) if all_are => Err(first.verdict.reply().clone()),
-        _ => Ok(refused),
-    }
+    let of = |id| verdicts.iter().find(|v| v.id == id).map(|v| v.verdict.reply().clone());
+    answers.refuse(draft.recipients.iter().map(|recipient| recipient.id), of)?;
+    let bounces = |verdict: &RecipientVerdict| match &verdict.verdict {
+        Refusal::Reject(reply) => Some((verdict.id, Why::Policy(reply.reply().clone()))),
+        // Its group is refused; one that policy added itself waits for its first attempt.
+        Refusal::Tempfail(_) => None,
+    };
+    Ok(verdicts.iter().filter_map(bounces).collect())
 }
 
 #[cfg(test)]

@@ -13,11 +13,11 @@ pub(crate) fn received(
     now: Timestamp,
 ) -> Vec<u8> {
     let mut value = String::new();
-    if facts.protocol != Protocol::Internal {
-        let helo = facts.helo.as_deref().unwrap_or("unknown");
+    if !matches!(facts.protocol, Protocol::Internal | Protocol::Local) {
+        let literal = literal(facts.client);
+        let helo = facts.helo.as_deref().map_or_else(|| literal.clone(), printable);
         let name = facts.client_name.as_deref().map(|name| printable(name) + " ");
-        let name = name.unwrap_or_default();
-        value += &format!("from {} ({name}{}) ", printable(helo), literal(facts.client));
+        value += &format!("from {helo} ({}{literal}) ", name.unwrap_or_default());
         if let Some(tls) = &facts.tls {
             value += &format!("(using TLSv{} with cipher {}) ", tls.version, tls.cipher);
         }
@@ -33,9 +33,12 @@ pub(crate) fn received(
 /// The protocol keyword, from the IANA registry of mail transmission types.
 fn with(facts: &Facts, envelope: &Envelope) -> String {
     let (base, utf8) = match facts.protocol {
-        Protocol::Internal => return "local".to_owned(),
+        Protocol::Internal | Protocol::Local => return "local".to_owned(),
+        Protocol::Http if facts.tls.is_some() => return "HTTPS".to_owned(),
+        Protocol::Http => return "HTTP".to_owned(),
         Protocol::Smtp => return "SMTP".to_owned(),
         Protocol::Esmtp => ("ESMTP", "UTF8SMTP"),
+        Protocol::Lmtp => ("LMTP", "UTF8LMTP"),
     };
     let base = if envelope.smtputf8 { utf8 } else { base };
     let tls = if facts.tls.is_some() { "S" } else { "" };
@@ -105,6 +108,23 @@ mod tests {
         let field = received("r.example", &facts, &envelope(1), Timestamp(0));
         let field = String::from_utf8(field).unwrap().replace("\r\n ", " ");
         assert!(field.contains("(mx.client.example [192.0.2.7])"), "{field}");
+    }
+
+    #[test]
+    fn each_door_is_told_by_its_name() {
+        let with = |protocol, change: fn(&mut Facts)| {
+            let mut facts = Facts { protocol, ..facts() };
+            change(&mut facts);
+            let field = received("r.example", &facts, &envelope(1), Timestamp(0));
+            String::from_utf8(field).unwrap().replace("\r\n ", " ")
+        };
+        let lmtp = with(Protocol::Lmtp, |facts| facts.identity = None);
+        assert!(lmtp.contains(" with LMTPS id "), "{lmtp}");
+        let local = with(Protocol::Local, |facts| facts.tls = None);
+        assert!(local.starts_with("Received: by r.example (Waypost) with local id "), "{local}");
+        let http = with(Protocol::Http, |facts| facts.helo = None);
+        assert!(http.starts_with("Received: from [192.0.2.7] ([192.0.2.7]) "), "{http}");
+        assert!(http.contains(" with HTTPS id "), "{http}");
     }
 
     #[test]

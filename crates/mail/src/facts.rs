@@ -66,6 +66,12 @@ pub enum Protocol {
     Esmtp,
     /// Made by this relay itself.
     Internal,
+    /// After LHLO.
+    Lmtp,
+    /// By a program on this machine, through a socket that knows which user runs it.
+    Local,
+    /// By an HTTP request.
+    Http,
 }
 
 /// Transport security of a connection.

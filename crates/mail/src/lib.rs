@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod addresses;
 pub mod attr;
 pub mod body;
 pub mod certificate;
@@ -26,6 +27,7 @@ pub mod sign;
 pub mod terms;
 pub mod text;
 
+pub use addresses::AddressList;
 pub use attr::Attr;
 pub use body::{Body, IncomingFile};
 pub use certificate::{Fingerprint, FingerprintError};

@@ -61,7 +61,7 @@ pub(crate) fn session(facts: &Facts) -> wit::Session {
         local_ip: address(facts.local.ip()),
         local_port: facts.local.port(),
         helo: facts.helo.clone(),
-        esmtp: facts.protocol == Protocol::Esmtp,
+        esmtp: !matches!(facts.protocol, Protocol::Smtp | Protocol::Internal),
         tls: facts.tls.as_ref().map(|tls| wit::TlsInfo {
             version: tls.version.clone(),
             cipher: tls.cipher.clone(),

@@ -7,7 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::server::Offers;
 use crate::terms::{DeliverBy, Hold, Notify, OriginalRecipient, Priority, Return, Submitter};
-use crate::{BodyType, Domain, Mailbox, Reply, ReversePath, parameters};
+use crate::{AddressError, BodyType, Domain, Mailbox, Reply, ReversePath, parameters};
 
 /// What `MAIL FROM` said (RFC 5321 §4.1.1.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,6 +88,20 @@ pub(crate) struct Dialect<'a> {
     pub(crate) encrypted: bool,
     /// The extensions on offer.
     pub(crate) offers: &'a Offers,
+    /// Completes an address without a domain.
+    pub(crate) origin: Option<&'a Domain>,
+}
+
+impl Dialect<'_> {
+    fn mailbox(self, path: &str) -> Option<Mailbox> {
+        let path = strip_route(path)?;
+        match (Mailbox::parse(path), self.origin) {
+            (Err(AddressError::NoDomain), Some(origin)) => {
+                Mailbox::parse(&format!("{path}@{origin}")).ok()
+            }
+            (whole, _) => whole.ok(),
+        }
+    }
 }
 
 /// Reads the name given with HELO or EHLO. Names that are wrong but harmless are the business of
@@ -103,8 +117,7 @@ pub(crate) fn parse_mail(args: &str, dialect: Dialect<'_>) -> Result<MailFrom, R
     let reverse = if path.is_empty() {
         ReversePath::Null
     } else {
-        let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
-        ReversePath::Mailbox(mailbox.ok_or(Reply::BAD_SENDER_SYNTAX)?)
+        ReversePath::Mailbox(dialect.mailbox(path).ok_or(Reply::BAD_SENDER_SYNTAX)?)
     };
     let mut from = MailFrom::new(reverse);
     parameters::read_mail(params, &mut from, dialect)?;
@@ -126,10 +139,7 @@ pub(crate) fn parse_rcpt(
         Some(mailbox) if path.eq_ignore_ascii_case("postmaster") => {
             RcptTo { postmaster: true, ..RcptTo::new(mailbox.clone()) }
         }
-        _ => {
-            let mailbox = strip_route(path).and_then(|mailbox| Mailbox::parse(mailbox).ok());
-            RcptTo::new(mailbox.ok_or(Reply::BAD_RECIPIENT_SYNTAX)?)
-        }
+        _ => RcptTo::new(dialect.mailbox(path).ok_or(Reply::BAD_RECIPIENT_SYNTAX)?),
     };
     parameters::read_rcpt(params, &mut rcpt, dialect)?;
     if !path.is_ascii() && !smtputf8 {
@@ -243,8 +253,14 @@ mod tests {
         mt_priority: false,
         limits: false,
     };
-    const ESMTP: Dialect<'_> =
-        Dialect { esmtp: true, auth: true, lenient: false, encrypted: false, offers: &NONE };
+    const ESMTP: Dialect<'_> = Dialect {
+        esmtp: true,
+        auth: true,
+        lenient: false,
+        encrypted: false,
+        offers: &NONE,
+        origin: None,
+    };
 
     fn sender(args: &str) -> String {
         match parse_mail(args, ESMTP) {
@@ -282,6 +298,19 @@ mod tests {
         let lenient = Dialect { lenient: true, ..ESMTP };
         assert!(parse_mail("FROM: <a@b>", lenient).is_ok());
         assert!(parse_rcpt("TO:  <a@b>", lenient, false, None).is_ok());
+    }
+
+    #[test]
+    fn an_address_without_domain_is_completed_where_that_is_wanted() {
+        let origin = Domain::parse("here.example").unwrap();
+        let local = Dialect { origin: Some(&origin), ..ESMTP };
+        let to = |args| parse_rcpt(args, local, false, None).map(|to| to.mailbox.to_string());
+        assert_eq!(to("TO:<root>").as_deref(), Ok("root@here.example"));
+        assert_eq!(to("TO:<a@b>").as_deref(), Ok("a@b"));
+        assert!(to("TO:<>").is_err() && to("TO:<a b>").is_err() && to("TO:<a@>").is_err());
+        let from = parse_mail("FROM:<www-data>", local).unwrap();
+        assert_eq!(from.path.to_string(), "www-data@here.example");
+        assert_eq!(parse_mail("FROM:<>", local).unwrap().path, ReversePath::Null);
     }
 
     #[test]

@@ -291,7 +291,7 @@ mod tests {
     };
 
     fn esmtp(offers: &Offers) -> Dialect<'_> {
-        Dialect { esmtp: true, auth: true, lenient: false, encrypted: true, offers }
+        Dialect { esmtp: true, auth: true, lenient: false, encrypted: true, offers, origin: None }
     }
 
     fn mail(params: &str) -> Result<MailFrom, u16> {

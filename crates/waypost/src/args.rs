@@ -26,6 +26,13 @@ pub enum Command {
     Demo(DemoArgs),
     /// Submit a message to a server by SMTP
     Send(SendArgs),
+    /// Hand in a message as sendmail does: -t, -i, -f, -F, -N, -R, -V, -v, -C, -bm, -bs and recipients
+    #[command(disable_help_flag = true)]
+    Sendmail {
+        /// As sendmail has them
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<std::ffi::OsString>,
+    },
     /// How the running relay fares
     Status(OutputArgs),
     /// Look at the queue and change what waits in it

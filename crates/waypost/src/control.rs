@@ -142,11 +142,11 @@ impl Control for Controls {
     fn overview(&self) -> Overview {
         let sessions = |name: &str| self.server.metrics().open_sessions(name);
         let door =
-            |(config, address): (waypost_inbound::ListenerConfig, std::net::SocketAddr)| Listener {
+            |(config, place): (waypost_inbound::ListenerConfig, waypost_inbound::Place)| Listener {
                 sessions: sessions(&config.name),
                 name: config.name,
                 kind: config.kind.to_string(),
-                address: address.to_string(),
+                address: place.to_string(),
             };
         Overview {
             version: env!("CARGO_PKG_VERSION").to_owned(),

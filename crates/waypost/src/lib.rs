@@ -21,6 +21,7 @@ pub mod privileges;
 pub mod relay;
 pub mod run;
 pub mod send;
+pub mod sendmail;
 pub mod sink;
 pub mod submit;
 pub mod table;
@@ -46,6 +47,8 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Explain(args) => block_on(explain::explain(&args)),
         Command::Dkim(command) => dkim::dkim(command),
         Command::Demo(args) => block_on(demo::demo(&args)),
+        // Taken before arguments are read as ours; see `sendmail::called`.
+        Command::Sendmail { .. } => anyhow::bail!("call it as: waypost sendmail …"),
         Command::Send(args) => block_on(send::send(&args)),
         Command::Status(args) => block_on(operate::status(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),

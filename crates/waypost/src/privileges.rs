@@ -46,13 +46,14 @@ pub fn activated(doors: &[Door]) -> Result<Vec<(String, TcpListener)>> {
 
 fn door_of<'a>(doors: &'a [Door], name: &str, address: SocketAddr) -> Option<&'a str> {
     let named = doors.iter().find(|door| door.config.name == name);
-    let door = named.or_else(|| doors.iter().find(|door| is_at(door.address, address)))?;
+    let door = named.or_else(|| doors.iter().find(|door| is_at(door.place.tcp(), address)))?;
     Some(&door.config.name)
 }
 
 /// Whether a socket at `bound` serves who is configured to listen on `wanted`: systemd listens on
 /// all addresses by way of `[::]`.
-fn is_at(wanted: SocketAddr, bound: SocketAddr) -> bool {
+fn is_at(wanted: Option<SocketAddr>, bound: SocketAddr) -> bool {
+    let Some(wanted) = wanted else { return false };
     let everywhere = wanted.ip().is_unspecified() && bound.ip().is_unspecified();
     wanted == bound || (everywhere && wanted.port() == bound.port())
 }
@@ -176,13 +177,13 @@ fn group_name(gid: Gid) -> String {
 
 #[cfg(test)]
 mod tests {
-    use waypost_inbound::{ListenerConfig, ListenerKind};
+    use waypost_inbound::{ListenerConfig, ListenerKind, Place};
 
     use super::*;
 
     fn door(name: &str, address: &str) -> Door {
         let config = ListenerConfig { name: name.into(), kind: ListenerKind::Relay };
-        Door { config, address: address.parse().unwrap() }
+        Door { config, place: Place::Tcp(address.parse().unwrap()) }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The wired program: every room, made in order and handed to those above it.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -16,7 +16,7 @@ use waypost_config::{Settings, Startup};
 use waypost_delivery::{Delivery, TcpDialer};
 use waypost_dns::{Hickory, OwnAddresses};
 use waypost_hooks::Hooks;
-use waypost_inbound::{Bans, ListenerConfig, Secret, Server, listen};
+use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, IdSource, SystemClock};
 use waypost_plugin::{Answers, Policy};
@@ -36,7 +36,7 @@ const LETTING_GO: Duration = Duration::from_millis(1);
 /// Sockets that are bound before the program gives up its privileges.
 #[derive(Debug)]
 pub struct Sockets {
-    doors: Vec<(ListenerConfig, TcpListener)>,
+    doors: Vec<(ListenerConfig, waypost_inbound::Bound)>,
     admin: Bound,
 }
 
@@ -51,9 +51,9 @@ impl Sockets {
         for door in &startup.doors {
             let name = &door.config.name;
             let socket = match given.iter().position(|(given, _)| given == name) {
-                Some(at) => given.swap_remove(at).1,
-                None => listen(door.address).with_context(|| {
-                    format!("listener '{name}' cannot listen on {}", door.address)
+                Some(at) => waypost_inbound::Bound::Tcp(given.swap_remove(at).1),
+                None => waypost_inbound::Bound::bind(&door.place).with_context(|| {
+                    format!("listener '{name}' cannot listen on {}", door.place)
                 })?,
             };
             doors.push((door.config.clone(), socket));
@@ -166,7 +166,7 @@ impl Relay {
         let server = Server::new(sockets.doors, reload.inbound, rooms, secret, hashers)?;
         server.metrics().register(&mut registry);
 
-        let own = server.addresses().into_iter().map(|(_, address)| address);
+        let own = server.addresses().into_iter().filter_map(|(_, place)| place.tcp());
         let mut config = startup.delivery;
         config.own_addresses = OwnAddresses::new(own, interfaces());
         let parts = waypost_delivery::Parts {
@@ -209,7 +209,7 @@ impl Relay {
     }
 
     /// The listeners and where they are.
-    pub fn addresses(&self) -> Vec<(ListenerConfig, SocketAddr)> {
+    pub fn addresses(&self) -> Vec<(ListenerConfig, Place)> {
         self.controls.server.addresses()
     }
 

@@ -41,8 +41,8 @@ async fn serve(settings: Settings, sockets: Sockets, choices: Choices) -> Result
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
     let relay = Relay::start_with(settings, sockets, choices).await?;
-    for (config, address) in relay.addresses() {
-        info!(listener = config.name, kind = %config.kind, %address, "listening");
+    for (config, place) in relay.addresses() {
+        info!(listener = config.name, kind = %config.kind, address = %place, "listening");
     }
     let failure = loop {
         tokio::select! {

@@ -136,6 +136,8 @@ impl Session {
                 auth: AuthRule::Off,
                 submission: false,
                 xclient: XclientRule::Off,
+                lmtp: false,
+                origin: None,
                 max_size: MAX_SIZE,
                 max_recipients: 1000,
                 max_errors: 1000,

@@ -80,10 +80,26 @@ enum Say {
     Fault,
 }
 
+/// What it was shown of the session with a question at its stages up to the message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// The stage.
+    pub stage: Stage,
+    /// What was said in EHLO, if it was.
+    pub helo: Option<String>,
+    /// Who is logged in.
+    pub identity: Option<String>,
+    /// The peer may send to anybody.
+    pub may_relay: bool,
+    /// The connection is encrypted.
+    pub tls: bool,
+}
+
 /// Notes and answers; clones of its `Arc` share everything.
 #[derive(Debug, Default)]
 pub struct RecordingHooks {
     asked: Mutex<Vec<(Stage, String)>>,
+    seen: Mutex<Vec<Seen>>,
     events: Mutex<Vec<EventKind>>,
     script: Mutex<Vec<(Stage, Say)>>,
 }
@@ -140,6 +156,21 @@ impl RecordingHooks {
         lock(&self.asked).iter().map(|(stage, _)| *stage).collect()
     }
 
+    /// What it was shown of sessions so far, in order.
+    pub fn seen(&self) -> Vec<Seen> {
+        lock(&self.seen).clone()
+    }
+
+    fn sees(&self, stage: Stage, session: &Facts) {
+        lock(&self.seen).push(Seen {
+            stage,
+            helo: session.helo.clone(),
+            identity: session.identity.clone(),
+            may_relay: session.may_relay,
+            tls: session.tls.is_some(),
+        });
+    }
+
     /// What has happened so far, in order.
     pub fn events(&self) -> Vec<EventKind> {
         lock(&self.events).clone()
@@ -177,11 +208,13 @@ impl RecordingHooks {
 #[async_trait]
 impl Hooks for RecordingHooks {
     async fn on_connect(&self, session: &Facts) -> Result<SessionAnswer, Fault> {
+        self.sees(Stage::Connect, session);
         let verdict = self.verdict(Stage::Connect, &session.listener)?;
         Ok(SessionAnswer { verdict, ..SessionAnswer::default() })
     }
 
     async fn on_helo(&self, session: &Facts) -> Result<SessionAnswer, Fault> {
+        self.sees(Stage::Helo, session);
         let name = session.helo.clone().unwrap_or_default();
         let verdict = self.verdict(Stage::Helo, name)?;
         Ok(SessionAnswer { verdict, ..SessionAnswer::default() })
@@ -193,21 +226,24 @@ impl Hooks for RecordingHooks {
     }
 
     async fn on_sender(&self, transaction: &Transaction<'_>) -> Result<SenderAnswer, Fault> {
+        self.sees(Stage::Sender, transaction.session);
         let verdict = self.verdict(Stage::Sender, transaction.sender)?;
         Ok((SessionAnswer { verdict, ..SessionAnswer::default() }, SenderChange::Keep))
     }
 
     async fn on_recipients(
         &self,
-        _: &Transaction<'_>,
+        transaction: &Transaction<'_>,
         recipients: &[Recipient],
     ) -> Result<Vec<RecipientAnswer>, Fault> {
+        self.sees(Stage::Recipients, transaction.session);
         let verdict = self.verdict(Stage::Recipients, names(recipients))?;
         let answer = RecipientAnswer { verdict, ..RecipientAnswer::default() };
         Ok(vec![answer; recipients.len()])
     }
 
     async fn on_message(&self, message: &MessageView<'_>) -> Result<MessageAnswer, Fault> {
+        self.sees(Stage::Message, message.transaction.session);
         let refusal = self.refusal(Stage::Message, message.id)?;
         let verdict = refusal.map_or(MessageVerdict::Proceed, MessageVerdict::Refuse);
         Ok(MessageAnswer { verdict, ..MessageAnswer::default() })

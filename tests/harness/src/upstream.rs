@@ -259,6 +259,8 @@ impl Visit {
             auth: if login.is_some() { AuthRule::Required } else { AuthRule::Off },
             submission: false,
             xclient: XclientRule::Off,
+            lmtp: false,
+            origin: None,
             max_size: *max_size,
             max_recipients: 1000,
             max_errors: 1000,

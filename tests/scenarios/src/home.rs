@@ -36,10 +36,14 @@ pub enum Door {
     Submission,
     /// From users, with TLS from the first byte.
     Submissions,
+    /// From servers and listed networks, by LMTP.
+    Lmtp,
+    /// From programs of this machine; see [`Home::local_socket`].
+    Local,
 }
 
 impl Door {
-    /// All of them.
+    /// Those by SMTP over TCP.
     pub const ALL: [Door; 3] = [Door::Relay, Door::Submission, Door::Submissions];
 
     /// Its name in the configuration; the listener's name is the same.
@@ -48,6 +52,8 @@ impl Door {
             Door::Relay => "relay",
             Door::Submission => "submission",
             Door::Submissions => "submissions",
+            Door::Lmtp => "lmtp",
+            Door::Local => "local",
         }
     }
 }
@@ -65,6 +71,7 @@ pub struct Home {
     routes: Vec<String>,
     doors: Vec<Door>,
     door_lines: String,
+    listeners: Vec<String>,
     plugins: Vec<String>,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Arc<dyn Clock>,
@@ -105,6 +112,7 @@ impl Home {
             routes: Vec::new(),
             doors: vec![Door::Relay],
             door_lines: String::new(),
+            listeners: Vec::new(),
             plugins: Vec::new(),
             hooks: None,
             clock: Arc::new(SystemClock),
@@ -154,6 +162,19 @@ impl Home {
         let file = UsersFile::load(&home.users_file()).unwrap();
         file.with_sha_1(true).set_password(USER, PASSWORD).unwrap();
         home
+    }
+
+    /// One door more.
+    pub fn door(mut self, door: Door) -> Home {
+        self.doors.push(door);
+        self
+    }
+
+    /// A listener for LMTP at the socket [`Home::local_socket`].
+    pub fn lmtp_socket(mut self) -> Home {
+        let socket = self.local_socket();
+        self.listeners.push(format!("name = \"lmtp\"\nkind = \"lmtp\"\nsocket = {socket:?}\n"));
+        self
     }
 
     /// One user more in the file.
@@ -315,6 +336,11 @@ impl Home {
         self.places.clone()
     }
 
+    /// The socket of [`Door::Local`].
+    pub fn local_socket(&self) -> PathBuf {
+        self.places.sockets.path().join("submit.sock")
+    }
+
     fn socket(&self) -> PathBuf {
         self.places.sockets.path().join("admin.sock")
     }
@@ -378,7 +404,13 @@ impl Home {
         for door in &self.doors {
             let name = door.name();
             let _ = writeln!(text, "\n[[listener]]\nname = \"{name}\"\nkind = \"{name}\"");
-            let _ = writeln!(text, "address = \"127.0.0.1:0\"\n{}", self.door_lines);
+            let _ = match door {
+                Door::Local => writeln!(text, "socket = {:?}", self.local_socket()),
+                _ => writeln!(text, "address = \"127.0.0.1:0\"\n{}", self.door_lines),
+            };
+        }
+        for listener in &self.listeners {
+            let _ = write!(text, "\n[[listener]]\n{listener}");
         }
         for certificate in &self.certificates {
             let _ = write!(text, "\n[[tls.certificate]]\n{certificate}");

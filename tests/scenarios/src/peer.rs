@@ -143,6 +143,12 @@ impl Peer {
         got
     }
 
+    /// A peer that has connected to a Unix socket and read nothing.
+    pub async fn at(socket: &std::path::Path) -> Peer {
+        let stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+        Peer { channel: Box::new(stream), unread: Vec::new(), certificate: None }
+    }
+
     /// EHLO, and what it offers: a keyword with its parameters each.
     pub async fn hello(&mut self) -> Vec<String> {
         let reply = self.expect("EHLO peer.example", "250").await;

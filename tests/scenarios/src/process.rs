@@ -24,7 +24,7 @@ pub struct Process {
     log: PathBuf,
     client: Client,
     roots: RootCertStore,
-    doors: Vec<(String, SocketAddr)>,
+    doors: Vec<(String, String)>,
     _places: Arc<Places>,
 }
 
@@ -48,7 +48,7 @@ impl Process {
         process
     }
 
-    async fn answers(&mut self) -> Vec<(String, SocketAddr)> {
+    async fn answers(&mut self) -> Vec<(String, String)> {
         let began = Instant::now();
         loop {
             let overview: Result<Overview, _> = self.client.get("/v1/status").await;
@@ -56,7 +56,7 @@ impl Process {
                 && overview.pid == self.child.id()
             {
                 let doors = overview.listeners.into_iter();
-                return doors.map(|door| (door.name, door.address.parse().unwrap())).collect();
+                return doors.map(|door| (door.name, door.address)).collect();
             }
             let ended = self.child.try_wait().unwrap();
             assert!(ended.is_none(), "the relay ended at once, {ended:?}: {}", self.log());
@@ -75,7 +75,8 @@ impl Process {
     /// # Panics
     /// When the home has no such door.
     pub fn address(&self, door: Door) -> SocketAddr {
-        self.doors.iter().find(|(name, _)| name == door.name()).expect("there is this door").1
+        let there = self.doors.iter().find(|(name, _)| name == door.name());
+        there.and_then(|(_, address)| address.parse().ok()).expect("there is this door")
     }
 
     /// A peer that has connected to this door and heard the greeting; on

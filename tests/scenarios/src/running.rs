@@ -39,7 +39,7 @@ impl Running {
     pub fn address(&self, door: Door) -> SocketAddr {
         let doors = self.relay.addresses();
         let there = doors.iter().find(|(config, _)| config.name == door.name());
-        there.expect("the home has this door").1
+        there.and_then(|(_, place)| place.tcp()).expect("the home has this door")
     }
 
     /// A peer that has connected to this door and heard the greeting; on

@@ -26,12 +26,16 @@ mod next_hop_cannot_take_the_message;
 mod policy_is_asked_at_every_stage;
 #[path = "in/policy_says_no.rs"]
 mod policy_says_no;
+#[path = "in/programs_of_this_machine_submit.rs"]
+mod programs_of_this_machine_submit;
 #[path = "in/refused_recipients_in_a_pipeline.rs"]
 mod refused_recipients_in_a_pipeline;
 #[path = "in/relaying_is_denied.rs"]
 mod relaying_is_denied;
 #[path = "in/reload_while_sessions_are_open.rs"]
 mod reload_while_sessions_are_open;
+#[path = "in/sendmail_hands_in.rs"]
+mod sendmail_hands_in;
 #[path = "in/size_is_limited.rs"]
 mod size_is_limited;
 #[path = "in/sni_picks_the_certificate.rs"]

@@ -33,6 +33,8 @@ mod openssl_shows_a_certificate;
 mod postfix_delivers_for_us;
 #[path = "peers/postfix_submits.rs"]
 mod postfix_submits;
+#[path = "peers/smtplib_speaks_lmtp.rs"]
+mod smtplib_speaks_lmtp;
 #[path = "peers/smtplib_submits.rs"]
 mod smtplib_submits;
 #[path = "peers/swaks_logs_in.rs"]

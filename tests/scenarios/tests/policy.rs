@@ -17,6 +17,8 @@ mod says;
 
 #[path = "policy/copies_leave_from_a_pool.rs"]
 mod copies_leave_from_a_pool;
+#[path = "policy/each_recipient_is_answered_by_lmtp.rs"]
+mod each_recipient_is_answered_by_lmtp;
 #[path = "policy/policy_adds_and_replaces_recipients.rs"]
 mod policy_adds_and_replaces_recipients;
 #[path = "policy/policy_changes_in_the_middle.rs"]

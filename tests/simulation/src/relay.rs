@@ -119,6 +119,8 @@ pub fn rules(hostname: &str, max_size: u64) -> Rules {
         mechanisms: Vec::new(),
         auth: AuthRule::Off,
         submission: false,
+        lmtp: false,
+        origin: None,
         xclient: XclientRule::Off,
         max_size,
         max_recipients: MAX_RECIPIENTS,

@@ -124,8 +124,17 @@ impl Visit {
         let accepting = async move {
             let envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
             let message = Message { envelope, facts, body, received };
-            let rules = Rules { pinned: None, may_send_to: &|_| true, check_header: &|_| Ok(()) };
-            intake.accept(message, Door::Relay, rules).await
+            let groups = [(0..count as u32).collect()];
+            let rules = Rules {
+                pinned: None,
+                may_send_to: &|_| true,
+                check_header: &|_| Ok(()),
+                groups: &groups,
+                origin: None,
+            };
+            let replies = intake.accept(message, Door::Relay, rules).await;
+            let reply = replies.into_iter().next().unwrap_or(Reply::LOCAL_ERROR);
+            if reply.is_positive() { Ok(reply) } else { Err(reply) }
         };
         self.accepting = Some((id, Box::pin(accepting)));
         Arrived { id, content, recipients: count }

@@ -38,8 +38,16 @@ fn send(relay: &Relay, ground: &Ground, octets: usize) -> (MessageId, Accepting)
     let message = Message { envelope, facts, body, received: ground.clock.now() };
     let intake = relay.intake.clone();
     let accepting = Box::pin(async move {
-        let rules = Rules { pinned: None, may_send_to: &|_| true, check_header: &|_| Ok(()) };
-        intake.accept(message, Door::Relay, rules).await
+        let rules = Rules {
+            pinned: None,
+            may_send_to: &|_| true,
+            check_header: &|_| Ok(()),
+            groups: &[vec![0]],
+            origin: None,
+        };
+        let replies = intake.accept(message, Door::Relay, rules).await;
+        let reply = replies.into_iter().next().unwrap();
+        if reply.is_positive() { Ok(reply) } else { Err(reply) }
     });
     (id, accepting)
 }

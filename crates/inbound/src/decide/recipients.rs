@@ -108,7 +108,8 @@ impl Transaction {
         let mut meta = recipient.meta.clone();
         set_all(attrs, &mut meta);
         if replace_with.is_empty() {
-            self.push(Recipient { meta, ..recipient });
+            let id = self.push(Recipient { meta, ..recipient });
+            self.named.push(vec![id]);
             return Reply::RECIPIENT_OK;
         }
         let may = |other: &&Replacement| {
@@ -124,21 +125,27 @@ impl Transaction {
         if self.recipients.len() + replace_with.len() > settings.limits.max_recipients {
             return Reply::TOO_MANY_RECIPIENTS;
         }
+        let mut stands_for = Vec::new();
         for Replacement { mailbox, .. } in replace_with {
             let id = self.next_recipient;
             self.next_recipient += 1;
-            self.push(Recipient { meta: meta.clone(), ..recipient.redirected(id, mailbox) });
+            let other = Recipient { meta: meta.clone(), ..recipient.redirected(id, mailbox) };
+            stands_for.push(self.push(other));
         }
+        self.named.push(stands_for);
         Reply::RECIPIENT_OK
     }
 
-    /// A mailbox that was named twice gets one copy.
-    fn push(&mut self, recipient: Recipient) {
+    /// A mailbox that was named twice gets one copy. Answers under which id.
+    fn push(&mut self, recipient: Recipient) -> u32 {
         let same =
-            |other: &Recipient| other.mailbox == recipient.mailbox && other.meta == recipient.meta;
-        if !self.recipients.iter().any(same) {
-            self.recipients.push(recipient);
+            |other: &&Recipient| other.mailbox == recipient.mailbox && other.meta == recipient.meta;
+        if let Some(there) = self.recipients.iter().find(same) {
+            return there.id;
         }
+        let id = recipient.id;
+        self.recipients.push(recipient);
+        id
     }
 }
 

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 
 use tracing::{Span, info};
-use waypost_mail::Protocol;
 use waypost_smtp::server::{Answer, Told, Xclient, XclientRule};
 
 use super::Decider;
@@ -70,7 +69,7 @@ impl Decider {
     /// What was said in the session so far was the peer's own.
     fn begin_anew(&mut self, helo: Option<String>, esmtp: Option<bool>) {
         self.facts.helo = helo;
-        self.facts.protocol = if esmtp == Some(true) { Protocol::Esmtp } else { Protocol::Smtp };
+        self.facts.protocol = self.manner.protocol(esmtp == Some(true));
         self.facts.meta.clear();
         self.connect_meta.clear();
         self.exchange = None;

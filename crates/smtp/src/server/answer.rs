@@ -45,7 +45,15 @@ impl Conversation {
             }
             (Asked::Data, Answer::Reply(reply)) => self.data_answered(reply),
             (Asked::Bdat(chunk), Answer::Reply(reply)) => self.bdat_answered(chunk, reply),
-            (Asked::Commit, Answer::Reply(reply)) => self.committed(reply),
+            (Asked::Commit, Answer::Reply(mut reply)) => {
+                if planted!("250 whatever became of it") {
+                    reply = Reply::OK;
+                }
+                self.conclude(vec![reply; self.final_replies()]);
+            }
+            (Asked::Commit, Answer::Recipients(replies)) if self.fits_commit(&replies) => {
+                self.conclude(replies);
+            }
             _ => self.fault(),
         }
     }
@@ -58,7 +66,8 @@ impl Conversation {
         let own_words = reply.code.get() == 220;
         self.session.refused = !reply.is_positive();
         if reply.is_positive() && !own_words {
-            let text = format!("{} ESMTP ready", self.rules.hostname);
+            let protocol = if self.rules.lmtp { "LMTP" } else { "ESMTP" };
+            let text = format!("{} {protocol} ready", self.rules.hostname);
             return self.reply(Reply::plain(220, "").with_text(text));
         }
         self.reply(reply);
@@ -143,6 +152,7 @@ impl Conversation {
             }
             _ if reply.code.get() == 421 => self.close(reply),
             _ => {
+                chunk.replies = self.replies_to(&chunk);
                 self.end_transaction();
                 chunk.refusal = Some(reply);
                 self.state = State::Counted(chunk);
@@ -150,14 +160,9 @@ impl Conversation {
         }
     }
 
-    fn committed(&mut self, mut reply: Reply) {
-        self.transaction = None;
-        if planted!("250 whatever became of it") {
-            reply = Reply::OK;
-        }
-        if reply.is_positive() {
-            self.session.forgive();
-        }
-        self.reply(reply);
+    /// One reply for each recipient, in the protocol that has them (RFC 2033 §4.2).
+    fn fits_commit(&self, replies: &[Reply]) -> bool {
+        let final_ones = |reply: &Reply| reply.severity() != Severity::Intermediate;
+        self.rules.lmtp && replies.len() == self.recipients() && replies.iter().all(final_ones)
     }
 }

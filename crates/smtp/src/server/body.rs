@@ -45,12 +45,13 @@ impl Conversation {
             self.session.idle();
         }
         let refusal = refusal.or_else(|| self.bdat_refusal(size));
-        let chunk = Chunk { size, left: size, last, refusal };
+        let mut chunk = Chunk { size, left: size, last, refusal, replies: 1 };
         if chunk.refusal.is_none() && !self.in_data() {
             return self.ask(Question::Data, Asked::Bdat(chunk));
         }
         if chunk.refusal.is_some() {
             // What came before is of no use without this chunk.
+            chunk.replies = self.replies_to(&chunk);
             self.end_transaction();
         }
         self.state = State::Counted(chunk);
@@ -87,8 +88,9 @@ impl Conversation {
                 if chunk.left > 0 {
                     chunk.refusal = refusal;
                 } else {
+                    let replies = chunk.replies;
                     self.state = State::Commands;
-                    self.reply(refusal.unwrap_or(Reply::BAD_SEQUENCE));
+                    self.conclude(vec![refusal.unwrap_or(Reply::BAD_SEQUENCE); replies]);
                 }
                 None
             }
@@ -110,11 +112,16 @@ impl Conversation {
             None if last => return self.end_of_body(),
             None => self.reply(Reply::OK.with_text(format!("{size} octets received"))),
             Some(fault) => {
-                self.end_transaction();
-                self.reply(fault);
+                let replies = if last { self.final_replies() } else { 1 };
+                self.conclude(vec![fault; replies]);
             }
         }
         None
+    }
+
+    /// How many replies a chunk gets that is not taken.
+    pub(super) fn replies_to(&self, chunk: &Chunk) -> usize {
+        if chunk.last { self.final_replies() } else { 1 }
     }
 
     /// Octets that belong to the message: passed on, unless the message cannot be taken any more.
@@ -144,8 +151,7 @@ impl Conversation {
                 self.ask(Question::Commit { size, eight_bit }, Asked::Commit)
             }
             Some(fault) => {
-                self.end_transaction();
-                self.reply(fault);
+                self.conclude(vec![fault; self.final_replies()]);
                 None
             }
         }

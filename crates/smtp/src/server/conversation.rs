@@ -76,6 +76,8 @@ pub(super) struct Chunk {
     pub(super) last: bool,
     /// The chunk is swallowed and answered with this.
     pub(super) refusal: Option<Reply>,
+    /// So many times: in LMTP the last chunk has a reply for each recipient (RFC 2033 §4.2).
+    pub(super) replies: usize,
 }
 
 impl Conversation {
@@ -197,6 +199,31 @@ impl Conversation {
         reply.write(&mut self.output);
     }
 
+    /// Says what becomes of a message: one reply, or one for each recipient in LMTP. However many they
+    /// are, they count once against a limit.
+    pub(super) fn conclude(&mut self, replies: Vec<Reply>) {
+        self.end_transaction();
+        let severities: Vec<Severity> = replies.iter().map(Reply::severity).collect();
+        if severities.contains(&Severity::Positive) {
+            self.session.forgive();
+        } else if severities.contains(&Severity::Transient) {
+            self.session.idle();
+        } else {
+            self.session.err();
+        }
+        for reply in replies {
+            if reply.code.get() == 421 {
+                return self.close(reply);
+            }
+            self.say(&reply);
+        }
+    }
+
+    /// How many replies a message gets at its end (RFC 2033 §4.2).
+    pub(super) fn final_replies(&self) -> usize {
+        if self.rules.lmtp { self.recipients().max(1) } else { 1 }
+    }
+
     /// Says a last word.
     pub(super) fn close(&mut self, reply: Reply) {
         self.say(&reply);
@@ -314,8 +341,8 @@ impl Conversation {
     /// A command that is in order: a question, a reply of our own, or a refusal.
     fn perform(&mut self, verb: Verb, args: &str) -> Result<Option<Step>, Reply> {
         match verb {
-            Verb::Ehlo | Verb::Helo => {
-                let (name, esmtp) = (command::parse_name(args)?, verb == Verb::Ehlo);
+            Verb::Ehlo | Verb::Helo | Verb::Lhlo => {
+                let (name, esmtp) = (command::parse_name(args)?, verb != Verb::Helo);
                 return Ok(self.ask(Question::Helo { name, esmtp }, Asked::Helo { esmtp }));
             }
             Verb::Mail => return self.mail(args),
@@ -328,6 +355,10 @@ impl Conversation {
             // RFC 3030 §3: what may not be lines has no last line with a dot.
             Verb::Data if self.transaction.as_ref().is_some_and(|t| t.binary) => {
                 return Err(Reply::BINARY_NEEDS_BDAT);
+            }
+            // RFC 2033 §4.2.
+            Verb::Data if self.recipients() == 0 && self.rules.lmtp => {
+                return Err(Reply::BAD_SEQUENCE);
             }
             Verb::Data if self.recipients() == 0 => return Err(Reply::NO_VALID_RECIPIENTS),
             Verb::Data => return Ok(self.ask(Question::Data, Asked::Data)),
@@ -454,6 +485,7 @@ impl Conversation {
             lenient: self.rules.submission,
             encrypted: self.rules.tls == TlsRule::Active,
             offers: &self.rules.offers,
+            origin: self.rules.origin.as_ref(),
         }
     }
 

@@ -19,6 +19,8 @@
 //!     auth: AuthRule::Off,
 //!     submission: false,
 //!     xclient: XclientRule::Off,
+//!     lmtp: false,
+//!     origin: None,
 //!     max_size: 1 << 20,
 //!     max_recipients: 100,
 //!     max_errors: 10,
@@ -68,7 +70,7 @@ pub use crate::xclient::{Told, Xclient};
 pub use conversation::Conversation;
 pub use refusals::Refusal;
 
-use crate::Reply;
+use crate::{Domain, Reply};
 
 /// What one session may do and how much of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,6 +88,12 @@ pub struct Rules {
     pub submission: bool,
     /// Whether the peer may say for whom it speaks.
     pub xclient: XclientRule,
+    /// LMTP is spoken instead of SMTP: LHLO greets, and each recipient has a reply of its own behind
+    /// the message (RFC 2033 §4.1, §4.2).
+    pub lmtp: bool,
+    /// The domain of addresses that are given without one, as programs on this machine do. Elsewhere
+    /// they are refused.
+    pub origin: Option<Domain>,
     /// The largest message in octets, as SIZE says (RFC 1870).
     pub max_size: u64,
     /// The most recipients one transaction takes; more get 452 (RFC 5321 §4.5.3.1.10).
@@ -234,11 +242,11 @@ pub enum Question {
     /// A peer has connected. A 220 is sent as it is, another 2xx as our default greeting; anything
     /// else refuses every command but QUIT (RFC 5321 §3.1), or closes when it is a 421.
     Connect,
-    /// EHLO, or HELO when `esmtp` is false. The text of a 2xx is not used.
+    /// EHLO or LHLO, or HELO when `esmtp` is false. The text of a 2xx is not used.
     Helo {
         /// The name given: printable ASCII, otherwise not checked.
         name: String,
-        /// True for EHLO.
+        /// True for EHLO and LHLO.
         esmtp: bool,
     },
     /// AUTH with a mechanism that is offered (RFC 4954 §4). Only [`Answer::Authenticated`] admits.
@@ -259,7 +267,9 @@ pub enum Question {
     Recipients(Vec<RcptTo>),
     /// DATA or the first BDAT: may the body come? A refusal ends the transaction.
     Data,
-    /// The message is whole; a 2xx must mean that it is kept. Its reply is sent as it is.
+    /// The message is whole; a 2xx must mean that it is kept. Its reply is sent as it is. In LMTP it
+    /// may be [`Answer::Recipients`]: one reply for each recipient that was taken, in order; one
+    /// [`Answer::Reply`] is said to all of them.
     Commit {
         /// Octets of all chunks together.
         size: u64,
@@ -296,7 +306,8 @@ impl fmt::Debug for Question {
 pub enum Answer {
     /// 2xx: go on. 4xx, 5xx: refused with this reply. 421: said, then closed.
     Reply(Reply),
-    /// One reply for each of [`Question::Recipients`], in order.
+    /// One reply for each of [`Question::Recipients`], or in LMTP of those behind
+    /// [`Question::Commit`], in order.
     Recipients(Vec<Reply>),
     /// To AUTH: the next challenge, not yet encoded.
     Challenge(Vec<u8>),

@@ -9,6 +9,7 @@ use crate::{Reply, terms, xclient};
 pub(super) enum Verb {
     Helo,
     Ehlo,
+    Lhlo,
     Mail,
     Rcpt,
     Data,
@@ -106,9 +107,10 @@ const MAIL: Order = Order {
     ..PLAIN
 };
 
-pub(super) const TABLE: [Order; 15] = [
+pub(super) const TABLE: [Order; 16] = [
     Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
     Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
+    Order { verb: Verb::Lhlo, word: "LHLO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
     Order { before_auth: false, ..MAIL },
     Order { verb: Verb::Rcpt, word: "RCPT", when: When::Envelope, ..MAIL },
     Order {
@@ -193,7 +195,11 @@ impl Order {
             return Err(Reply::BAD_SEQUENCE);
         }
         if !self.exists(rules) {
-            return Err(Reply::NOT_IMPLEMENTED);
+            return Err(match self.verb {
+                // RFC 2033 §4.1: a greeting in the other protocol gets 500.
+                Verb::Ehlo | Verb::Helo | Verb::Lhlo => Reply::COMMAND_UNKNOWN,
+                _ => Reply::NOT_IMPLEMENTED,
+            });
         }
         if rules.tls == TlsRule::Required && !self.before_tls {
             return Err(Reply::STARTTLS_FIRST);
@@ -225,6 +231,8 @@ impl Order {
     fn exists(&self, rules: &Rules) -> bool {
         match self.verb {
             Verb::Expn => false,
+            Verb::Ehlo | Verb::Helo => !rules.lmtp,
+            Verb::Lhlo => rules.lmtp,
             Verb::StartTls => rules.tls != TlsRule::Off,
             Verb::Auth => rules.auth != AuthRule::Off,
             Verb::Xclient => rules.xclient != XclientRule::Off,

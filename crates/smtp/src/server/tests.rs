@@ -10,6 +10,8 @@ fn rules() -> Rules {
         auth: AuthRule::Off,
         submission: false,
         xclient: XclientRule::Off,
+        lmtp: false,
+        origin: None,
         max_size: 1000,
         max_recipients: 2,
         max_errors: 5,

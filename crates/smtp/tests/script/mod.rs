@@ -3,16 +3,17 @@
 //! A file is a list of lines; empty ones and those with `#` are comments.
 //!
 //! ```text
-//! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission xclient=offered size=9 recipients=9 errors=9 commands=9
+//! RULES tls=active auth=required mechanisms=PLAIN,LOGIN submission lmtp xclient=offered size=9 recipients=9 errors=9 commands=9
 //!       offers=dsn,binary,requiretls,limits,priority by=60 hold=9 (until 9 seconds into 1970)
 //!       messages=9 session-recipients=9 out-of-turn long-lines=refuse (or fold), on the same line
-//! OPEN                the greeting and EHLO, not compared (without it, expect `ASK connect` first)
+//! OPEN                the greeting and EHLO (LHLO with lmtp), not compared (without it, expect `ASK connect` first)
 //! C: MAIL FROM:<>     sent with CRLF, unless it ends in \c; escapes are \r \n \0 \\ \xNN \*9{text}
 //! S: 250 2.1.0        a line we reply; more words may follow on it
 //! ASK xclient 192.0.2.7 login=anna
 //! ASK sender <> -> 550 5.7.1 No
 //!                     a question; without an answer it is answered in the best way. Others are
-//!                     `-> challenge text`, `-> authenticated`, `-> disconnect 421 4.7.0 text`
+//!                     `-> challenge text`, `-> authenticated`, `-> disconnect 421 4.7.0 text`,
+//!                     and in LMTP at commit `-> each 250 2.0.0 OK | 550 5.7.1 No`
 //! BODY text           the body, a line at a time, written before its `ASK commit`
 //! DISCARD             Step::Discard
 //! UPGRADE             Step::Upgrade
@@ -74,6 +75,8 @@ pub(crate) fn rules() -> Rules {
         auth: AuthRule::Off,
         submission: false,
         xclient: XclientRule::Off,
+        lmtp: false,
+        origin: None,
         max_size: 1000,
         max_recipients: 5,
         max_errors: 5,
@@ -138,7 +141,11 @@ impl Script {
         let mut peer = Peer::new(self.rules.clone());
         if self.open {
             peer.receive(b"", &mut VecDeque::new());
-            peer.receive(b"EHLO peer.example\r\n", &mut VecDeque::new());
+            let greeting: &[u8] = match self.rules.lmtp {
+                true => b"LHLO peer.example\r\n",
+                false => b"EHLO peer.example\r\n",
+            };
+            peer.receive(greeting, &mut VecDeque::new());
             peer.take_seen();
         }
         let mut all = Vec::new();
@@ -389,6 +396,7 @@ fn rule(rules: &mut Rules, word: &str) {
         "hostname" => rules.hostname = value.into(),
         "mechanisms" => rules.mechanisms = list(value),
         "submission" => rules.submission = true,
+        "lmtp" => rules.lmtp = true,
         "size" => rules.max_size = number(),
         "recipients" => rules.max_recipients = value.parse().unwrap(),
         "errors" => rules.max_errors = value.parse().unwrap(),
@@ -424,6 +432,7 @@ fn parse_answer(text: &str) -> Answer {
         "authenticated" => Answer::Authenticated,
         "disconnect" => Answer::Disconnect(reply(rest)),
         "wrong" => Answer::Recipients(vec![]),
+        "each" => Answer::Recipients(rest.split(" | ").map(reply).collect()),
         _ => Answer::Reply(reply(text)),
     }
 }

@@ -88,7 +88,8 @@ impl Stage {
     pub(super) fn door(&self, kind: ListenerKind) -> Result<SocketAddr> {
         let doors = self.relay.addresses();
         let door = doors.into_iter().find(|(config, _)| config.kind == kind);
-        Ok(door.with_context(|| format!("the relay has no {kind} listener"))?.1)
+        let address = door.and_then(|(_, place)| place.tcp());
+        address.with_context(|| format!("the relay has no {kind} listener"))
     }
 
     /// The directory of it all.

@@ -6,8 +6,13 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use waypost::args::Cli;
+use waypost::sendmail;
 
 fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args_os().collect();
+    if let Some(arguments) = sendmail::called(&arguments) {
+        return sendmail::sendmail(arguments);
+    }
     match waypost::carry_out(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -27,11 +27,12 @@ use crate::password::Argon2Hash;
 use crate::scram::{ScramHash, ScramVerifier};
 use crate::users::Account;
 use crate::{
-    Bans, KeyPair, ListenerConfig, ListenerKind, Rooms, Secret, Server, Settings, Users, listen,
+    Bans, Bound, KeyPair, ListenerConfig, ListenerKind, Rooms, Secret, Server, Settings, Users,
+    listen,
 };
 
-pub(super) const KINDS: [ListenerKind; 3] =
-    [ListenerKind::Relay, ListenerKind::Submission, ListenerKind::Submissions];
+pub(super) const KINDS: [ListenerKind; 4] =
+    [ListenerKind::Relay, ListenerKind::Submission, ListenerKind::Submissions, ListenerKind::Lmtp];
 
 /// A server with one listener of each kind.
 pub(super) struct House {
@@ -65,8 +66,8 @@ impl House {
         let spool = Arc::new(MemorySpool::new());
         let rooms = rooms(spool.clone(), hooks).await;
         let socket = || listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let listeners =
-            KINDS.map(|kind| (ListenerConfig { name: kind.to_string(), kind }, socket()));
+        let listeners = KINDS
+            .map(|kind| (ListenerConfig { name: kind.to_string(), kind }, Bound::Tcp(socket())));
         let secret = Secret::new([1; 32]);
         let server = Server::new(listeners.into(), settings, rooms, secret, 2).unwrap();
         let (stop, stopped) = oneshot::channel();
@@ -78,14 +79,15 @@ impl House {
 
     pub(super) fn address(&self, kind: ListenerKind) -> SocketAddr {
         let all = self.server.addresses();
-        all.iter().find(|(config, _)| config.kind == kind).unwrap().1
+        all.iter().find(|(config, _)| config.kind == kind).unwrap().1.tcp().unwrap()
     }
 
     /// A peer in clear text that has read the greeting.
     pub(super) async fn knock(&self, kind: ListenerKind) -> Peer {
         let mut peer = self.connect(kind).await;
         let greeting = peer.reply().await;
-        assert_eq!(greeting, "220 mx.example.org ESMTP ready");
+        let protocol = if kind == ListenerKind::Lmtp { "LMTP" } else { "ESMTP" };
+        assert_eq!(greeting, format!("220 mx.example.org {protocol} ready"));
         peer
     }
 

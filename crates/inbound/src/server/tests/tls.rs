@@ -68,11 +68,18 @@ async fn without_certificate_a_relay_offers_neither_tls_nor_auth() {
     let rooms = house.await;
     let bad = crate::ListenerConfig { name: "sub".into(), kind: Submission };
     let other = crate::listen("127.0.0.1:0".parse().unwrap()).unwrap();
-    let refused =
-        crate::Server::new(vec![(bad, other)], settings.clone(), rooms.clone(), secret.clone(), 1);
+    let refused = crate::Server::new(
+        vec![(bad, crate::Bound::Tcp(other))],
+        settings.clone(),
+        rooms.clone(),
+        secret.clone(),
+        1,
+    );
     assert!(refused.unwrap_err().to_string().contains("listener 'sub'"));
-    let server = crate::Server::new(vec![(config, socket)], settings, rooms, secret, 1).unwrap();
-    let address = server.addresses()[0].1;
+    let server =
+        crate::Server::new(vec![(config, crate::Bound::Tcp(socket))], settings, rooms, secret, 1)
+            .unwrap();
+    let address = server.addresses()[0].1.tcp().unwrap();
     let running = tokio::spawn(server.run(std::future::pending(), std::time::Duration::ZERO));
     let mut peer = super::setup::Peer::to(address).await;
     peer.reply().await;
