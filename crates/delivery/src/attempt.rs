@@ -9,7 +9,7 @@ use tracing::debug;
 use waypost_dns::{Host, Search, hosts};
 use waypost_intake::patience;
 use waypost_mail::{NextHop, Outcome, RecipientState, Route, Timestamp, TlsLevel, Why};
-use waypost_queue::{Content, Ticket, expired};
+use waypost_queue::{Content, SpoolError, Ticket, expired};
 use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase};
 
@@ -268,19 +268,26 @@ impl<'a> Attempt<'a> {
         };
         match self.content().await {
             Ok(content) => Some(Copy { prefix, sender, content }),
+            // Trying again reads the same: a person is to see it.
+            Err(error @ SpoolError::Damaged(..)) => {
+                for index in members {
+                    self.fates[*index] = Some(Fate::Held(error.to_string()));
+                }
+                None
+            }
             Err(error) => {
-                self.all(members, || Outcome::Deferred(Why::Unreadable(error.clone()).bounded()));
+                let why = Why::Unreadable(error.to_string()).bounded();
+                self.all(members, || Outcome::Deferred(why.clone()));
                 None
             }
         }
     }
 
-    async fn content(&mut self) -> Result<Arc<dyn Content>, String> {
+    async fn content(&mut self) -> Result<Arc<dyn Content>, SpoolError> {
         if let Some(content) = &self.content {
             return Ok(content.clone());
         }
-        let opened = self.delivery.content(&self.ticket.entry).await;
-        let content = opened.map_err(|error| error.to_string())?;
+        let content = self.delivery.content(&self.ticket.entry).await?;
         self.content = Some(content.clone());
         Ok(content)
     }

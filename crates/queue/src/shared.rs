@@ -186,7 +186,7 @@ impl Shared {
         match &error {
             SpoolError::Unknown(_) => state.index.remove(job.id),
             SpoolError::Damaged(..) => state.note_damage(job.id, &error),
-            SpoolError::NoSpace | SpoolError::Failed(_) => {
+            SpoolError::NoSpace | SpoolError::NotNow(..) | SpoolError::Failed(_) => {
                 let due = now.after(UNREADABLE_PAUSE);
                 state.plan(*job, destination, due, *expires, now);
                 self.note_failure(&mut state, &error);

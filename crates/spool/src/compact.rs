@@ -244,6 +244,7 @@ impl Writer {
     fn lost(&mut self, kept: &mut Kept, why: &str) -> (BodyPlace, Bytes) {
         let id = kept.entry.id;
         tracing::error!(message = %id, why, "a message cannot be read from the spool; it is held");
+        self.shared.metrics.damaged.inc();
         self.log.mark_damaged(kept.place.at.segment);
         quarantine(&mut kept.entry, why);
         (BodyPlace::Lost(why.to_owned()), Bytes::new())

@@ -22,7 +22,8 @@ pub struct Config {
     /// Octets kept in a file that is given up when the disk is full, so that what is in the spool
     /// can still be settled.
     pub reserve: u64,
-    /// How long sled may take to open before its files are set aside and made anew.
+    /// How long sled may take to open before its files are set aside and made anew, and to write
+    /// before it is taken to hang, which is a failure of storage.
     pub open_timeout: Duration,
     /// Where files are; another one than the machine's is for tests and simulations.
     pub disk: Arc<dyn Disk>,

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
-use nix::errno::Errno;
 use waypost_mail::MessageId;
 
 use crate::disk::{Disk, DiskFile};
@@ -14,7 +13,7 @@ use crate::log::Readers;
 use crate::record::{
     self, BodyPlace, HEADER_LEN, Header, Kind, MessageMeta, Settlement, TRAILER_LEN,
 };
-use crate::segment::Place;
+use crate::segment::{Place, is_unreadable};
 use crate::{Content, SpoolError};
 
 /// Bodies up to this size stand in the log itself.
@@ -51,9 +50,7 @@ impl From<io::Error> for Unreadable {
         match error.kind() {
             io::ErrorKind::NotFound => Unreadable::Gone,
             io::ErrorKind::UnexpectedEof => Unreadable::Damaged(error.to_string(), None),
-            _ if error.raw_os_error() == Some(Errno::EIO as i32) => {
-                Unreadable::Damaged(error.to_string(), None)
-            }
+            _ if is_unreadable(&error) => Unreadable::Damaged(error.to_string(), None),
             _ => Unreadable::NotNow(error.to_string()),
         }
     }
@@ -118,16 +115,25 @@ impl Stored {
     }
 
     /// The message's bytes, with a large body verified too.
-    pub(crate) fn into_content(self, disk: &dyn Disk, bodies: &Path) -> Result<LogContent, String> {
+    pub(crate) fn into_content(
+        self,
+        disk: &dyn Disk,
+        bodies: &Path,
+    ) -> Result<LogContent, Unreadable> {
+        let damaged = |why: String| Unreadable::Damaged(why, None);
         let id = self.meta.entry.id;
         let body = match self.meta.body {
             BodyPlace::Inline => None,
-            BodyPlace::Lost(why) => return Err(why),
+            BodyPlace::Lost(why) => return Err(damaged(why)),
             BodyPlace::File { offset, len, crc } => {
-                let text = |error: io::Error| format!("its body file: {error}");
+                let text = |error: io::Error| match Unreadable::from(error) {
+                    Unreadable::Gone => damaged("its body file is gone".to_owned()),
+                    Unreadable::Damaged(why, _) => damaged(format!("its body file: {why}")),
+                    not_now => not_now,
+                };
                 let file = disk.open(&body_file(bodies, id)).map_err(text)?;
                 if checksum(&*file, offset, len, 0).map_err(text)? != crc {
-                    return Err("the checksum of its body file is wrong".to_owned());
+                    return Err(damaged("the checksum of its body file is wrong".to_owned()));
                 }
                 Some(Part { file, start: offset, len })
             }
@@ -210,6 +216,8 @@ impl Content for LogContent {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
+
     use super::*;
 
     #[test]

@@ -53,6 +53,24 @@ impl Dirs {
         wipe().map_err(OpenError::io("emptying", &self.incoming))
     }
 
+    /// The seal of this spool as it was written beside the log, for a log whose heads cannot be read.
+    pub(crate) fn seal(&self) -> Option<u64> {
+        seal_in(&*self.disk, &self.log)
+    }
+
+    /// Writes the seal beside the log, unless it is there.
+    pub(crate) fn keep_seal(&self, seal: u64) -> io::Result<()> {
+        if self.seal() == Some(seal) {
+            return Ok(());
+        }
+        let (path, fresh) = (seal_file(&self.log), self.log.with_file_name("seal.new"));
+        let file = self.disk.create(&fresh, false)?;
+        file.append_all(format!("{seal:016x}\n").as_bytes())?;
+        file.sync_all()?;
+        self.disk.rename(&fresh, &path)?;
+        self.disk.sync_dir(path.parent().unwrap_or(&self.log))
+    }
+
     /// Takes a torn end off the log; where it may have been more than that, a copy stays.
     pub(crate) fn cut(&self, fold: &Fold) -> io::Result<()> {
         if let Some(number) = fold.stillborn {
@@ -76,6 +94,17 @@ impl Dirs {
         file.set_len(usage.len)?;
         file.sync_all()
     }
+}
+
+fn seal_file(log: &Path) -> PathBuf {
+    log.with_file_name("seal")
+}
+
+/// The seal written beside a log.
+pub(crate) fn seal_in(disk: &dyn Disk, log: &Path) -> Option<u64> {
+    let mut text = [0; 16];
+    disk.open(&seal_file(log)).ok()?.read_exact_at(&mut text, 0).ok()?;
+    u64::from_str_radix(std::str::from_utf8(&text).ok()?, 16).ok()
 }
 
 /// Opens the index. When it is damaged it is set aside, and a new one is begun.

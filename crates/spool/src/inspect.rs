@@ -1,6 +1,5 @@
 //! Looking into a spool that no program runs, without changing anything in it.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use waypost_mail::{Entry, MessageId};
@@ -68,14 +67,11 @@ impl Inspector {
     /// A message's bytes.
     pub fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
         let place = self.trail(id)?.place;
-        match Stored::read(&self.readers, self.seal(), id, place) {
-            Ok(stored) => {
-                let content = stored.into_content(&*self.disk, Path::new(&self.bodies));
-                Ok(Box::new(content.map_err(|why| SpoolError::Damaged(id, why))?))
-            }
-            Err(Unreadable::Damaged(why, _) | Unreadable::NotNow(why)) => {
-                Err(SpoolError::Damaged(id, why))
-            }
+        let stored = Stored::read(&self.readers, self.seal(), id, place);
+        match stored.and_then(|stored| stored.into_content(&*self.disk, &self.bodies)) {
+            Ok(content) => Ok(Box::new(content)),
+            Err(Unreadable::Damaged(why, _)) => Err(SpoolError::Damaged(id, why)),
+            Err(Unreadable::NotNow(why)) => Err(SpoolError::NotNow(id, why)),
             Err(Unreadable::Gone) => Err(SpoolError::Unknown(id)),
         }
     }

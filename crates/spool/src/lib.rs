@@ -127,6 +127,9 @@ pub enum SpoolError {
     /// The record of this message is absent or damaged.
     #[error("the record of message {0} is damaged: {1}")]
     Damaged(MessageId, String),
+    /// The message cannot be read for want of descriptors or memory; nothing is wrong with it.
+    #[error("message {0} cannot be read now: {1}; it is tried again")]
+    NotNow(MessageId, String),
     /// There is no such message.
     #[error("there is no message {0} in the spool")]
     Unknown(MessageId),

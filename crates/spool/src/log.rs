@@ -20,6 +20,8 @@ use waypost_mutant::planted;
 
 /// Pieces smaller than this are gathered before they are written.
 const BUFFER: usize = 256 * 1024;
+/// Octets after which no segment is ever continued.
+const MOST: u64 = 2 << 30;
 /// Segments kept open for reading.
 const OPEN: usize = 64;
 
@@ -112,6 +114,11 @@ impl Log {
         Ok(())
     }
 
+    /// A full segment can still grow: offsets have 32 bits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.len < MOST
+    }
+
     /// Appends records, unsynced. When that fails the log is as it was before, unless the second
     /// error says that even this was not possible.
     pub(crate) fn append(
@@ -134,6 +141,12 @@ impl Log {
         self.len += len;
         self.segments.entry(self.current).or_default().len = self.len;
         Ok(())
+    }
+
+    /// Takes everything from a position in the present segment on back.
+    pub(crate) fn take_back(&mut self, to: Position) -> io::Result<()> {
+        self.len = self.len.min(u64::from(to.offset));
+        self.cut()
     }
 
     /// Takes back what a failed append has written, for good: whole records among it would come
@@ -208,12 +221,17 @@ impl Log {
         let Some((number, usage)) = self.oldest() else { return Ok(()) };
         self.faults.hit(FaultPoint::RemoveSegment)?;
         let path = segment::file_of(&self.dir, number);
-        if usage.damaged {
+        let removed = if usage.damaged {
             let aside = self.dir.with_file_name("damaged");
             self.disk.make_dir(&aside)?;
-            self.disk.rename(&path, &aside.join(format!("segment-{number:010}.log")))?;
+            self.disk.rename(&path, &aside.join(format!("segment-{number:010}.log")))
         } else {
-            self.disk.remove(&path)?;
+            self.disk.remove(&path)
+        };
+        match removed {
+            // It went before, and the directory could not be synced then.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            removed => removed?,
         }
         self.disk.sync_dir(&self.dir)?;
         self.segments.remove(&number);

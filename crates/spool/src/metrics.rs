@@ -26,6 +26,8 @@ pub struct Metrics {
     pub live_bytes: Gauge,
     /// New mail refused for want of space.
     pub refused: Counter,
+    /// Times that a message was found damaged: it is held, and the rest flows.
+    pub damaged: Counter,
     /// Failures of storage: above zero the spool has stopped.
     pub failures: Counter,
 }
@@ -42,6 +44,7 @@ impl Default for Metrics {
             log_bytes: Gauge::default(),
             live_bytes: Gauge::default(),
             refused: Counter::default(),
+            damaged: Counter::default(),
             failures: Counter::default(),
         }
     }
@@ -61,6 +64,8 @@ impl Metrics {
         registry.register("log_bytes", "Octets of the log's segments", self.log_bytes.clone());
         registry.register("live_bytes", "Octets of the log that matter", self.live_bytes.clone());
         registry.register("refused", "New mail refused for want of space", self.refused.clone());
+        let damaged = self.damaged.clone();
+        registry.register("damaged", "Times a message was found damaged", damaged);
         registry.register("failures", "Failures of storage", self.failures.clone());
     }
 }

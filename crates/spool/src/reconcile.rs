@@ -169,6 +169,7 @@ impl Reconciliation<'_> {
         let place = if let Some(why) = why {
             tracing::error!(message = %id, why, "a message is held: its records are damaged");
             self.report.quarantined += 1;
+            self.writer.shared.metrics.damaged.inc();
             quarantine(&mut kept.entry, &why);
             self.writer.relog(&mut self.group, kept)?
         } else {

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, Timestamp};
 
 use crate::content::{Stored, Unreadable, message_in};
+use crate::dirs;
 use crate::disk::Disk;
 use crate::log::{Readers, Usage};
 use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Settlement};
@@ -103,6 +104,9 @@ impl Fold {
             fold.seal = fold.seal.or(seal);
             fold.highest = fold.highest.max(header.map_or(0, |header| header.highest));
             headers.push(header);
+        }
+        if fold.seal.is_none() && !numbers.is_empty() {
+            fold.seal = dirs::seal_in(disk, log);
         }
         for (number, header) in numbers.iter().zip(headers) {
             let last = (Some(number) == numbers.last()).then_some(end);
@@ -255,7 +259,7 @@ fn head_of(
     let file = disk.open(path)?;
     let len = file.len()?.min(START + HEADER_LEN as u64);
     let mut bytes = vec![0; len as usize];
-    file.read_exact_at(&mut bytes, 0)?;
+    segment::read_around(&*file, &mut bytes, 0)?;
     let header = SegmentHeader::parse(&bytes)?.filter(|header| header.number == number);
     let seal = match header {
         Some(header) => Some(header.seal),

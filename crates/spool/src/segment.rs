@@ -19,6 +19,8 @@ pub(crate) const START: u64 = 64;
 const MAGIC: [u8; 7] = *b"waypost";
 const VERSION: u8 = 3;
 const WINDOW: usize = 256 * 1024;
+/// What a disk reads or cannot read as one.
+const SECTOR: usize = 4096;
 
 /// Where a record begins: number of the segment, offset in it. Later ones are greater.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -210,6 +212,38 @@ impl Scan {
     }
 }
 
+/// Reads all of `bytes`, with zeros for what the disk cannot read any more: no record and no checksum is
+/// made of zeros, so that what was there is found damaged and what is beside it is not.
+pub(crate) fn read_around(file: &dyn DiskFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    match file.read_exact_at(bytes, at) {
+        Err(error) if is_unreadable(&error) => {}
+        read => return read,
+    }
+    // Begins where sectors do.
+    let first = (SECTOR - at as usize % SECTOR).min(bytes.len());
+    let (mut at, mut rest) = (at, bytes);
+    let mut len = first;
+    while !rest.is_empty() {
+        let (sector, after) = rest.split_at_mut(len);
+        match file.read_exact_at(sector, at) {
+            Err(error) if is_unreadable(&error) => {
+                tracing::error!(offset = at, "the disk cannot read a part of the log");
+                sector.fill(0);
+            }
+            read => read?,
+        }
+        at += sector.len() as u64;
+        len = SECTOR.min(after.len());
+        rest = after;
+    }
+    Ok(())
+}
+
+/// The disk says that what is there cannot be read.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::EIO)
+}
+
 /// A piece of a file in memory that moves along.
 #[derive(Debug)]
 struct Window {
@@ -237,7 +271,7 @@ impl Window {
             let take = (count.max(WINDOW) as u64).min(self.len - at) as usize;
             self.bytes.resize(take, 0);
             self.start = at;
-            if let Err(error) = self.file.read_exact_at(&mut self.bytes, at) {
+            if let Err(error) = read_around(&*self.file, &mut self.bytes, at) {
                 self.bytes.clear();
                 return Err(error);
             }

@@ -7,7 +7,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, mpsc};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use waypost_mail::Timestamp;
@@ -20,8 +22,89 @@ const PROBE: &[u8] = b"p|";
 
 /// sled in a directory of its own.
 #[derive(Debug, Clone)]
-pub struct SledRows {
-    db: sled::Db,
+pub struct SledRows(Arc<Handle>);
+
+/// sled, and the thread of ours that waits for it when something is written: after an I/O error in one of its own
+/// threads, a flush may never return.
+#[derive(Debug)]
+struct Handle {
+    /// Present until it is dropped: it writes then, and panics when it cannot.
+    db: Option<sled::Db>,
+    /// Present until it is dropped.
+    writes: Option<mpsc::Sender<Write>>,
+    writer: Option<JoinHandle<()>>,
+    /// How long a write may take.
+    limit: Duration,
+    hangs: AtomicBool,
+}
+
+/// What is written, and who waits for it.
+type Write = (Deed, mpsc::SyncSender<Result<(), String>>);
+
+enum Deed {
+    Apply(sled::Batch),
+    Flush,
+}
+
+impl Handle {
+    fn new(db: sled::Db, limit: Duration) -> io::Result<Handle> {
+        let (writes, asked) = mpsc::channel();
+        let (own, thread) = (db.clone(), thread::Builder::new().name("spool-index".to_owned()));
+        let writer = Some(thread.spawn(move || {
+            serve(&own, &asked);
+            close(own);
+        })?);
+        let (db, writes, hangs) = (Some(db), Some(writes), AtomicBool::new(false));
+        Ok(Handle { db, writes, writer, limit, hangs })
+    }
+
+    fn with<T>(&self, call: impl FnOnce(&sled::Db) -> sled::Result<T>) -> sled::Result<T> {
+        self.db.as_ref().map_or_else(|| Err(sled::Error::Unsupported("closed".to_owned())), call)
+    }
+
+    fn write(&self, deed: Deed) -> Result<(), String> {
+        let (answer, answered) = mpsc::sync_channel(1);
+        let asked = self.writes.as_ref().is_some_and(|writes| writes.send((deed, answer)).is_ok());
+        if !asked || self.hangs.load(Ordering::Relaxed) {
+            return Err("sled: it does not answer any more".to_owned());
+        }
+        match answered.recv_timeout(self.limit) {
+            Ok(result) => result,
+            Err(mpsc::RecvTimeoutError::Disconnected) => Err("sled: its thread ended".to_owned()),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                self.hangs.store(true, Ordering::Relaxed);
+                Err(format!("sled: no answer within {:?}", self.limit))
+            }
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.writes = None;
+        if let Some(writer) = self.writer.take().filter(|_| !self.hangs.load(Ordering::Relaxed)) {
+            // It ends after what it is at.
+            let _ = writer.join();
+        }
+        self.db.take().map(close);
+    }
+}
+
+fn serve(db: &sled::Db, asked: &mpsc::Receiver<Write>) {
+    while let Ok((deed, answer)) = asked.recv() {
+        let done = match deed {
+            Deed::Apply(batch) => sane(|| db.apply_batch(batch)),
+            Deed::Flush => sane(|| db.flush()).map(drop),
+        };
+        // Who asked may have given up.
+        let _ = answer.send(done);
+    }
+}
+
+fn close(db: sled::Db) {
+    if let Err(panic) = guarded(|| drop(db)) {
+        tracing::error!(panic, "the spool's index could not be closed in order");
+    }
 }
 
 /// Where sled's files are.
@@ -51,7 +134,8 @@ impl RowsPlace for SledPlace {
 }
 
 impl SledRows {
-    /// Opens or makes sled's files in `dir`, with `cache` octets of memory, within `timeout`.
+    /// Opens or makes sled's files in `dir`, with `cache` octets of memory, within `timeout`, which is also
+    /// how long a write may take.
     ///
     /// # Errors
     /// When the files are damaged, the system refuses, or sled's flush would not reach the disk.
@@ -68,30 +152,37 @@ impl SledRows {
         let (answer, opened) = mpsc::sync_channel(1);
         // sled may hang on damaged files; its thread is then left alone with files moved aside.
         let open = move || {
-            let _ = answer.send(guarded(|| open_patiently(&config)));
+            let opened =
+                judge(guarded(|| open_patiently(&config))).and_then(|db| match probe(&db) {
+                    Ok(()) => Ok(db),
+                    Err(error) => {
+                        close(db);
+                        Err(error)
+                    }
+                });
+            let _ = answer.send(opened);
         };
         let thread = std::thread::Builder::new().name("spool-index-open".to_owned());
         thread.spawn(open).map_err(RowsError::System)?;
         let silent = |_| RowsError::Damaged(format!("sled did not open within {timeout:?}"));
-        let db = judge(opened.recv_timeout(timeout).map_err(silent)?)?;
-        let rows = SledRows { db };
-        rows.probe()?;
+        let db = opened.recv_timeout(timeout).map_err(silent)??;
+        let rows = SledRows(Arc::new(Handle::new(db, timeout).map_err(RowsError::System)?));
         sync_files(dir).map_err(RowsError::System)?;
         Ok(rows)
     }
+}
 
-    /// Writes something, and asks whether that reached the override.
-    fn probe(&self) -> Result<(), RowsError> {
-        let before = flushes();
-        judge(guarded(|| self.db.insert(PROBE, &before.to_le_bytes())))?;
-        judge(guarded(|| self.db.flush()))?;
-        judge(guarded(|| self.db.remove(PROBE)))?;
-        judge(guarded(|| self.db.flush()))?;
-        if OVERRIDDEN && flushes() == before {
-            return Err(RowsError::NoOverride);
-        }
-        Ok(())
+/// Writes something, and asks whether that reached the override.
+fn probe(db: &sled::Db) -> Result<(), RowsError> {
+    let before = flushes();
+    judge(guarded(|| db.insert(PROBE, &before.to_le_bytes())))?;
+    judge(guarded(|| db.flush()))?;
+    judge(guarded(|| db.remove(PROBE)))?;
+    judge(guarded(|| db.flush()))?;
+    if OVERRIDDEN && flushes() == before {
+        return Err(RowsError::NoOverride);
     }
+    Ok(())
 }
 
 impl Rows for SledRows {
@@ -103,27 +194,28 @@ impl Rows for SledRows {
                 None => batch.remove(key),
             }
         }
-        sane(|| self.db.apply_batch(batch))
+        self.0.write(Deed::Apply(batch))
     }
 
     fn flush(&self) -> Result<(), String> {
-        sane(|| self.db.flush()).map(drop)
+        self.0.write(Deed::Flush)
     }
 
     fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        sane(|| self.db.get(key)).map(|value| value.map(|value| value.to_vec()))
+        sane(|| self.0.with(|db| db.get(key))).map(|value| value.map(|value| value.to_vec()))
     }
 
     fn range(&self, from: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), String> {
-        sane(|| {
-            for item in self.db.range(from..) {
+        let scan = |db: &sled::Db| {
+            for item in db.range(from..) {
                 let (key, value) = item?;
                 if !each(&key, &value) {
                     break;
                 }
             }
             Ok(())
-        })
+        };
+        sane(|| self.0.with(scan))
     }
 }
 
@@ -207,7 +299,7 @@ mod tests {
         // sled does not sync a temporary database at all: to the probe it looks like a program
         // without the override.
         let db = sled::Config::new().temporary(true).open().unwrap();
-        assert!(matches!(SledRows { db }.probe(), Err(RowsError::NoOverride)));
+        assert!(matches!(probe(&db), Err(RowsError::NoOverride)));
         let dir = tempfile::tempdir().unwrap();
         SledRows::open(dir.path(), 1024 * 1024, Duration::from_secs(10)).unwrap();
     }

@@ -257,6 +257,7 @@ fn writer(
     space: Space,
 ) -> Result<Writer, OpenError> {
     let seal = fold.seal.unwrap_or_default();
+    dirs.keep_seal(seal).map_err(OpenError::io("writing the seal of", &config.path))?;
     let log = Log::open(
         config.disk.clone(),
         dirs.log.clone(),
@@ -377,14 +378,14 @@ impl Spool for LogSpool {
             let place = row::place_in(&value);
             let place = place
                 .ok_or_else(|| SpoolError::Damaged(id, "its row in the index is damaged".into()))?;
-            match Stored::read(&shared.readers, shared.seal, id, place) {
-                Ok(stored) => {
-                    let content = stored.into_content(&*shared.disk, &shared.bodies);
-                    let content = content.map_err(|why| SpoolError::Damaged(id, why))?;
-                    return Ok(Box::new(content));
-                }
+            let stored = Stored::read(&shared.readers, shared.seal, id, place);
+            match stored.and_then(|stored| stored.into_content(&*shared.disk, &shared.bodies)) {
+                Ok(content) => return Ok(Box::new(content)),
                 Err(Unreadable::Gone) => {}
-                Err(Unreadable::Damaged(why, _) | Unreadable::NotNow(why)) => {
+                Err(Unreadable::NotNow(why)) => return Err(SpoolError::NotNow(id, why)),
+                Err(Unreadable::Damaged(why, _)) => {
+                    shared.metrics.damaged.inc();
+                    tracing::error!(message = %id, why, "a message cannot be read from the spool");
                     return Err(SpoolError::Damaged(id, why));
                 }
             }

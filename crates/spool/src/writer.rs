@@ -54,6 +54,8 @@ pub(crate) struct Group {
     died: Vec<Place>,
     /// Where facts changed in this group are now.
     facts: HashMap<String, Option<Place>>,
+    /// New mail whose sender waits for an answer.
+    mail: Vec<MessageId>,
     /// Bodies of messages that are gone.
     bodies: Vec<PathBuf>,
 }
@@ -158,7 +160,7 @@ impl Writer {
             Err((trouble, _)) => {
                 let text = match &trouble {
                     Trouble::Full => "the disk is full and the reserve is used",
-                    Trouble::Later(text) | Trouble::Failed(text) => text.as_str(),
+                    Trouble::Later(text) | Trouble::Failed(text) => text,
                 };
                 // Before anybody hears of it, so that nothing is acknowledged afterwards.
                 self.shared.fail(text);
@@ -187,8 +189,13 @@ impl Writer {
 
     /// Begins another segment when the present one is full.
     pub(crate) fn roll(&mut self) -> Result<(), Trouble> {
-        let rolled = self.log.roll(self.shared.highest(), self.shared.clock.now());
-        rolled.map_err(|error| trouble("beginning a segment of the log", &error))
+        match self.log.roll(self.shared.highest(), self.shared.clock.now()) {
+            Err(error) if is_want(&error) && self.log.has_room() => {
+                tracing::warn!(%error, "another segment of the log cannot be begun now");
+                Ok(())
+            }
+            rolled => rolled.map_err(|error| trouble("beginning a segment of the log", &error)),
+        }
     }
 
     /// Takes records back from a group that did not fit, gives up the reserve, and turns new mail
@@ -220,6 +227,7 @@ impl Writer {
                 let Some(entry) = entry.take() else { return Ok(()) };
                 self.check_new(entry.id)?;
                 let place = group.add(&self.log, record, owner);
+                group.mail.push(entry.id);
                 self.arrive(group, entry, place, large)
             }
             Work::Settle { id, states, detours, notice } => {
@@ -373,7 +381,7 @@ impl Writer {
 
     /// The order of everything. Answers which body files have become garbage.
     pub(crate) fn finish(&mut self, group: Group) -> Result<Vec<PathBuf>, (Trouble, Vec<Owned>)> {
-        let began = Instant::now();
+        let (began, before) = (Instant::now(), self.log.position(0));
         if !group.records.is_empty()
             && let Err((error, uncut)) = self.log.append(&group.records)
         {
@@ -383,7 +391,32 @@ impl Writer {
             }
             return Err((why, group.records));
         }
-        self.finish_appended(group, began).map_err(|text| (Trouble::Failed(text), Vec::new()))
+        let mail = group.mail.clone();
+        self.finish_appended(group, began).map_err(|text| {
+            self.disown(&mail, before);
+            (Trouble::Failed(text), Vec::new())
+        })
+    }
+
+    /// Records of new mail are in the log, and its senders are told that it is not taken: says so
+    /// in the log too, as well as it still can, or the next start would find it.
+    fn disown(&mut self, mail: &[MessageId], before: Position) {
+        if mail.is_empty() {
+            return;
+        }
+        let (seal, now) = (self.log.seal(), self.shared.clock.now());
+        // None is the first of a group: before it nothing is known to be on the disk.
+        let tombs: Vec<Owned> =
+            mail.iter().map(|id| (None, Record::tomb(seal, *id, now))).collect();
+        let mut append = || self.log.append(&tombs).map_err(|(error, _)| error);
+        let written = append()
+            .or_else(|error| if self.shared.space.give_up() { append() } else { Err(error) });
+        // A full disk has no room for that, and can still be cut.
+        let undone = written.or_else(|_| self.log.take_back(before));
+        if let Err(error) = undone.and_then(|()| self.log.sync()) {
+            let messages = mail.len();
+            tracing::warn!(%error, messages, "refused mail may be found at the next start");
+        }
     }
 
     fn finish_appended(
@@ -504,6 +537,13 @@ fn refuse(jobs: Vec<Job>, text: &Arc<str>) {
 pub(crate) fn trouble(what: &str, error: &io::Error) -> Trouble {
     match error.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Trouble::Full,
+        _ if is_want(error) => Trouble::Later(format!("{what}: {error}")),
         _ => Trouble::Failed(format!("{what}: {error}")),
     }
+}
+
+/// The system has no descriptors or memory to spare now, which says nothing about the disk.
+fn is_want(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOMEM))
 }
