@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use waypost_mail::{Entry, MessageId, RecipientState};
 
 use crate::Due;
-use crate::content::{Stored, Unreadable, message_in};
+use crate::content::{Stored, Unreadable};
 use crate::index::FactRow;
 use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record};
 use crate::row::{self, Kept};
@@ -63,7 +63,8 @@ impl Writer {
             self.tidying.paused = false;
             self.tick()?;
         }
-        if let Some(number) = self.to_empty().filter(|_| !self.tidying.paused) {
+        let has_room = |number: &u32| self.shared.space.has_room(2 * self.log.live_in(*number));
+        if let Some(number) = self.to_empty().filter(|_| !self.tidying.paused).filter(has_room) {
             self.empty(number)?;
         }
         Ok(())
@@ -113,6 +114,26 @@ impl Writer {
         scan.map_err(|error| Trouble::Later(format!("reading a segment of the log: {error}")))
     }
 
+    /// Moves everything out of all segments up to the last of those that are `damaged`, and those to `damaged/`.
+    /// Answers how many went there.
+    pub(crate) fn empty_through(&mut self, damaged: &[u32]) -> Result<u32, Trouble> {
+        let Some(last) = damaged.iter().max() else { return Ok(0) };
+        self.log.close_segment();
+        self.roll()?;
+        damaged.iter().for_each(|number| self.log.mark_damaged(*number));
+        let mut set_aside = 0;
+        while let Some((number, usage)) = self.log.oldest().filter(|(number, _)| number <= last) {
+            if usage.live > 0 {
+                self.empty(number)?;
+                continue;
+            }
+            let removed = self.log.remove_oldest();
+            removed.map_err(|error| trouble("removing a segment of the log", &error))?;
+            set_aside += u32::from(usage.damaged);
+        }
+        Ok(set_aside)
+    }
+
     /// Answers true when the segment was read to its end.
     fn move_some(&mut self, scan: &mut Scan, group: &mut Group) -> Result<bool, Trouble> {
         for _ in 0..LOOK {
@@ -126,7 +147,7 @@ impl Writer {
             match header.kind {
                 Kind::Message => self.move_message(group, header.id, place)?,
                 Kind::Done => {
-                    if let Some(notice) = message_in(Kind::Done, &meta) {
+                    if let Some(notice) = header.message_in(&meta) {
                         self.move_message(group, notice.entry.id, place)?;
                     }
                 }
@@ -180,8 +201,46 @@ impl Writer {
     ) -> Result<(), Trouble> {
         match self.shared.index.message(id)? {
             Some(Ok(kept)) if kept.place == place => self.relog(group, kept).map(drop),
+            Some(Err(())) => self.move_misfit(group, id, place),
             _ => Ok(()),
         }
+    }
+
+    /// Moves a message whose values in the index do not fit together: what became of it is not known, so it
+    /// is held.
+    fn move_misfit(
+        &mut self,
+        group: &mut Group,
+        id: MessageId,
+        place: Place,
+    ) -> Result<(), Trouble> {
+        let value = self.shared.index.get(&row::row_key(id))?;
+        if value.and_then(|value| row::place_in(&value)).is_none_or(|at| at != place) {
+            return Ok(());
+        }
+        let why = "its values in the index do not fit together";
+        self.shared.metrics.damaged.inc();
+        let stored = Stored::read(&self.log.readers(), self.log.seal(), id, place);
+        let read = stored.and_then(|stored| Ok((stored.octets()?, stored.meta)));
+        let (octets, meta) = match read {
+            Ok(read) => read,
+            Err(Unreadable::NotNow(why)) => return Err(Trouble::Later(why)),
+            Err(Unreadable::Gone | Unreadable::Damaged(..)) => {
+                tracing::error!(message = %id, "neither log nor index can read a message; it is lost");
+                group.write([(row::row_key(id), None)]);
+                group.lose(place);
+                return Ok(());
+            }
+        };
+        tracing::error!(message = %id, why, "a message is held");
+        let mut entry = meta.entry;
+        quarantine(&mut entry, why);
+        let large = matches!(meta.body, BodyPlace::File { .. });
+        let laid_out = Kept::lay_out(entry, place, place.at, large);
+        let (kept, _) = laid_out.ok_or_else(|| "an entry cannot be laid out".to_owned())?;
+        self.forget(id);
+        self.write_anew(group, &kept, meta.body, octets, &[])?;
+        Ok(())
     }
 
     /// Writes a message anew, with its present state. What cannot be read any more is held.

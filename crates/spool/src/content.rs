@@ -10,9 +10,7 @@ use waypost_mail::MessageId;
 
 use crate::disk::{Disk, DiskFile};
 use crate::log::Readers;
-use crate::record::{
-    self, BodyPlace, HEADER_LEN, Header, Kind, MessageMeta, Settlement, TRAILER_LEN,
-};
+use crate::record::{self, BodyPlace, HEADER_LEN, Header, MessageMeta, TRAILER_LEN};
 use crate::segment::{Place, is_unreadable};
 use crate::{Content, SpoolError};
 
@@ -83,7 +81,8 @@ impl Stored {
         if crc32c(meta_part) != header.meta_crc {
             return Err(damaged("the checksum of its envelope is wrong"));
         }
-        let meta = message_in(header.kind, meta_part)
+        let meta = header
+            .message_in(meta_part)
             .filter(|meta| meta.entry.id == id)
             .ok_or_else(|| damaged("another message is there"))?;
         let start = at + meta_end as u64;
@@ -140,15 +139,6 @@ impl Stored {
         };
         let head = Part { file: self.file, start: self.start, len: self.len };
         Ok(LogContent { id, head, memory: self.memory, body })
-    }
-}
-
-/// The message that a record of this kind brings.
-pub(crate) fn message_in(kind: Kind, meta: &[u8]) -> Option<MessageMeta> {
-    match kind {
-        Kind::Message => postcard::from_bytes(meta).ok(),
-        Kind::Done => postcard::from_bytes::<Settlement>(meta).ok()?.notice,
-        Kind::State | Kind::Tomb | Kind::Ledger => None,
     }
 }
 

@@ -83,7 +83,17 @@ impl Inspector {
         }
     }
 
-    fn seal(&self) -> u64 {
+    /// Octets of a last write that was cut off.
+    pub(crate) fn torn(&self) -> u64 {
+        self.fold.torn
+    }
+
+    /// Where the sound part of a segment ends.
+    pub(crate) fn end_of(&self, number: u32) -> u64 {
+        self.fold.segments.get(&number).map_or(0, |usage| usage.len)
+    }
+
+    pub(crate) fn seal(&self) -> u64 {
         self.fold.seal.unwrap_or_default()
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Log {
     current: u32,
     out: BufWriter<Appender>,
     len: u64,
+    /// The present segment is of an earlier format.
+    old: bool,
 }
 
 /// What is in a segment.
@@ -62,6 +64,7 @@ impl Log {
         seal: u64,
         segment_size: u64,
         segments: BTreeMap<u32, Usage>,
+        old: bool,
         highest: u64,
         now: Timestamp,
         faults: Faults,
@@ -81,8 +84,19 @@ impl Log {
             None => (1, START, create(&*disk, &dir, 1, seal, highest, now)?),
         };
         let out = BufWriter::with_capacity(BUFFER, Appender(file));
-        let mut log =
-            Log { disk, dir, seal, segment_size, faults, readers, segments, current, out, len };
+        let mut log = Log {
+            disk,
+            dir,
+            seal,
+            segment_size,
+            faults,
+            readers,
+            segments,
+            current,
+            out,
+            len,
+            old,
+        };
         log.segments.entry(current).or_default().len = len;
         Ok(log)
     }
@@ -102,16 +116,26 @@ impl Log {
 
     /// Begins another segment when the present one is full.
     pub(crate) fn roll(&mut self, highest: u64, now: Timestamp) -> io::Result<()> {
-        if self.len < self.segment_size {
+        if self.len < self.segment_size && !self.old {
             return Ok(());
         }
         self.faults.hit(FaultPoint::Roll)?;
         let file = create(&*self.disk, &self.dir, self.current + 1, self.seal, highest, now)?;
         self.current += 1;
-        self.len = START;
+        (self.len, self.old) = (START, false);
         self.out = BufWriter::with_capacity(BUFFER, Appender(file));
         self.segments.insert(self.current, Usage { len: START, ..Usage::default() });
         Ok(())
+    }
+
+    /// Octets that live in a segment.
+    pub(crate) fn live_in(&self, number: u32) -> u64 {
+        self.segments.get(&number).map_or(0, |usage| usage.live_len)
+    }
+
+    /// The present segment is not continued: [`Log::roll`] begins another.
+    pub(crate) fn close_segment(&mut self) {
+        self.old = true;
     }
 
     /// A full segment can still grow: offsets have 32 bits.
@@ -252,7 +276,7 @@ fn create(
 ) -> io::Result<Arc<dyn DiskFile>> {
     let path = segment::file_of(dir, number);
     let file = disk.create(&path, false)?;
-    let header = SegmentHeader { number, seal, created: now, highest };
+    let header = SegmentHeader { format: segment::FORMAT, number, seal, created: now, highest };
     let made = file.append_all(&header.encode()).and_then(|()| file.sync_all());
     let named = || match planted!("a new segment is not in its directory") {
         true => Ok(()),

@@ -90,7 +90,12 @@ impl Reconciliation<'_> {
                 self.fold.messages.insert(id, Fate::Live(trail));
                 Ok(())
             }
-            (Some(Fate::Live(trail)), kept) => self.mend(id, trail, kept),
+            (Some(Fate::Live(trail)), kept) => {
+                if kept.is_none() {
+                    self.erase(id, None)?;
+                }
+                self.mend(id, trail, kept)
+            }
             (Some(Fate::Gone), kept) => {
                 tracing::warn!(message = %id, "the index had a message that is gone");
                 self.report.removed += 1;

@@ -22,7 +22,7 @@ use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
 
-use crate::Detours;
+use crate::{Detours, legacy};
 
 /// Octets of a record before its payload.
 pub(crate) const HEADER_LEN: usize = 48;
@@ -34,7 +34,8 @@ pub(crate) const MARK_LEN: usize = 12;
 pub(crate) const MAX_PAYLOAD: usize = 32 * 1024 * 1024;
 
 const MAGIC: [u8; 4] = [0xd7, b'W', b'p', 0x1a];
-const VERSION: u8 = 1;
+/// What is written; records of version 1 are those of the log's format 2.
+const VERSION: u8 = 2;
 
 /// What a record says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,6 +63,7 @@ impl Kind {
 /// A header whose checksum was right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Header {
+    version: u8,
     pub(crate) kind: Kind,
     /// Everything before it was synced when it was written.
     pub(crate) first: bool,
@@ -132,6 +134,7 @@ impl Record {
         }
         let meta_crc = crc32c(meta_part);
         let header = Header {
+            version: VERSION,
             kind,
             first: false,
             id,
@@ -147,8 +150,16 @@ impl Record {
     /// A record that says that the message is gone.
     pub(crate) fn tomb(seal: u64, id: MessageId, time: Timestamp) -> Record {
         let kind = Kind::Tomb;
-        let header =
-            Header { kind, first: false, id, time, meta_len: 0, payload_len: 0, meta_crc: 0 };
+        let header = Header {
+            version: VERSION,
+            kind,
+            first: false,
+            id,
+            time,
+            meta_len: 0,
+            payload_len: 0,
+            meta_crc: 0,
+        };
         let head = header.written_into(vec![0; HEADER_LEN], seal);
         Record { head, content: [Bytes::new(), Bytes::new()], crc: 0 }
     }
@@ -181,13 +192,14 @@ impl Header {
     pub(crate) fn parse(bytes: &[u8], seal: u64) -> Option<Header> {
         let header = bytes.first_chunk::<HEADER_LEN>()?;
         if header[..MARK_LEN] != mark(seal)
-            || header[12] != VERSION
+            || !matches!(header[12], 1 | VERSION)
             || number(header, 44) != crc32c(&header[..44])
         {
             return None;
         }
         let long = |at| u64::from(number(header, at)) | u64::from(number(header, at + 4)) << 32;
         let parsed = Header {
+            version: header[12],
             kind: Kind::from_byte(header[13])?,
             first: header[14] != 0,
             id: MessageId(long(16)),
@@ -201,6 +213,25 @@ impl Header {
         sane.then_some(parsed)
     }
 
+    /// The message that the record brings: its own, or the notice that a settlement causes.
+    pub(crate) fn message_in(&self, meta: &[u8]) -> Option<MessageMeta> {
+        match self.kind {
+            Kind::Message if self.version == 1 => legacy::message(meta),
+            Kind::Message => postcard::from_bytes(meta).ok(),
+            Kind::Done => self.settlement_in(meta)?.notice,
+            Kind::State | Kind::Tomb | Kind::Ledger => None,
+        }
+    }
+
+    /// What a record of STATE or DONE changes.
+    pub(crate) fn settlement_in(&self, meta: &[u8]) -> Option<Settlement> {
+        match self.kind {
+            Kind::State | Kind::Done if self.version == 1 => legacy::settlement(meta),
+            Kind::State | Kind::Done => postcard::from_bytes(meta).ok(),
+            Kind::Message | Kind::Tomb | Kind::Ledger => None,
+        }
+    }
+
     /// Octets of the whole record.
     pub(crate) fn record_len(&self) -> u64 {
         (HEADER_LEN + TRAILER_LEN) as u64 + u64::from(self.payload_len)
@@ -208,7 +239,7 @@ impl Header {
 
     fn written_into(&self, mut head: Vec<u8>, seal: u64) -> Vec<u8> {
         head[..MARK_LEN].copy_from_slice(&mark(seal));
-        head[12..16].copy_from_slice(&[VERSION, self.kind as u8, self.first.into(), 0]);
+        head[12..16].copy_from_slice(&[self.version, self.kind as u8, self.first.into(), 0]);
         head[16..24].copy_from_slice(&self.id.0.to_le_bytes());
         head[24..32].copy_from_slice(&self.time.0.to_le_bytes());
         head[32..36].copy_from_slice(&self.meta_len.to_le_bytes());

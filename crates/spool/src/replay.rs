@@ -7,11 +7,11 @@ use std::path::Path;
 use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, Timestamp};
 
-use crate::content::{Stored, Unreadable, message_in};
+use crate::content::{Stored, Unreadable};
 use crate::dirs;
 use crate::disk::Disk;
 use crate::log::{Readers, Usage};
-use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Settlement};
+use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta};
 use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
 use waypost_mutant::planted;
 
@@ -29,6 +29,8 @@ pub(crate) struct Fold {
     pub(crate) stillborn: Option<u32>,
     /// Absent when nothing in the log is readable, or there is nothing.
     pub(crate) seal: Option<u64>,
+    /// The youngest segment is of an earlier format: it is not continued.
+    pub(crate) old: bool,
     pub(crate) highest: u64,
     pub(crate) damaged: u64,
     pub(crate) torn: u64,
@@ -103,6 +105,7 @@ impl Fold {
             let (header, seal) = head_of(disk, &segment::file_of(log, *number), *number)?;
             fold.seal = fold.seal.or(seal);
             fold.highest = fold.highest.max(header.map_or(0, |header| header.highest));
+            fold.old = header.is_some_and(|header| header.format != segment::FORMAT);
             headers.push(header);
         }
         if fold.seal.is_none() && !numbers.is_empty() {
@@ -206,7 +209,7 @@ impl Fold {
                 if let Some(Fate::Live(trail)) = self.messages.get_mut(&header.id) {
                     trail.states.push(place.at);
                 }
-                if let Some(notice) = message_in(header.kind, meta) {
+                if let Some(notice) = header.message_in(meta) {
                     self.highest = self.highest.max(notice.entry.id.0);
                     self.live(notice.entry.id, place, health);
                 }
@@ -310,9 +313,7 @@ pub(crate) fn catch_up(
         if *at <= base.last {
             continue;
         }
-        match meta_at(readers, seal, *at)?
-            .and_then(|(_, meta)| postcard::from_bytes::<Settlement>(&meta).ok())
-        {
+        match meta_at(readers, seal, *at)?.and_then(|(header, meta)| header.settlement_in(&meta)) {
             Some(settlement) => {
                 crate::advance(&mut base.entry, &settlement.states, &settlement.detours);
             }

@@ -4,7 +4,7 @@
 //! blocks: what changes only when policy reroutes in `x|id|part`, recipients in `r|id|block|part`, a fixed number to a
 //! block, so that settling one of thousands rewrites one block.
 
-use crc32c::crc32c;
+use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
 
@@ -13,6 +13,8 @@ use crate::segment::{Place, Position};
 
 /// No value in sled is larger: bigger ones would end in files that sled never syncs.
 pub(crate) const MAX_VALUE: usize = 4096;
+/// How rows and blocks are encoded.
+const FORMAT: u8 = 3;
 /// An entry up to this size stands in the row itself.
 const INLINE: usize = 3072;
 /// Recipients in a block, unless there are so many that the row could not name all blocks.
@@ -155,7 +157,7 @@ impl Kept {
         let row = Row { place, last, large, shape: self.shape.clone() };
         let mut value = postcard::to_stdvec(&row).ok()?;
         value.extend_from_slice(inline);
-        let crc = crc32c(&value);
+        let crc = checksum(&value);
         value.extend_from_slice(&crc.to_le_bytes());
         (value.len() <= MAX_VALUE).then_some((row_key(self.entry.id), Some(value)))
     }
@@ -168,7 +170,7 @@ impl Kept {
         get: &dyn Fn(&[u8]) -> Option<Vec<u8>>,
     ) -> Option<Kept> {
         let (value, crc) = value.split_at(value.len().checked_sub(4)?);
-        if crc32c(value) != crate::record::trailer(crc) {
+        if checksum(value) != crate::record::trailer(crc) {
             return None;
         }
         let (Row { place, last, large, shape }, inline) = postcard::take_from_bytes(value).ok()?;
@@ -197,10 +199,16 @@ fn head_of(entry: &mut Entry) -> Option<Vec<u8>> {
     head
 }
 
+/// The checksum of a row, of which its format is a part: one of another format is no row, and made
+/// anew from the log.
+fn checksum(value: &[u8]) -> u32 {
+    crc32c_append(crc32c(value), &[FORMAT])
+}
+
 /// Where the record of a message is, from its row alone.
 pub(crate) fn place_in(value: &[u8]) -> Option<Place> {
     let (value, crc) = value.split_at(value.len().checked_sub(4)?);
-    if crc32c(value) != crate::record::trailer(crc) {
+    if checksum(value) != crate::record::trailer(crc) {
         return None;
     }
     postcard::take_from_bytes::<Row>(value).ok().map(|(row, _)| row.place)

@@ -17,7 +17,10 @@ use crate::record::{self, HEADER_LEN, Header, Kind, MARK_LEN, TRAILER_LEN};
 pub(crate) const START: u64 = 64;
 
 const MAGIC: [u8; 7] = *b"waypost";
-const VERSION: u8 = 3;
+/// The log's format: what segments are written in.
+pub(crate) const FORMAT: u8 = 3;
+/// The earliest format that is read.
+const OLDEST: u8 = 2;
 const WINDOW: usize = 256 * 1024;
 /// What a disk reads or cannot read as one.
 const SECTOR: usize = 4096;
@@ -39,6 +42,7 @@ pub(crate) struct Place {
 /// What the head of a segment says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct SegmentHeader {
+    pub(crate) format: u8,
     pub(crate) number: u32,
     pub(crate) seal: u64,
     pub(crate) created: Timestamp,
@@ -50,7 +54,7 @@ impl SegmentHeader {
     pub(crate) fn encode(&self) -> [u8; START as usize] {
         let mut bytes = [0; START as usize];
         bytes[..7].copy_from_slice(&MAGIC);
-        bytes[7] = VERSION;
+        bytes[7] = self.format;
         bytes[8..12].copy_from_slice(&self.number.to_le_bytes());
         bytes[16..24].copy_from_slice(&self.seal.to_le_bytes());
         bytes[24..32].copy_from_slice(&self.created.0.to_le_bytes());
@@ -67,9 +71,10 @@ impl SegmentHeader {
         if bytes[..7] != MAGIC || record::trailer(&bytes[60..]) != crc32c(&bytes[..60]) {
             return Ok(None);
         }
-        if bytes[7] != VERSION {
+        if !matches!(bytes[7], OLDEST..=FORMAT) {
             let why = format!(
-                "the log has format {}, this program has {VERSION}: it was written by another version",
+                "the log has format {}, this program reads {OLDEST} to {FORMAT}: it was written by a later version, \
+                 or by one that was never released",
                 bytes[7]
             );
             return Err(io::Error::new(io::ErrorKind::Unsupported, why));
@@ -80,6 +85,7 @@ impl SegmentHeader {
     fn parse_sound(bytes: &[u8; START as usize]) -> Option<SegmentHeader> {
         let long = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
         Some(SegmentHeader {
+            format: bytes[7],
             number: record::trailer(&bytes[8..12]),
             seal: long(16)?,
             created: Timestamp(long(24)?),
@@ -103,6 +109,14 @@ pub(crate) fn list(disk: &dyn Disk, log: &Path) -> io::Result<Vec<u32>> {
     }
     numbers.sort_unstable();
     Ok(numbers)
+}
+
+/// True when a segment begins with the head that it should have.
+pub(crate) fn has_head(file: &dyn DiskFile, number: u32) -> bool {
+    let mut bytes = [0; START as usize];
+    let read = file.read_exact_at(&mut bytes, 0).is_ok();
+    let head = SegmentHeader::parse(&bytes);
+    read && matches!(head, Ok(Some(head)) if head.number == number)
 }
 
 /// How well a record survived.

@@ -162,7 +162,7 @@ impl SledRows {
                 });
             let _ = answer.send(opened);
         };
-        let thread = std::thread::Builder::new().name("spool-index-open".to_owned());
+        let thread = thread::Builder::new().name("spool-index-open".to_owned());
         thread.spawn(open).map_err(RowsError::System)?;
         let silent = |_| RowsError::Damaged(format!("sled did not open within {timeout:?}"));
         let db = opened.recv_timeout(timeout).map_err(silent)??;
@@ -224,7 +224,7 @@ fn open_patiently(config: &sled::Config) -> sled::Result<sled::Db> {
     for _ in 0..40 {
         match config.open() {
             Err(sled::Error::Io(error)) if error.to_string().contains("could not acquire lock") => {
-                std::thread::sleep(Duration::from_millis(50));
+                thread::sleep(Duration::from_millis(50));
             }
             other => return other,
         }

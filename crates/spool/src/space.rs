@@ -51,6 +51,12 @@ impl Space {
         self.free.load(Ordering::Relaxed)
     }
 
+    /// True when so many octets can be written for tidiness alone and there is still room for
+    /// settling.
+    pub(crate) fn has_room(&self, bytes: u64) -> bool {
+        self.free() > self.tight().saturating_mul(2).saturating_add(bytes)
+    }
+
     /// `bytes` were written; twice as many may be gone, as sled writes too.
     pub(crate) fn spend(&self, bytes: u64) {
         let less = |free: u64| Some(free.saturating_sub(bytes.saturating_mul(2)));

@@ -82,14 +82,7 @@ impl LogSpool {
         config: Config,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
-        let dirs = Dirs::make(config.disk.clone(), &config.path)?;
-        let lock = Lock::take(&config.path)?;
-        let place = SledPlace {
-            dir: dirs.index.clone(),
-            cache: config.cache,
-            timeout: config.open_timeout,
-        };
-        let (writer, report) = prepare(&config, dirs, clock, &place, rand::random())?;
+        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock)?;
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
         let shared = writer.shared.clone();
         let ending = Ending(shared.clone());
@@ -105,6 +98,22 @@ impl LogSpool {
             _lock: Some(lock),
         };
         Ok((Arc::new(spool), report))
+    }
+
+    /// The writer of the spool in `config.path`, without its thread.
+    pub(crate) fn prepare_alone(
+        config: &Config,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Writer, Report, Lock), OpenError> {
+        let dirs = Dirs::make(config.disk.clone(), &config.path)?;
+        let lock = Lock::take(&config.path)?;
+        let place = SledPlace {
+            dir: dirs.index.clone(),
+            cache: config.cache,
+            timeout: config.open_timeout,
+        };
+        let (writer, report) = prepare(config, dirs, clock, &place, rand::random())?;
+        Ok((writer, report, lock))
     }
 
     /// As [`LogSpool::open`], but for the thread, the lock and sled: the caller has the writer in
@@ -264,6 +273,7 @@ fn writer(
         seal,
         config.segment_size.clamp(4096, 1 << 30),
         fold.segments.clone(),
+        fold.old,
         fold.highest,
         clock.now(),
         config.faults.clone(),

@@ -170,7 +170,7 @@ async fn a_log_of_a_later_version_is_not_taken_for_damage() {
     let config = config(dir.path());
     populate(&config).await;
     change(&segment(&config), |bytes| {
-        bytes[7] = 3;
+        bytes[7] += 1;
         let crc = crc32c::crc32c(&bytes[..60]);
         bytes[60..64].copy_from_slice(&crc.to_le_bytes());
     });

@@ -38,6 +38,9 @@ pub enum Command {
     /// Look at the queue and change what waits in it
     #[command(subcommand)]
     Queue(QueueCommand),
+    /// Look at the spool of a relay that does not run, mend it, take its messages out or put messages in
+    #[command(subcommand)]
+    Spool(SpoolCommand),
     /// The plugins: what they are, how they fare, which are in force
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -230,6 +233,70 @@ pub struct ChangeArgs {
     /// Output and configuration
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// The spool of a relay that does not run.
+#[derive(Debug, Subcommand)]
+pub enum SpoolCommand {
+    /// Read everything, change nothing, and report every problem with its place; ends with 1 if there is one
+    Check(SpoolCheckArgs),
+    /// Hold what is damaged, make the index anew, and move damaged segments aside; nothing is deleted
+    Repair(RepairArgs),
+    /// Write messages into a directory: a line of JSON for each in messages.jsonl, and its octets in a file
+    Export(ExportArgs),
+    /// Put messages that were exported into the spool; those that are or were there are left out
+    Import(ImportArgs),
+}
+
+/// How to report what is wrong with a spool.
+#[derive(Debug, Clone, Args)]
+pub struct SpoolCheckArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// One line of JSON for each problem
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// How to repair a spool.
+#[derive(Debug, Clone, Args)]
+pub struct RepairArgs {
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Say what is wrong and what would be done, and do nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Make the index anew even when nothing is wrong
+    #[arg(long)]
+    pub index: bool,
+}
+
+/// What to export.
+#[derive(Debug, Clone, Args)]
+pub struct ExportArgs {
+    /// Ids of messages; without one, all
+    pub ids: Vec<MessageId>,
+    /// The directory, in which there must be no archive yet
+    #[arg(long, value_name = "DIR")]
+    pub to: PathBuf,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
+}
+
+/// What to import.
+#[derive(Debug, Clone, Args)]
+pub struct ImportArgs {
+    /// The directory that `waypost spool export` wrote
+    pub from: PathBuf,
+    /// Give the messages ids of this spool instead of their own
+    #[arg(long)]
+    pub new_ids: bool,
+    /// The configuration.
+    #[command(flatten)]
+    pub config: ConfigArgs,
 }
 
 /// The users who may log in.

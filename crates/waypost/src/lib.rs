@@ -23,6 +23,7 @@ pub mod run;
 pub mod send;
 pub mod sendmail;
 pub mod sink;
+pub mod spool;
 pub mod submit;
 pub mod table;
 pub mod telemetry;
@@ -52,6 +53,7 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Send(args) => block_on(send::send(&args)),
         Command::Status(args) => block_on(operate::status(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),
+        Command::Spool(command) => block_on(spool::spool(command)),
         Command::Reload(args) => block_on(operate::reload(&args)),
         Command::Drain(args) => block_on(operate::drain(&args)),
     }
