@@ -279,6 +279,10 @@ impl Reconciliation<'_> {
             if at.settled || !at.kept || !fresh(at.expires) {
                 continue;
             }
+            if self.fold.behind && self.report.rebuilt.is_none() {
+                self.forget_fact(key)?;
+                continue;
+            }
             let shared = &self.writer.shared;
             let fact = replay::meta_at(&shared.readers, shared.seal, at.place.at)
                 .map_err(Trouble::Later)?
@@ -292,6 +296,15 @@ impl Reconciliation<'_> {
             self.page_full()?;
         }
         Ok(())
+    }
+
+    /// The index is ahead of the log and has no such fact: it was forgotten, and the log is told again.
+    fn forget_fact(&mut self, key: String) -> Done {
+        let fact = Fact { key, value: None, expires: None };
+        let record = self.writer.shared.encoder().fact(&fact);
+        let record = record.ok_or_else(|| "a fact is larger than a record".to_owned())?;
+        self.group.add(&self.writer.log, record, None);
+        self.page_full()
     }
 
     /// Moments of messages that are gone.

@@ -27,6 +27,8 @@ pub(crate) struct Fold {
     pub(crate) segments: BTreeMap<u32, Usage>,
     /// The youngest segment, when it was begun and nothing was written.
     pub(crate) stillborn: Option<u32>,
+    /// Acknowledged records are missing at its end: the index is ahead of it.
+    pub(crate) behind: bool,
     /// Absent when nothing in the log is readable, or there is nothing.
     pub(crate) seal: Option<u64>,
     /// The youngest segment is of an earlier format: it is not continued.
@@ -243,7 +245,7 @@ impl Fold {
     pub(crate) fn lost_after_end(&mut self) {
         let end = self.end();
         self.gaps.push(end);
-        self.facts_damaged = true;
+        (self.facts_damaged, self.behind) = (true, true);
         self.damaged += std::mem::take(&mut self.torn).max(1);
     }
 

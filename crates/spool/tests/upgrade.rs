@@ -42,7 +42,7 @@ async fn format_2_is_read_goes_on_and_is_drained() {
         let (spool, report) = open(&config);
         assert_eq!((report.messages, report.quarantined, report.damaged), (3, 0, 0));
         let waiting = spool.load(id(WAITING)).unwrap();
-        assert_eq!(waiting.sender.to_string(), "<sender1@example.com>");
+        assert_eq!(waiting.sender.to_string(), "sender1@example.com");
         assert_eq!((waiting.facts.protocol, waiting.facts.may_relay), (Protocol::Esmtp, true));
         for (recipient, name) in
             waiting.recipients.iter().zip(["one1@example.org", "two1@example.net"])
