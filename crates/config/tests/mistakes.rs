@@ -291,3 +291,33 @@ fn certificates_are_somebody_s_only_where_they_are_asked_for() {
     let told = mistakes(&format!("{GOOD}\n[auth]\ncertificate-address = true\n"));
     assert!(told.contains("no listener asks for one"), "{told}");
 }
+
+#[test]
+fn a_listener_can_demand_the_extended_master_secret() {
+    let demanded = GOOD.replace(
+        "address = \"127.0.0.1:2525\"\n",
+        "address = \"127.0.0.1:2525\"\ntls = { extended-master-secret = true }\n",
+    );
+    let demands = |text: &str| {
+        let settings = load(text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+        settings.reload.inbound.doors["relay-2525"].tls.extended_master_secret
+    };
+    assert!(demands(&demanded) && !demands(GOOD));
+}
+
+#[test]
+fn submission_needs_somebody_who_can_log_in_and_one_is_enough() {
+    let door = "[[listener]]\nkind = \"submission\"\naddress = \"127.0.0.1:587\"\n";
+    let nobody = "nobody could log in";
+    assert!(mistakes(&format!("{GOOD}{door}")).contains(nobody));
+    for somebody in [
+        "[users]\nfile = \"/nonexistent\"\n",
+        "[auth.oauth]\nintrospection = \"https://id.example/\"\nclient-id = \"x\"\n\
+         client-secret-env = \"NO_SUCH_VARIABLE\"\n",
+        "[[auth.certificate]]\ncertificate = \"a.example\"\nuser = \"a\"\n",
+        "[[plugin]]\nname = \"p\"\nfile = \"/nonexistent\"\n[plugin.grants]\nauth = true\n",
+    ] {
+        let told = mistakes(&format!("{GOOD}{door}{somebody}"));
+        assert!(told.contains("which need TLS") && !told.contains(nobody), "{told}");
+    }
+}

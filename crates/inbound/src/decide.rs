@@ -128,13 +128,15 @@ impl Decider {
     }
 
     /// The channel is encrypted now; what was said before is forgotten (RFC 3207 §4.2).
-    pub(crate) fn encrypted(&mut self, channel: Secured) {
-        let Secured { facts: mut tls, binding } = channel;
+    /// Gives the mechanisms to log in with from now on.
+    pub(crate) fn encrypted(&mut self, mut channel: Secured) -> Vec<String> {
         if self.spoken_for {
-            tls.certificate = None;
+            // The channel is the peer's, and so is what could be bound to it.
+            (channel.facts.certificate, channel.binding) = (None, None);
         }
-        self.facts.tls = Some(tls);
-        self.binding = binding.filter(|_| !self.spoken_for);
+        let mechanisms = self.current.settings.mechanisms(&channel);
+        self.facts.tls = Some(channel.facts);
+        self.binding = channel.binding;
         self.facts.may_relay = self.is_admitted();
         self.facts.helo = None;
         self.facts.identity = None;
@@ -143,6 +145,7 @@ impl Decider {
         self.facts.protocol = self.manner.protocol(false);
         self.exchange = None;
         self.transaction = None;
+        mechanisms
     }
 
     /// True when the client may send to anybody, whoever is logged in.

@@ -80,6 +80,8 @@ impl Mechanism {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use super::*;
     use crate::password::Argon2Hash;
     use crate::scram::{ChannelBinding, ScramVerifier};
@@ -112,13 +114,13 @@ mod tests {
         let (sha1, sha256) = (scram(ScramHash::Sha1), scram(ScramHash::Sha256));
         assert_eq!(offered(&[], |_, _| {}), "");
         assert_eq!(offered(&[hashed()], |_, _| {}), "PLAIN LOGIN");
-        assert_eq!(offered(&[sha256.clone()], |_, _| {}), "SCRAM-SHA-256");
+        assert_eq!(offered(from_ref(&sha256), |_, _| {}), "SCRAM-SHA-256");
         assert_eq!(offered(&[sha256.clone(), hashed()], |_, _| {}), "SCRAM-SHA-256 PLAIN LOGIN");
         let bound = |_: &mut Settings, channel: &mut Secured| {
             channel.binding = Some(ChannelBinding([0; 32]));
         };
-        assert_eq!(offered(&[sha256.clone()], bound), "SCRAM-SHA-256-PLUS SCRAM-SHA-256");
-        assert_eq!(offered(&[sha1.clone()], bound), "", "old clients are not let in by default");
+        assert_eq!(offered(from_ref(&sha256), bound), "SCRAM-SHA-256-PLUS SCRAM-SHA-256");
+        assert_eq!(offered(from_ref(&sha1), bound), "", "old clients are not let in by default");
         let old = |settings: &mut Settings, channel: &mut Secured| {
             settings.auth.scram_sha_1 = true;
             bound(settings, channel);

@@ -319,8 +319,8 @@ impl Session {
         let tls = self.current.tls(&self.listener.name);
         let (stream, channel) = encrypt(plain, tls, &self.house, &settings.limits).await?;
         self.stream = Some(stream);
-        self.conversation.upgraded(settings.mechanisms(&channel));
-        self.decider.encrypted(channel);
+        let mechanisms = self.decider.encrypted(channel);
+        self.conversation.upgraded(mechanisms);
         Ok(())
     }
 

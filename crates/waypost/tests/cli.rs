@@ -94,7 +94,7 @@ fn users_are_added_listed_changed_and_removed() {
     let listed: serde_json::Value =
         serde_json::from_slice(&user(&["list", "--json"], "").stdout).unwrap();
     let mechanisms = ["SCRAM-SHA-256", "PLAIN", "LOGIN"];
-    let expected = serde_json::json!([{ "name": "anna", "mechanisms": mechanisms }]);
+    let expected = serde_json::json!([{ "name": "anna", "mechanisms": mechanisms, "send_as": [] }]);
     assert_eq!(listed, expected);
     assert!(out(&user(&["list"], "")).ends_with("1 user\n"));
 
@@ -103,6 +103,40 @@ fn users_are_added_listed_changed_and_removed() {
     assert!(user(&["remove", "anna"], "").status.success());
     assert_eq!(out(&user(&["list"], "")), "no users\n");
     assert_eq!(user(&["remove", "anna"], "").status.code(), Some(1));
+}
+
+#[test]
+fn users_are_given_addresses_and_old_mechanisms() {
+    let dir = tempfile::tempdir().unwrap();
+    let users = dir.path().join("users");
+    let file = users.to_str().unwrap();
+    let user = |args: &[&str], input: &str| {
+        waypost(&[&["user"], args, &["--users", file]].concat(), input)
+    };
+    let add = ["add", "anna", "--scram-sha-1", "--send-as", "@a.example", "--send-as", "<>"];
+    assert!(user(&add, "geheim wie nie\n").status.success());
+    assert!(user(&["passwd", "anna"], "something else\n").status.success());
+    let listed = out(&user(&["list"], ""));
+    assert!(listed.contains("SCRAM-SHA-256 SCRAM-SHA-1 PLAIN LOGIN"), "{listed}");
+    assert!(listed.contains("@a.example <>"), "{listed}");
+    assert!(user(&["send-as", "anna", "team@b.example"], "").status.success());
+    let listed = out(&user(&["list"], ""));
+    assert!(listed.contains("team@b.example") && !listed.contains("<>"), "{listed}");
+    let wrong = user(&["send-as", "anna", "team"], "");
+    assert!(!wrong.status.success() && err(&wrong).contains("no pattern of senders"));
+}
+
+#[test]
+fn without_a_relay_nobody_can_be_let_in_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = configuration(dir.path(), "");
+    for args in [&["ban", "list"][..], &["ban", "lift", "--all"]] {
+        let asked = waypost(&[args, &["--config", &config]].concat(), "");
+        assert_eq!(asked.status.code(), Some(1));
+        assert!(err(&asked).contains("no waypost answers"), "{}", err(&asked));
+    }
+    let unclear = waypost(&["ban", "lift", "--config", &config], "");
+    assert!(err(&unclear).contains("say which address or network"), "{}", err(&unclear));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use rustls::RootCertStore;
 use waypost_fetch::Client;
-use waypost_mail::fetch::{Addresses, Fetch, FetchError, FetchRequest};
+use waypost_mail::fetch::{Addresses, Allow, Fetch, FetchError, FetchRequest};
 
 use crate::setup::{Detour, Names, Server, answer, client, config, denied, get, open, redirect};
 
@@ -64,6 +64,17 @@ async fn a_name_that_leads_inside_is_denied() {
         }
     }
     assert_eq!(server.requests().len(), 0);
+}
+
+/// For what the operator has written down for the program itself.
+#[tokio::test]
+async fn a_name_may_lead_inside_where_that_is_allowed() {
+    let server = Server::plain(|_| answer("200 OK", "", "inside")).await;
+    let (names, road) = (Names::new(&[&["10.1.2.3"]]), Detour::to(&server));
+    let allow = Allow { private: true, ..open(NAME) };
+    let response = world(&names, &road).fetch(get(format!("{NAME}/")), &allow).await.unwrap();
+    assert_eq!(&response.body[..], b"inside");
+    assert_eq!(road.dialed(), ["10.1.2.3:80"]);
 }
 
 #[tokio::test]

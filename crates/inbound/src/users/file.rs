@@ -77,7 +77,7 @@ pub struct UsersFile {
 #[derive(Debug, Clone)]
 enum Line {
     Comment(String),
-    User(String, Account),
+    User(String, Box<Account>),
 }
 
 impl UsersFile {
@@ -107,7 +107,7 @@ impl UsersFile {
     /// Names and verifiers in the order of the file.
     pub fn users(&self) -> impl Iterator<Item = (&str, &Account)> {
         self.lines.iter().filter_map(|line| match line {
-            Line::User(name, held) => Some((name.as_str(), held)),
+            Line::User(name, held) => Some((name.as_str(), &**held)),
             Line::Comment(_) => None,
         })
     }
@@ -123,7 +123,7 @@ impl UsersFile {
             return Err(UsersError::Exists(name));
         }
         let mut lines = self.lines.clone();
-        lines.push(Line::User(name, verifiers(password, self.sha_1)?));
+        lines.push(Line::User(name, verifiers(password, self.sha_1)?.into()));
         self.replace(lines)
     }
 
@@ -140,7 +140,7 @@ impl UsersFile {
             Line::Comment(_) => (false, Vec::new()),
         };
         let fresh = verifiers(password, self.sha_1 || had_sha_1)?;
-        lines[at] = Line::User(name, Account { send_as, ..fresh });
+        lines[at] = Line::User(name, Box::new(Account { send_as, ..fresh }));
         self.replace(lines)
     }
 
@@ -275,7 +275,7 @@ fn parse_line(line: &str) -> Result<Line, String> {
         // The name is not shown: where somebody wrote "alice:secret" it has the password in it.
         return Err("the user has none of argon2id=…, scram-sha-256=… and scram-sha-1=…".into());
     }
-    Ok(Line::User(prepared, held))
+    Ok(Line::User(prepared, Box::new(held)))
 }
 
 fn verifier(hash: ScramHash, text: &str) -> Result<ScramVerifier, String> {
