@@ -103,6 +103,7 @@ fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
         Some("listener") => Tenancy::Listener,
         _ => Tenancy::User,
     };
+    queue.delay_notices = given.delay_notices.clone().unwrap_or(queue.delay_notices);
     queue.per_destination = given.per_destination.unwrap_or(queue.per_destination);
     queue.in_flight = given.in_flight.unwrap_or(queue.in_flight);
     queue.classes = given.classes.iter().map(|given| class(given, &queue)).collect();

@@ -1,6 +1,7 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
 mod prepare;
+mod protection;
 mod undecided;
 
 use std::sync::Arc;
@@ -8,13 +9,15 @@ use std::sync::Arc;
 use tracing::debug;
 use waypost_dns::{Host, Search, hosts};
 use waypost_intake::patience;
-use waypost_mail::{NextHop, Outcome, RecipientState, Route, Timestamp, TlsLevel, Why};
+use waypost_mail::{
+    NextHop, Outcome, Recipient, RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
+};
 use waypost_queue::{Content, SpoolError, Ticket, expired};
-use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
+use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase};
 
 use self::prepare::Prepared;
-use crate::connection::{Connection, Copy, Failure, Transfer, Wish};
+use crate::connection::{Connection, Copy, Failure, Promise, Transfer, Wish};
 use crate::pool::Key;
 use crate::source::{NoSource, choose};
 use crate::{Delivery, SourceAddress};
@@ -42,17 +45,24 @@ pub(crate) enum Fate {
 pub(crate) struct Tried {
     /// One for each of the ticket's recipients, in order.
     pub(crate) fates: Vec<Fate>,
+    /// What the host promised that took a recipient; as long as `fates`.
+    pub(crate) promises: Vec<Option<Promise>>,
     /// The last next hop spoken to.
     pub(crate) hop: Option<String>,
 }
 
 impl Tried {
+    /// For recipients that were not tried.
+    pub(crate) fn untried(fates: Vec<Fate>) -> Tried {
+        Tried { promises: vec![None; fates.len()], fates, hop: None }
+    }
+
     /// What an attempt came to that took too long.
     pub(crate) fn cut_off(ticket: &Ticket) -> Tried {
         let hop = ticket.destination.clone();
         let why = Why::TimedOut { hop, phase: Phase::Body };
         let fate = |_| Fate::Tried(Outcome::Deferred(why.clone()));
-        Tried { fates: ticket.recipients.iter().map(fate).collect(), hop: None }
+        Tried::untried(ticket.recipients.iter().map(fate).collect())
     }
 }
 
@@ -64,6 +74,7 @@ struct Attempt<'a> {
     delivery: &'a Delivery,
     ticket: &'a Ticket,
     fates: Vec<Option<Fate>>,
+    promises: Vec<Option<Promise>>,
     hop: Option<String>,
     /// Some host spoke SMTP with us.
     answered: bool,
@@ -81,7 +92,7 @@ pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
     match &ticket.route {
         _ if open.is_empty() => {}
         undecided if undecided.hops.is_empty() => attempt.find_ways(&open).await,
-        route => attempt.travel(route, &open).await,
+        route => attempt.travel(&protection::wanted(route, &ticket.entry.terms), &open).await,
     }
     attempt.report();
     attempt.finish()
@@ -94,6 +105,7 @@ impl<'a> Attempt<'a> {
             delivery,
             ticket,
             fates,
+            promises: vec![None; ticket.recipients.len()],
             hop: None,
             answered: false,
             unprepared: false,
@@ -101,18 +113,20 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Recipients whose time is over, or for whom policy left nothing to try.
+    /// Recipients whose time is over or has not come, or for whom policy left nothing to try.
     fn pass_over_the_doomed(&mut self) {
-        let over =
-            self.ticket.expired || expired(&self.ticket.entry, self.delivery.parts.clock.now());
+        let now = self.delivery.parts.clock.now();
+        let over = self.ticket.expired || expired(&self.ticket.entry, now);
         for (fate, recipient) in self.fates.iter_mut().zip(&self.ticket.recipients) {
-            let (tries, last) = match &recipient.state {
-                RecipientState::Waiting { tries, last, .. } => (*tries, last.as_ref()),
-                _ => (0, None),
+            let (due, tries, last) = match &recipient.state {
+                RecipientState::Waiting { due, tries, last } => (*due, *tries, last.as_ref()),
+                _ => (now, 0, None),
             };
             *fate = match last {
                 Some(why) if tries == 0 && why.is_permanent() => Some(Fate::Doomed(why.clone())),
                 last if over => Some(Fate::Doomed(Why::Expired(last.cloned().map(Box::new)))),
+                // Here only so that the sender is told.
+                _ if due > now => Some(Fate::Postponed(due)),
                 _ => None,
             };
         }
@@ -135,6 +149,10 @@ impl<'a> Attempt<'a> {
         let mut left = self.delivery.config.hosts_per_attempt.max(1);
         for hop in &route.hops {
             let hosts = match self.hosts(route, hop).await {
+                Ok(_) if !self.is_trusted(hop).await => {
+                    trouble = Some(worth_keeping(trouble, protection::untrusted(hop)));
+                    continue;
+                }
                 Ok(hosts) => hosts,
                 Err(why) => {
                     trouble = Some(worth_keeping(trouble, why));
@@ -144,6 +162,7 @@ impl<'a> Attempt<'a> {
             for host in hosts.into_iter().take(left) {
                 left -= 1;
                 if let Err(why) = self.try_host(route, hop, &host, members).await {
+                    let why = protection::judged(why, &self.ticket.entry.terms);
                     debug!(message = %self.ticket.id, hop = self.hop, %why, "next host");
                     trouble = Some(worth_keeping(trouble, why));
                 }
@@ -199,6 +218,7 @@ impl<'a> Attempt<'a> {
             source,
         };
         let members = self.open(members.iter().copied());
+        let mut left = &members[..];
         let mut waiting = self.delivery.pool.take(&key).await;
         let (mut copy, mut warned) = (None, false);
         loop {
@@ -215,7 +235,8 @@ impl<'a> Attempt<'a> {
                 self.delivery.pool.park(key, connection);
                 return Ok(());
             };
-            match connection.transfer(self.letter(copy, &members), copy).await {
+            let (batch, rest) = left.split_at(self.room(&connection, left));
+            match connection.transfer(self.letter(route, copy, batch), copy).await {
                 // Another host may take it as it is.
                 Err(obstacle) => {
                     self.delivery.pool.park(key, connection);
@@ -232,13 +253,26 @@ impl<'a> Attempt<'a> {
                     if reused {
                         self.delivery.metrics.connections_reused.inc();
                     }
+                    let promise = connection.promise();
+                    batch.iter().for_each(|index| self.promises[*index] = Some(promise));
                     if transfer.reusable {
-                        self.delivery.pool.park(key, connection);
+                        self.delivery.pool.park(key.clone(), connection);
                     }
-                    return self.answers(transfer, &members, &label);
+                    self.answers(transfer, batch, &label)?;
+                    if rest.is_empty() {
+                        return Ok(());
+                    }
+                    left = rest;
+                    waiting = self.delivery.pool.take(&key).await;
                 }
             }
         }
+    }
+
+    /// How many of the first of `members` the host takes at once (RFC 9422 §4).
+    fn room(&self, connection: &Connection, members: &[usize]) -> usize {
+        let domain = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.domain();
+        connection.limits().room(members.iter().map(domain)).min(members.len())
     }
 
     /// What the configuration has for this route: where to come from, and what to log in with.
@@ -292,21 +326,34 @@ impl<'a> Attempt<'a> {
         Ok(content)
     }
 
-    fn letter(&self, copy: &Copy, members: &[usize]) -> Letter {
+    fn letter(&self, route: &Route, copy: &Copy, members: &[usize]) -> Letter {
         let entry = &self.ticket.entry;
+        let Terms { ret, ref envid, require_tls, binary, deliver_by, priority, .. } = entry.terms;
         let added = !copy.prefix.is_ascii();
         let sender_is_ascii = copy.sender.mailbox().is_none_or(Mailbox::is_ascii);
-        let mailbox = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.clone();
+        let addressee = |index: &usize| {
+            let Recipient { mailbox, notify, original, .. } =
+                self.ticket.recipients[*index].recipient.clone();
+            Addressee { mailbox, notify, original }
+        };
+        let recipients = members.iter().map(addressee).collect();
+        let now = self.delivery.parts.clock.now();
+        // RFC 4954 §5: said to whom we are known.
+        let known = route.credentials.is_some();
         Letter {
-            sender: copy.sender.clone(),
-            recipients: members.iter().map(mailbox).collect(),
-            size: copy.len(),
-            body: if entry.eight_bit || added {
-                BodyType::EightBitMime
-            } else {
-                BodyType::SevenBit
+            body: match () {
+                () if binary => BodyType::BinaryMime,
+                () if entry.eight_bit || added => BodyType::EightBitMime,
+                () => BodyType::SevenBit,
             },
             smtputf8: entry.smtputf8 || added || !sender_is_ascii,
+            ret,
+            envid: envid.clone(),
+            require_tls,
+            deliver_by: deliver_by.map(|by| by.left(now)),
+            priority,
+            submitter: entry.terms.submitter.clone().filter(|_| known),
+            ..Letter::new(copy.sender.clone(), recipients, copy.len())
         }
     }
 
@@ -347,7 +394,7 @@ impl<'a> Attempt<'a> {
         let later = self.later();
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or(Fate::Postponed(later)));
         let fates = fates.collect();
-        Tried { fates, hop: self.hop }
+        Tried { fates, promises: self.promises, hop: self.hop }
     }
 
     /// Tells the schedule how the destination fares; that something was delivered it sees itself.
@@ -426,6 +473,12 @@ fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
         Obstacle::EightBit => Why::NeedsEightBit(hop.to_owned()),
         Obstacle::Smtputf8 => Why::NeedsSmtputf8(hop.to_owned()),
         Obstacle::TooBig { .. } => Why::TooBig(hop.to_owned()),
+        Obstacle::Binary => Why::NeedsBinaryMime(hop.to_owned()),
+        Obstacle::DeliverBy => Why::NeedsDeliverBy(hop.to_owned()),
+        Obstacle::RequireTls => {
+            let error = "it does not offer REQUIRETLS".to_owned();
+            Why::RequireTls { hop: hop.to_owned(), error }
+        }
     }
 }
 

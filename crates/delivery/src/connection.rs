@@ -12,7 +12,7 @@ use waypost_smtp::client::{
     Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
     TransactionStep,
 };
-use waypost_smtp::{Extensions, Phase, ReversePath, Stuffer};
+use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Stuffer};
 
 use crate::channel::Channel;
 use crate::tls::BrokenStartTls;
@@ -289,7 +289,60 @@ impl Opener<'_> {
     }
 }
 
+/// How a message is written on the wire.
+enum Form {
+    /// In lines, with dots, and a dot that ends it.
+    Lines(Stuffer),
+    /// As it is: its octets were counted.
+    Counted,
+}
+
+impl Form {
+    fn of(transaction: &Transaction) -> Form {
+        if transaction.is_counted() { Form::Counted } else { Form::Lines(Stuffer::new()) }
+    }
+
+    fn encode(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        match self {
+            Form::Lines(stuffer) => stuffer.encode(text, out),
+            Form::Counted => out.extend_from_slice(text),
+        }
+    }
+
+    fn finish(self, out: &mut Vec<u8>) {
+        if let Form::Lines(stuffer) = self {
+            stuffer.finish(out);
+        }
+    }
+}
+
+/// What a host that takes a message knows of what its sender asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Promise {
+    /// It tells the sender what was asked for (RFC 3461).
+    pub(crate) dsn: bool,
+    /// It knows the deadline (RFC 2852).
+    pub(crate) deliver_by: bool,
+}
+
 impl Connection {
+    /// What this host takes on with a message.
+    pub(crate) fn promise(&self) -> Promise {
+        let Extensions { dsn, deliver_by, .. } = &self.extensions;
+        Promise { dsn: *dsn, deliver_by: deliver_by.is_some() }
+    }
+
+    /// What this host takes at most.
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.extensions.limits
+    }
+
+    /// True when no further message may be sent over it, by its own word or ours.
+    pub(crate) fn is_worn_out(&self, most: u32) -> bool {
+        let theirs = self.extensions.limits.messages;
+        self.messages >= most || theirs.is_some_and(|most| self.messages as usize >= most)
+    }
+
     /// Sends one message. Fails without a word to the host when it cannot take the letter as it is.
     pub(crate) async fn transfer(
         &mut self,
@@ -346,14 +399,16 @@ impl Connection {
     ) -> Result<(), Failure> {
         let since = Instant::now();
         let limit = self.channel.timeouts().block;
-        let mut stuffer = Stuffer::new();
+        let mut form = Form::of(transaction);
         self.buffer.clear();
-        stuffer.encode(&copy.prefix, &mut self.buffer);
+        // What announces the message goes with its beginning.
+        self.buffer.extend(transaction.take_output());
+        form.encode(&copy.prefix, &mut self.buffer);
         let mut offset = 0;
         while offset < copy.content.len() {
             let block = copy.read(offset).await?;
             offset += block.len() as u64;
-            stuffer.encode(&block, &mut self.buffer);
+            form.encode(&block, &mut self.buffer);
             if self.buffer.len() >= BLOCK && offset < copy.content.len() {
                 self.channel.write(&self.buffer, limit, transaction).await?;
                 self.buffer.clear();
@@ -362,7 +417,7 @@ impl Connection {
                 }
             }
         }
-        stuffer.finish(&mut self.buffer);
+        form.finish(&mut self.buffer);
         self.channel.write(&self.buffer, limit, transaction).await?;
         transaction.body_sent();
         self.channel.metrics().waited(Phase::Body, since.elapsed());

@@ -15,6 +15,7 @@ mod channel;
 mod connection;
 mod dialer;
 mod metrics;
+mod notice;
 mod pool;
 mod remedy;
 mod settle;
@@ -188,7 +189,7 @@ impl Delivery {
             bounced += ticket.recipients.len();
             let why = Why::Operator(reason.to_owned()).bounded();
             let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
-            let settled = settle::settle(self, ticket, Tried { fates, hop: None }).await;
+            let settled = settle::settle(self, ticket, Tried::untried(fates)).await;
             settled.map_err(AdminError::Spool)?;
         }
         Ok(bounced)

@@ -84,7 +84,7 @@ impl Pool {
 
     /// Keeps a connection, unless it was used often enough.
     pub(crate) fn park(&self, key: Key, connection: Connection) {
-        if connection.messages >= self.limits.messages || self.limits.idle_connections == 0 {
+        if connection.is_worn_out(self.limits.messages) || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;
         }

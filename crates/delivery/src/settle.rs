@@ -2,14 +2,10 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use tracing::{error, info, warn};
+use tracing::{error, info};
 use waypost_hooks::EventKind;
-use waypost_intake::Notice;
-use waypost_mail::dsn::FailureNotice;
-use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
-use waypost_queue::{Prepared, Settled, Settlement, SpoolError, Ticket};
+use waypost_queue::{Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
 use crate::attempt::{Fate, Tried};
@@ -45,11 +41,12 @@ pub(crate) async fn settle(
         plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
     // Until it is settled: reroutes are counted one by one.
     let _turn = delivery.judge(&ticket, &mut plans, tried.hop.as_deref()).await;
-    let notice = delivery.notice(&ticket, &plans).await;
+    let notice = delivery.notice(&ticket, &plans, &tried.promises).await;
+    let told = ticket.late.clone();
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
     let (message, recipients) = (ticket.id, ticket.recipients.clone());
-    let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice }).await;
+    let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice, told }).await;
     match &settled {
         // Told once it is durable: what is not will happen again, and be told then.
         Ok(()) => {
@@ -145,49 +142,6 @@ impl Delivery {
             Settled::Held(reason) => {
                 info!(%message, hop, %rcpt, reason, "held");
                 self.metrics.recipient("held");
-            }
-        }
-    }
-
-    /// The notice about recipients that bounce, through the same door as any mail.
-    async fn notice(&self, ticket: &Ticket, plans: &[Plan]) -> Option<Prepared> {
-        let bounced = |(recipient, plan): (&RecipientEntry, &Plan)| match &plan.settled {
-            Settled::Done(Outcome::Bounced(why)) => Some((recipient.clone(), why.clone())),
-            _ => None,
-        };
-        let failed: Vec<_> = ticket.recipients.iter().zip(plans).filter_map(bounced).collect();
-        if failed.is_empty() {
-            return None;
-        }
-        let original_header = self.header(ticket).await;
-        let reporting_mta = self.config.ehlo_name.to_string();
-        let notice = FailureNotice {
-            entry: &ticket.entry,
-            failed: &failed,
-            reporting_mta: &reporting_mta,
-            now: self.parts.clock.now(),
-            original_header: &original_header,
-        };
-        let Some(notice) = notice.compose() else {
-            warn!(message = %ticket.id, "a message from the null sender bounced: dropped");
-            return None;
-        };
-        let notice =
-            Notice { to: notice.to, header: notice.header, body: notice.body, about: ticket.id };
-        self.parts.intake.notice(notice).await
-    }
-
-    /// The stored header; what cannot be read is left out of the notice.
-    async fn header(&self, ticket: &Ticket) -> Bytes {
-        let start = match self.content(&ticket.entry).await {
-            Ok(content) => content.read_at(0, MAX_HEADER),
-            Err(error) => Err(error),
-        };
-        match start {
-            Ok(start) => start.slice(..header_len(&start).unwrap_or(start.len())),
-            Err(error) => {
-                warn!(message = %ticket.id, %error, "the notice goes without the original header");
-                Bytes::new()
             }
         }
     }

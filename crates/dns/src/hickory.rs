@@ -212,6 +212,11 @@ impl Resolver for Hickory {
         Ok(MxAnswer::from_records(exchangers.collect()))
     }
 
+    async fn mx_is_secure(&self, domain: &str) -> bool {
+        let answer = self.lookup(domain, "mx").await;
+        answer.is_ok_and(|answer| answer.secure && !answer.records.is_empty())
+    }
+
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         let name = parse_name(host)?;
         let name = if host.contains('.') { complete(name) } else { name };

@@ -6,8 +6,10 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use waypost_mail::{DomainPattern, Network};
-use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
+use waypost_mail::{DomainPattern, Network, Timestamp};
+use waypost_smtp::server::{
+    AuthRule, FutureRelease, Offers, Rules, Strictness, TlsRule, XclientRule,
+};
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::manner::Manner;
@@ -286,6 +288,25 @@ impl Settings {
         }
     }
 
+    /// The extensions of a listener of this kind for a session that begins at `now`.
+    pub(crate) fn offers(&self, kind: ListenerKind, now: Timestamp) -> Offers {
+        let interval = self.limits.max_hold.as_secs();
+        let until = (now.0 / 1000).saturating_add(interval);
+        let until = i64::try_from(until).unwrap_or(i64::MAX);
+        // RFC 4865 §1: mail is held where it is submitted.
+        let holds = kind.is_submission() && interval > 0;
+        Offers {
+            dsn: true,
+            binary_mime: true,
+            require_tls: true,
+            deliver_by: Some(0),
+            future_release: holds.then_some(FutureRelease { interval, until }),
+            // Not before the schedule obeys it.
+            mt_priority: false,
+            limits: true,
+        }
+    }
+
     pub(crate) fn origin(&self) -> Option<Domain> {
         self.origin.clone().or_else(|| Domain::parse(&self.hostname).ok())
     }
@@ -376,6 +397,8 @@ pub struct Limits {
     pub greet_pause: Duration,
     /// The longest that policy can delay a reply.
     pub max_delay: Duration,
+    /// The longest that a submitter can have a message held; zero takes the offer back.
+    pub max_hold: Duration,
 }
 
 /// How many bits of an address count.
@@ -420,6 +443,7 @@ impl Default for Limits {
             minimum_rate: 100,
             greet_pause: Duration::ZERO,
             max_delay: Duration::from_secs(60),
+            max_hold: Duration::from_secs(7 * 86_400),
         }
     }
 }
@@ -450,5 +474,18 @@ mod tests {
             let rules = settings.rules(&listener(kind), None, None, false);
             assert_eq!((rules.tls, rules.auth), (TlsRule::Off, AuthRule::Off), "{kind}");
         }
+    }
+
+    #[test]
+    fn submitters_may_have_mail_held_as_long_as_the_limit_says() {
+        let mut settings = Settings::new("mx.example.org");
+        let offered =
+            |settings: &Settings, kind| settings.offers(kind, Timestamp(5_000)).future_release;
+        settings.limits.max_hold = Duration::from_secs(90);
+        let most = Some(FutureRelease { interval: 90, until: 95 });
+        assert_eq!(offered(&settings, ListenerKind::Submissions), most);
+        assert_eq!(offered(&settings, ListenerKind::Relay), None);
+        settings.limits.max_hold = Duration::ZERO;
+        assert_eq!(offered(&settings, ListenerKind::Submissions), None);
     }
 }

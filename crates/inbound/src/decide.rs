@@ -20,7 +20,7 @@ use waypost_hooks::{
 use waypost_intake::{Gather, Rules};
 use waypost_mail::{Attr, Envelope, Facts, Message, MessageId, Recipient, Terms, Timestamp};
 use waypost_smtp::server::{Answer, MailFrom, Question};
-use waypost_smtp::{BodyType, Reply, ReversePath, Severity};
+use waypost_smtp::{BodyType, Priority, Reply, ReversePath, Severity};
 
 use crate::manner::Manner;
 use crate::metrics::ListenerMetrics;
@@ -229,7 +229,7 @@ impl Decider {
             id,
             pinned: rooms.hooks.pin(id),
             received,
-            terms: Terms::asked(&from, received),
+            terms: self.permitted(Terms::asked(&from, received)),
             sender: from.path,
             declared_size: from.size,
             body_type: from.body,
@@ -256,11 +256,23 @@ impl Decider {
             transaction.sender = path;
         }
         self.wait(answer.delay).await;
-        let answer = ruled(answer.verdict, Reply::SENDER_OK);
+        let answer = ruled(answer.verdict, consent(from.priority, transaction.terms.priority));
         if matches!(&answer, Answer::Reply(reply) if reply.is_positive()) {
             self.transaction = Some(transaction);
         }
         answer
+    }
+
+    /// What this peer may ask for: urgency and the word of others are for who may relay.
+    fn permitted(&self, mut terms: Terms) -> Terms {
+        if !self.facts.may_relay {
+            terms.priority = terms.priority.min(Priority::default());
+        }
+        // RFC 4954 §5: a user who logged in speaks for nobody else.
+        if !self.current.settings.relay.lists(self.facts.client.ip()) {
+            terms.submitter = terms.submitter.map(|_| ReversePath::Null);
+        }
+        terms
     }
 
     fn data(&mut self) -> Answer {
@@ -382,6 +394,15 @@ impl Transaction {
             recipients: &self.recipients,
             meta: &self.meta,
         }
+    }
+}
+
+/// 250 to MAIL; a priority other than the one asked for is named (RFC 6710 §4.1).
+fn consent(asked: Option<Priority>, granted: Priority) -> Reply {
+    match asked {
+        Some(asked) if asked != granted => Reply::fixed(250, (2, 3, 6), "")
+            .with_text(format!("{granted} is the new priority assigned to the message")),
+        _ => Reply::SENDER_OK,
     }
 }
 

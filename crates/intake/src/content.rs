@@ -18,6 +18,8 @@ const PIECE: usize = 256 * 1024;
 #[derive(Debug)]
 pub(crate) struct Content {
     pub(crate) text: Text,
+    /// The body may hold any octets: it is not made of lines.
+    pub(crate) binary: bool,
     /// What the text's body lies in.
     body: Body,
 }
@@ -27,7 +29,8 @@ const HEADER_TOO_LONG: Reply = Reply::fixed(552, (5, 3, 4), "Message header too 
 impl Content {
     /// A message in memory.
     pub(crate) fn new(header: HeaderBlock, body: Bytes) -> Content {
-        Content { text: Text { header, body: Rope::from(body.clone()) }, body: Body::Memory(body) }
+        let text = Text { header, body: Rope::from(body.clone()) };
+        Content { text, binary: false, body: Body::Memory(body) }
     }
 
     /// Finds the header. A message that does not begin with a field has none.
@@ -48,9 +51,27 @@ impl Content {
                 let block = HeaderBlock::parse(whole_lines(start.slice(..header)));
                 let (offset, len) = (offset + body as u64, len - body as u64);
                 let text = Text { header: block, body: Rope::stored(source, offset, len) };
-                Ok(Content { text, body: Body::File { file, offset, len } })
+                Ok(Content { text, binary: false, body: Body::File { file, offset, len } })
             }
         }
+    }
+
+    /// True when the header is of lines without NUL, which a binary message is not asked for as it
+    /// comes in.
+    pub(crate) fn has_clean_header(&self) -> bool {
+        let header = self.text.header.as_bytes();
+        header.split_inclusive(|octet| *octet == b'\n').all(|line| {
+            let text = line.strip_suffix(b"\r\n");
+            text.is_some_and(|text| !text.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)))
+        })
+    }
+
+    /// True when the message says `TLS-Required: No`, once (RFC 8689 §3).
+    pub(crate) fn waives_tls(&self) -> bool {
+        let header = &self.text.header;
+        let value = header.first("TLS-Required");
+        header.count_named("TLS-Required") == 1
+            && value.is_some_and(|value| value.trim().eq_ignore_ascii_case("No"))
     }
 
     /// Octets of header, blank line and body.
@@ -82,13 +103,15 @@ impl Content {
             return Ok(());
         }
         if text.body.len() <= place.memory_limit as u64 {
-            let body = Bytes::from(read(text.body, in_memory).await?);
+            let binary = self.binary;
+            let body = Bytes::from(read(text.body, move |body| in_memory(body, binary)).await?);
             self.text.body = Rope::from(body.clone());
             self.body = Body::Memory(body);
         } else {
+            let binary = self.binary;
             let path = place.directory.join(format!("{:032x}", rand::random::<u128>()));
             let Written { file, source, len } =
-                read(text.body, move |body| in_file(body, path)).await?;
+                read(text.body, move |body| in_file(body, path, binary)).await?;
             self.text.body = Rope::stored(source, 0, len);
             self.body = Body::File { file, offset: 0, len };
         }
@@ -141,8 +164,8 @@ struct Written {
     len: u64,
 }
 
-fn in_memory(body: &Rope) -> io::Result<Vec<u8>> {
-    let mut lines = Lines::default();
+fn in_memory(body: &Rope, binary: bool) -> io::Result<Vec<u8>> {
+    let mut lines = Lines { binary, after_cr: false };
     let mut out = Vec::with_capacity(body.len() as usize);
     for chunk in body.chunks(PIECE) {
         lines.write(&chunk?, &mut out);
@@ -151,10 +174,11 @@ fn in_memory(body: &Rope) -> io::Result<Vec<u8>> {
     Ok(out)
 }
 
-fn in_file(body: &Rope, path: PathBuf) -> io::Result<Written> {
+fn in_file(body: &Rope, path: PathBuf, binary: bool) -> io::Result<Written> {
     let mut source = File::options().read(true).write(true).create_new(true).open(&path)?;
     let file = IncomingFile::new(path);
-    let (mut lines, mut out, mut len) = (Lines::default(), Vec::with_capacity(PIECE + 1), 0);
+    let mut lines = Lines { binary, after_cr: false };
+    let (mut out, mut len) = (Vec::with_capacity(PIECE + 1), 0);
     for chunk in body.chunks(PIECE) {
         lines.write(&chunk?, &mut out);
         source.write_all(&out)?;
@@ -170,11 +194,16 @@ fn in_file(body: &Rope, path: PathBuf) -> io::Result<Written> {
 /// Makes every line end CRLF, as delivery would: a bare CR or LF counts as one.
 #[derive(Debug, Default)]
 struct Lines {
+    /// There are no lines: every octet stays what it is.
+    binary: bool,
     after_cr: bool,
 }
 
 impl Lines {
     fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        if self.binary {
+            return out.extend_from_slice(chunk);
+        }
         for run in chunk.split_inclusive(|octet| matches!(octet, b'\r' | b'\n')) {
             match run {
                 b"\n" if self.after_cr => out.push(b'\n'),
@@ -340,6 +369,38 @@ mod tests {
         let (header, body) = content.into_parts();
         assert_eq!(header, "X: y\r\nA: b\r\n\r\n");
         assert!(matches!(body, Body::File { offset: 8, len: 2_000_002, .. }), "{body:?}");
+    }
+
+    #[tokio::test]
+    async fn a_binary_body_is_spliced_as_it_is_and_has_a_header_of_lines() {
+        let place = Place { memory_limit: 1000, directory: "/nonexistent".as_ref() };
+        let whole = Bytes::from_static(b"A: b\r\n\r\n\0\n\r\r\nx");
+        let mut content = Content::read(Body::Memory(whole)).await.unwrap();
+        content.binary = true;
+        assert!(content.has_clean_header());
+        let mut text = content.text.clone();
+        text.body.splice(0, 1, Bytes::from_static(b"\xff\r")).unwrap();
+        content.replace(text, true, &place).await.unwrap();
+        let Body::Memory(body) = content.into_parts().1 else { panic!("in a file") };
+        assert_eq!(&body[..], b"\xff\r\n\r\r\nx");
+        for header in ["A: b\n\r\n\r\n", "A: b\rc\r\n\r\n", "A: b\0\r\n\r\n"] {
+            let content = Content::read(Body::Memory(Bytes::from_static(header.as_bytes()))).await;
+            assert!(!content.unwrap().has_clean_header(), "{header:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn who_waives_tls_says_so_once() {
+        for (header, waived) in [
+            ("TLS-Required: No\r\n\r\n", true),
+            ("tls-required:  no \r\n\r\n", true),
+            ("TLS-Required: Yes\r\n\r\n", false),
+            ("TLS-Required: No\r\nTLS-Required: No\r\n\r\n", false),
+            ("Subject: No\r\n\r\nTLS-Required: No\r\n", false),
+        ] {
+            let content = Content::read(Body::Memory(Bytes::from_static(header.as_bytes()))).await;
+            assert_eq!(content.unwrap().waives_tls(), waived, "{header:?}");
+        }
     }
 
     #[tokio::test]

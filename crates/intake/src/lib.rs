@@ -237,6 +237,10 @@ impl Intake {
         let hooks = rules.pinned.unwrap_or(&*self.hooks);
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
+        content.binary = envelope.terms.binary;
+        if content.binary && !content.has_clean_header() {
+            return Err(Reply::BARE_LINE_ENDING);
+        }
         self.check_header(&content)?;
         if let Some(origin) = rules.origin {
             submission::qualify(&mut content, origin);
@@ -245,6 +249,7 @@ impl Intake {
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
+        envelope.terms.tls_optional = !envelope.terms.require_tls && content.waives_tls();
         let judge = Judge { hooks, may_send_to: rules.may_send_to };
         let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content, answers).await?;
         answers.strike(&mut envelope)?;
@@ -326,7 +331,7 @@ impl Intake {
             routes: plan.routes,
             recipients: plan.recipients,
         };
-        entry.expires = received.after(self.queue.lifetime(&entry));
+        entry.expires = entry.terms.expires(received, self.queue.lifetime(&entry));
         let (header, body) = content.into_parts();
         Ok(Prepared::new(entry, header, body))
     }

@@ -23,6 +23,8 @@ pub struct Notice {
     pub body: Bytes,
     /// The message it is about.
     pub about: MessageId,
+    /// That message required TLS, and so does this (RFC 8689 §5).
+    pub require_tls: bool,
 }
 
 impl Intake {
@@ -35,6 +37,7 @@ impl Intake {
         let facts = Facts::internal(self.ids.session());
         let recipient = Recipient::new(0, notice.to);
         let mut envelope = Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
+        envelope.terms.require_tls = notice.require_tls;
         let header = HeaderBlock::parse(notice.header);
         let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);
         let mut content = Content::new(header, notice.body.slice(body..));

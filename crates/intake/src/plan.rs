@@ -28,6 +28,15 @@ pub struct RoutePlan {
 }
 
 impl RoutePlan {
+    /// Nobody is tried before `until` (RFC 4865 §4).
+    fn hold(&mut self, until: Timestamp) {
+        for recipient in &mut self.recipients {
+            if let RecipientState::Waiting { due, last: None, .. } = &mut recipient.state {
+                *due = until.max(*due);
+            }
+        }
+    }
+
     fn add(&mut self, recipient: Recipient, route: Route, state: RecipientState) {
         let known = self.routes.iter().position(|known| *known == route);
         let index = known.unwrap_or_else(|| {
@@ -68,10 +77,11 @@ impl Intake {
         received: Timestamp,
         waiting: &Waiting,
     ) -> RoutePlan {
+        let expires = envelope.terms.expires(received, self.config.lifetime);
         let view = RouteView {
             id: envelope.id,
             received,
-            expires: None,
+            expires: Some(expires),
             session: facts,
             sender: &envelope.sender,
             recipients: envelope.recipients(),
@@ -80,6 +90,9 @@ impl Intake {
             text,
         };
         let mut plan = self.plan(hooks, &view, waiting).await;
+        if let Some(until) = envelope.terms.hold_until {
+            plan.hold(until);
+        }
         // Nobody is there to be refused, and a notice must not be lost to policy.
         if facts.protocol == Protocol::Internal
             && plan.recipients.iter().all(|entry| refusal(&entry.state).is_some())

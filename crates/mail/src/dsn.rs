@@ -1,26 +1,31 @@
 //! Notices about a message's fate (RFC 3461, RFC 3464, RFC 6533).
 //!
-//! A [`FailureNotice`] is what the sender of a message is told when recipients of it failed: words
-//! for a person, the same for a program, and the header of the message it is about.
+//! A [`StatusNotice`] is what the sender of a message is told of its recipients: words for a person,
+//! the same for a program, and the message it is about, or its header.
+
+mod part;
 
 use bytes::Bytes;
-use waypost_smtp::Mailbox;
+use waypost_smtp::{Mailbox, Reply, Return};
 
+use self::part::{Part, Transport, has_mail_lines};
 use crate::header::field;
 use crate::{Entry, HeaderBlock, RecipientEntry, Timestamp, Why};
 
 /// Most octets of the original header that a notice returns.
 pub const MAX_RETURNED_HEADER: usize = 64 * 1024;
+/// Most octets of a message that a notice returns whole.
+pub const MAX_RETURNED: u64 = 1024 * 1024;
 /// Longest line of the part for persons, in octets, where words allow it.
 const TEXT_WIDTH: usize = 76;
 
-/// Recipients of a message that failed for good.
+/// What the sender of a message is told.
 #[derive(Debug, Clone, Copy)]
-pub struct FailureNotice<'a> {
-    /// The message they are recipients of.
+pub struct StatusNotice<'a> {
+    /// The message.
     pub entry: &'a Entry,
-    /// Who failed, and why. Not empty.
-    pub failed: &'a [(RecipientEntry, Why)],
+    /// About whom. Not empty.
+    pub reports: &'a [Report],
     /// Our host name.
     pub reporting_mta: &'a str,
     /// The present moment.
@@ -28,6 +33,64 @@ pub struct FailureNotice<'a> {
     /// The header of the message, as it is stored; at most [`MAX_RETURNED_HEADER`] octets of it
     /// are returned.
     pub original_header: &'a [u8],
+    /// The whole message, where it is to be returned ([`StatusNotice::returns_all`]).
+    pub original: Option<&'a [u8]>,
+}
+
+/// What is told of one recipient.
+#[derive(Debug, Clone)]
+pub struct Report {
+    /// The recipient.
+    pub recipient: RecipientEntry,
+    /// What became of it.
+    pub action: Action,
+}
+
+/// What became of a recipient (RFC 3464 §2.3.3).
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// It failed for good.
+    Failed(Why),
+    /// It takes long; inside is why the last attempt failed.
+    Delayed(Option<Why>),
+    /// A next hop took it that will tell nothing more.
+    Relayed {
+        /// Who.
+        hop: String,
+        /// What it said.
+        reply: Reply,
+    },
+}
+
+impl Action {
+    fn word(&self) -> &'static str {
+        match self {
+            Action::Failed(_) => "failed",
+            Action::Delayed(_) => "delayed",
+            Action::Relayed { .. } => "relayed",
+        }
+    }
+
+    fn why(&self) -> Option<&Why> {
+        match self {
+            Action::Failed(why) | Action::Delayed(Some(why)) => Some(why),
+            Action::Delayed(None) | Action::Relayed { .. } => None,
+        }
+    }
+
+    /// RFC 3463 §3; 2.1.9 is for mail that went to who does not tell (RFC 3886 §3.3.4).
+    fn status(&self) -> String {
+        match self {
+            Action::Failed(why) => why.status().to_string(),
+            // What is permanent may still be put off by policy: a delay is of class 4.
+            Action::Delayed(Some(why)) => {
+                let status = why.status();
+                format!("4.{}.{}", status.1, status.2)
+            }
+            Action::Delayed(None) => "4.4.7".to_owned(),
+            Action::Relayed { .. } => "2.1.9".to_owned(),
+        }
+    }
 }
 
 /// A notice as a message: a multipart/report (RFC 6522).
@@ -41,7 +104,19 @@ pub struct Notice {
     pub body: Bytes,
 }
 
-impl FailureNotice<'_> {
+impl StatusNotice<'_> {
+    /// True when the sender wants the whole message back, and it can be had: it failed, is not too
+    /// large, and is of lines of 7-bit text, which pass everywhere as they are (RFC 3461 §4.3). A message
+    /// that requires TLS is never returned whole (RFC 8689 §5).
+    pub fn returns_all(entry: &Entry, reports: &[Report]) -> bool {
+        entry.terms.ret == Some(Return::Full)
+            && !entry.terms.require_tls
+            && !entry.terms.binary
+            && !entry.eight_bit
+            && entry.size <= MAX_RETURNED
+            && reports.iter().any(|report| matches!(report.action, Action::Failed(_)))
+    }
+
     /// The notice; absent when the message came from the null sender, to whom nothing is ever
     /// returned (RFC 5321 §4.5.5).
     ///
@@ -73,7 +148,7 @@ impl FailureNotice<'_> {
         let mut add = |name: &str, value: &str| header.extend(field(name, value));
         add("From", &format!("Mail Delivery System <MAILER-DAEMON@{mta}>"));
         add("To", &format!("<{to}>"));
-        add("Subject", "Your message could not be delivered");
+        add("Subject", self.subject());
         add("Date", &self.now.rfc5322());
         add("Message-ID", &format!("<{id}.{now}.notice@{mta}>"));
         if let Some(original) = self.original_message_id() {
@@ -98,23 +173,48 @@ impl FailureNotice<'_> {
         legal.then_some(id)
     }
 
+    /// By what is worst.
+    fn subject(&self) -> &'static str {
+        let has = |word: &str| self.reports.iter().any(|report| report.action.word() == word);
+        match () {
+            () if has("failed") => "Your message could not be delivered",
+            () if has("delayed") => "Your message is delayed",
+            () => "Your message was passed on",
+        }
+    }
+
     fn for_persons(&self) -> String {
         let Entry { id, received, .. } = self.entry;
         let mut text = String::new();
         paragraph(&mut text, "", &format!("This is the mail relay {}.", self.reporting_mta));
-        paragraph(
-            &mut text,
-            "",
-            &format!(
-                "Your message, received on {}, could not be delivered to the recipients below. \
-                 It will not be tried again for them.",
-                received.rfc5322()
+        let received = received.rfc5322();
+        let chapters = [
+            (
+                "failed",
+                "could not be delivered to the recipients below. It will not be tried again for them.",
             ),
-        );
-        for (recipient, why) in self.failed {
-            text.push_str(&format!("<{}>\r\n", recipient.recipient.mailbox));
-            paragraph(&mut text, "    ", &format!("What happened: {why}"));
-            paragraph(&mut text, "    ", &format!("What to do: {}", advice(why)));
+            (
+                "delayed",
+                "could not be delivered yet to the recipients below. It is still being tried; there is no need to send it again.",
+            ),
+            (
+                "relayed",
+                "was passed on for the recipients below, to systems that tell nothing of what becomes of it.",
+            ),
+        ];
+        for (word, what) in chapters {
+            let reports: Vec<_> =
+                self.reports.iter().filter(|report| report.action.word() == word).collect();
+            if reports.is_empty() {
+                continue;
+            }
+            paragraph(&mut text, "", &format!("Your message, received on {received}, {what}"));
+            for report in reports {
+                text.push_str(&format!("<{}>\r\n", report.recipient.recipient.mailbox));
+                for line in self.told(&report.action) {
+                    paragraph(&mut text, "    ", &line);
+                }
+            }
         }
         paragraph(
             &mut text,
@@ -124,17 +224,40 @@ impl FailureNotice<'_> {
         text
     }
 
+    /// What a person is told of one recipient.
+    fn told(&self, action: &Action) -> Vec<String> {
+        match action {
+            Action::Failed(why) => {
+                vec![format!("What happened: {why}"), format!("What to do: {}", advice(why))]
+            }
+            Action::Delayed(why) => {
+                let until = format!("It is tried until {}.", self.entry.expires.rfc5322());
+                let last = why.as_ref().map(|why| format!("What happened last: {why}"));
+                last.into_iter().chain([until]).collect()
+            }
+            Action::Relayed { hop, reply } => vec![format!("{hop} said: {reply}")],
+        }
+    }
+
     /// message/delivery-status (RFC 3464 §2.1), or its internationalized form (RFC 6533 §4) when
     /// an address needs it.
     fn for_programs(&self) -> Part {
-        let mut status = field("Reporting-MTA", &format!("dns; {}", self.reporting_mta));
-        status.extend(field("Arrival-Date", &self.entry.received.rfc5322()));
-        for (recipient, why) in self.failed {
-            status.extend_from_slice(b"\r\n");
-            self.recipient_fields(&recipient.recipient.mailbox, why, &mut status);
+        let mut status = Vec::new();
+        if let Some(envid) = &self.entry.terms.envid {
+            status.extend(field("Original-Envelope-Id", envid));
         }
-        let global = self.failed.iter().any(|(r, _)| !r.recipient.mailbox.is_ascii());
-        if global {
+        status.extend(field("Reporting-MTA", &format!("dns; {}", self.reporting_mta)));
+        status.extend(field("Arrival-Date", &self.entry.received.rfc5322()));
+        for report in self.reports {
+            status.extend_from_slice(b"\r\n");
+            self.recipient_fields(report, &mut status);
+        }
+        let is_global = |report: &Report| {
+            let recipient = &report.recipient.recipient;
+            let original = recipient.original.as_ref();
+            !recipient.mailbox.is_ascii() || original.is_some_and(|o| !o.address.is_ascii())
+        };
+        if self.reports.iter().any(is_global) {
             return Part::text("message/global-delivery-status", "Delivery report", status);
         }
         // Here a remote reply is the only thing that could be beyond ASCII, and may not be.
@@ -144,23 +267,43 @@ impl FailureNotice<'_> {
     }
 
     /// RFC 3464 §2.3
-    fn recipient_fields(&self, mailbox: &Mailbox, why: &Why, status: &mut Vec<u8>) {
+    fn recipient_fields(&self, report: &Report, status: &mut Vec<u8>) {
+        let Report { recipient, action } = report;
+        let mailbox = &recipient.recipient.mailbox;
         let mut add = |name: &str, value: &str| status.extend(field(name, value));
+        if let Some(original) = &recipient.recipient.original {
+            add("Original-Recipient", &original.to_string());
+        }
         let kind = if mailbox.is_ascii() { "rfc822" } else { "utf-8" };
         add("Final-Recipient", &format!("{kind}; {mailbox}"));
-        add("Action", "failed");
-        add("Status", &why.status().to_string());
-        if let Some(hop) = why.hop() {
+        add("Action", action.word());
+        add("Status", &action.status());
+        let hop = match action {
+            Action::Relayed { hop, .. } => Some(hop.as_str()),
+            _ => action.why().and_then(Why::hop),
+        };
+        if let Some(hop) = hop {
             add("Remote-MTA", &format!("dns; {}", host_of(hop)));
         }
-        match why.reply() {
-            Some(reply) => add("Diagnostic-Code", &format!("smtp; {reply}")),
-            None => add("Diagnostic-Code", &format!("x-waypost; {why}")),
+        match (action, action.why(), action.why().and_then(Why::reply)) {
+            (Action::Relayed { reply, .. }, ..) | (_, _, Some(reply)) => {
+                add("Diagnostic-Code", &format!("smtp; {reply}"));
+            }
+            (_, Some(why), None) => add("Diagnostic-Code", &format!("x-waypost; {why}")),
+            (_, None, None) => {}
         }
         add("Last-Attempt-Date", &self.now.rfc5322());
+        if let Action::Delayed(_) = action {
+            add("Will-Retry-Until", &self.entry.expires.rfc5322());
+        }
     }
 
     fn original(&self) -> Part {
+        let fits = |original: &&[u8]| original.is_ascii() && has_mail_lines(original);
+        if let Some(original) = self.original.filter(fits) {
+            let content = original.to_vec();
+            return Part { content_type: "message/rfc822", description: "Your message", content };
+        }
         let header = self.returned_header();
         let is_global = self.entry.smtputf8 && std::str::from_utf8(header).is_ok();
         let content_type = if is_global { "message/global-headers" } else { "text/rfc822-headers" };
@@ -182,89 +325,6 @@ impl FailureNotice<'_> {
             boundary.push('x');
         }
         boundary
-    }
-}
-
-/// What the way of the notice can carry.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Transport {
-    SevenBit,
-    EightBit,
-}
-
-/// One part of the report.
-struct Part {
-    content_type: &'static str,
-    description: &'static str,
-    content: Vec<u8>,
-}
-
-impl Part {
-    fn text(content_type: &'static str, description: &'static str, content: Vec<u8>) -> Part {
-        Part { content_type, description, content }
-    }
-
-    fn write(&self, transport: Transport, out: &mut Vec<u8>) {
-        let ascii = self.content.is_ascii();
-        let charset = match self.content_type {
-            "text/plain" if ascii => "; charset=us-ascii",
-            "text/plain" => "; charset=utf-8",
-            _ => "",
-        };
-        let as_is = has_mail_lines(&self.content) && (ascii || transport == Transport::EightBit);
-        let encoding = match (as_is, ascii) {
-            (true, true) => "7bit",
-            (true, false) => "8bit",
-            (false, _) => "quoted-printable",
-        };
-        out.extend(field("Content-Type", &format!("{}{charset}", self.content_type)));
-        out.extend(field("Content-Description", self.description));
-        out.extend(field("Content-Transfer-Encoding", encoding));
-        out.extend_from_slice(b"\r\n");
-        if as_is {
-            out.extend_from_slice(&self.content);
-        } else {
-            quoted_printable(&self.content, out);
-        }
-    }
-}
-
-/// True when lines end with CRLF, there is no other CR or LF, and none has over 998 octets.
-fn has_mail_lines(content: &[u8]) -> bool {
-    content.split_inclusive(|b| *b == b'\n').all(|line| {
-        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
-        text.len() <= 998 && !text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
-    })
-}
-
-/// RFC 2045 §6.7
-fn quoted_printable(content: &[u8], out: &mut Vec<u8>) {
-    const WIDTH: usize = 75;
-    for line in content.split_inclusive(|b| *b == b'\n') {
-        let (text, ended) = match line.strip_suffix(b"\r\n") {
-            Some(text) => (text, true),
-            None => (line, false),
-        };
-        let mut column = 0;
-        for (at, byte) in text.iter().enumerate() {
-            let last = at + 1 == text.len();
-            let plain = matches!(byte, b'!'..=b'<' | b'>'..=b'~')
-                || (matches!(byte, b' ' | b'\t') && !last);
-            let width = if plain { 1 } else { 3 };
-            if column + width > WIDTH {
-                out.extend_from_slice(b"=\r\n");
-                column = 0;
-            }
-            if plain {
-                out.push(*byte);
-            } else {
-                out.extend_from_slice(format!("={byte:02X}").as_bytes());
-            }
-            column += width;
-        }
-        if ended {
-            out.extend_from_slice(b"\r\n");
-        }
     }
 }
 
@@ -328,6 +388,16 @@ fn advice(why: &Why) -> &'static str {
         Why::NeedsEightBit(_) | Why::NeedsSmtputf8(_) => {
             "send it again without accented letters in addresses and header fields, as an \
              attachment if need be; the recipient's server is an old one."
+        }
+        Why::NeedsBinaryMime(_) => {
+            "send it again in an encoding that every server takes (base64), if your program can."
+        }
+        Why::RequireTls { .. } => {
+            "your message may only travel encrypted, and the way to the recipient does not promise \
+             that; send it again without that demand if it may be read by others."
+        }
+        Why::NeedsDeliverBy(_) => {
+            "send it again without a deadline; the recipient's server knows none."
         }
         Why::TooBig(_) => "send less at once, or a link to a place where it can be fetched.",
         Why::Expired(_) => {

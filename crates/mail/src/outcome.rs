@@ -111,6 +111,17 @@ pub enum Why {
     Operator(String),
     /// The message's bytes could not be read back from the spool.
     Unreadable(String),
+    /// The content may be any octets and the next hop lacks BINARYMIME.
+    NeedsBinaryMime(String),
+    /// The message must not go without TLS, and the way does not promise it (RFC 8689 §4.2.1).
+    RequireTls {
+        /// Who.
+        hop: String,
+        /// What was missing.
+        error: String,
+    },
+    /// The message has a deadline that the next hop cannot promise to keep (RFC 2852 §4.1).
+    NeedsDeliverBy(String),
 }
 
 impl Outcome {
@@ -183,6 +194,9 @@ impl Why {
             | Why::AuthFailed { hop, .. }
             | Why::NeedsEightBit(hop)
             | Why::NeedsSmtputf8(hop)
+            | Why::NeedsBinaryMime(hop)
+            | Why::RequireTls { hop, .. }
+            | Why::NeedsDeliverBy(hop)
             | Why::TooBig(hop) => Some(hop),
             Why::Expired(Some(why)) => why.hop(),
             _ => None,
@@ -200,6 +214,7 @@ impl Why {
             Why::Unreachable { error, .. }
             | Why::ProtocolError { error, .. }
             | Why::TlsRequired { error, .. }
+            | Why::RequireTls { error, .. }
             | Why::AuthFailed { error, .. } => truncate(error),
             Why::DnsFailed(text) | Why::Operator(text) | Why::Unreadable(text) => truncate(text),
             _ => {}
@@ -239,6 +254,9 @@ impl Why {
             Why::BackedOff(_) => passing("backed-off", 4, 5),
             Why::Operator(_) => lasting("operator", 7, 1),
             Why::Unreadable(_) => passing("unreadable", 3, 0),
+            Why::NeedsBinaryMime(_) => lasting("needs-binarymime", 6, 3),
+            Why::RequireTls { .. } => lasting("require-tls", 7, 30),
+            Why::NeedsDeliverBy(_) => lasting("needs-deliverby", 3, 3),
         }
     }
 }
@@ -288,6 +306,15 @@ impl fmt::Display for Why {
             Why::BackedOff(hop) => write!(f, "{hop} is resting after failures"),
             Why::Operator(text) => write!(f, "by an operator: {text}"),
             Why::Unreadable(error) => write!(f, "the stored message cannot be read: {error}"),
+            Why::NeedsBinaryMime(hop) => {
+                write!(f, "{hop} does not take binary content (BINARYMIME)")
+            }
+            Why::RequireTls { hop, error } => {
+                write!(f, "the message requires TLS on all its way, {hop} does not: {error}")
+            }
+            Why::NeedsDeliverBy(hop) => {
+                write!(f, "{hop} cannot promise to keep the message's deadline (DELIVERBY)")
+            }
         }
     }
 }

@@ -64,6 +64,16 @@ impl Terms {
             submitter: from.submitter.clone(),
         }
     }
+
+    /// When what is left of a message received then bounces, which is tried for `lifetime`.
+    pub fn expires(&self, received: Timestamp, lifetime: Duration) -> Timestamp {
+        let released = self.hold_until.map_or(received, |until| until.max(received));
+        let usual = released.after(lifetime);
+        match self.deliver_by {
+            Some(Deadline { at, mode: ByMode::Return, .. }) => usual.min(at),
+            _ => usual,
+        }
+    }
 }
 
 impl Deadline {
@@ -103,6 +113,21 @@ mod tests {
         assert_eq!(terms.deliver_by.map(|by| by.at), Some(Timestamp(995_000)));
         from.hold = Some(Hold::Until(2_000));
         assert_eq!(Terms::asked(&from, now).hold_until, Some(Timestamp(2_000_000)));
+    }
+
+    #[test]
+    fn time_begins_with_the_release_and_ends_with_the_deadline() {
+        let lifetime = Duration::from_secs(100);
+        let expires = |terms: &Terms| terms.expires(Timestamp(1_000), lifetime).0;
+        let mut terms = Terms::default();
+        assert_eq!(expires(&terms), 101_000);
+        terms.hold_until = Some(Timestamp(50_000));
+        assert_eq!(expires(&terms), 150_000);
+        let deadline = |mode| Some(Deadline { at: Timestamp(60_000), mode, trace: false });
+        terms.deliver_by = deadline(ByMode::Notify);
+        assert_eq!(expires(&terms), 150_000);
+        terms.deliver_by = deadline(ByMode::Return);
+        assert_eq!(expires(&terms), 60_000);
     }
 
     #[test]

@@ -14,6 +14,9 @@ pub struct Config {
     /// How long a message is tried before what is left of it bounces (RFC 5321 §4.5.4.1: at least
     /// 4 to 5 days). Whoever makes an entry sets [`waypost_mail::Entry::expires`] by it.
     pub lifetime: Duration,
+    /// How long after its arrival the sender is told that a message is late (RFC 5321 §4.5.4.1 leaves it
+    /// to the relay), once for each of these. Empty: never.
+    pub delay_notices: Vec<Duration>,
     /// Leases out at once for one destination.
     pub per_destination: usize,
     /// Leases out at once in all.
@@ -40,6 +43,7 @@ impl Default for Config {
         Config {
             retry: RetryCurve::default(),
             lifetime: Duration::from_secs(5 * 86_400),
+            delay_notices: vec![Duration::from_secs(4 * 3600)],
             per_destination: 20,
             in_flight: 1000,
             recipients_per_transaction: 100,

@@ -112,7 +112,7 @@ impl House {
         settled: Settled,
     ) -> Result<(), SpoolError> {
         let states = all(&ticket, settled);
-        self.queue.settle(ticket, Settlement { states, notice: None }).await
+        self.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await
     }
 
     pub(crate) fn standing(&self) -> (usize, usize, usize) {

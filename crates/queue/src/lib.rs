@@ -11,6 +11,7 @@
 mod cache;
 mod classes;
 mod config;
+mod delay;
 mod finish;
 #[cfg(test)]
 mod house;

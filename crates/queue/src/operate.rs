@@ -224,7 +224,16 @@ impl Queue {
             let route = recipients.first().and_then(|first| entry.route_of(first))?.clone();
             let destination = lease.destination.clone();
             let entry = entry.clone();
-            Some(Ticket { id, destination, route, entry, recipients, expired: over, lease })
+            Some(Ticket {
+                id,
+                destination,
+                route,
+                entry,
+                recipients,
+                expired: over,
+                late: Vec::new(),
+                lease,
+            })
         };
         Ok(parts.into_iter().filter_map(ticket).collect())
     }

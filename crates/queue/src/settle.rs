@@ -36,7 +36,8 @@ pub(crate) async fn settle(
     mut lease: Lease,
     settlement: Settlement,
 ) -> Result<(), SpoolError> {
-    let plan = Plan::new(&shared, &lease, settlement.states);
+    let mut plan = Plan::new(&shared, &lease, settlement.states);
+    plan.detours.told = settlement.told;
     lease.pause = UNWRITTEN_PAUSE;
     let Plan { states, detours, fates, labels, answered } = plan;
     let moved = !detours.routes.is_empty();
@@ -81,7 +82,7 @@ async fn write(
     notice: Option<Prepared>,
 ) -> Result<(), SpoolError> {
     let arrival = notice.map(Prepared::into_arrival);
-    if states.is_empty() && arrival.is_none() {
+    if states.is_empty() && detours.told.is_empty() && arrival.is_none() {
         return Ok(());
     }
     let entry = match &arrival {

@@ -17,6 +17,7 @@ use waypost_spool::{Change, Spool, SpoolError};
 
 use crate::cache::Cache;
 use crate::classes::{ClassId, Classes};
+use crate::delay;
 use crate::index::{Index, SeenRecipient, is_leased};
 use crate::leases::Leases;
 use crate::pace::Pace;
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct State {
+    /// As [`Config::delay_notices`].
+    delays: Arc<[Duration]>,
     pub(crate) schedule: Schedule,
     pub(crate) leases: Leases,
     pub(crate) cache: Cache,
@@ -96,6 +99,7 @@ impl Shared {
         let classes = Arc::new(Classes::new(&config));
         let pace = Mutex::new(Pace::new(config.per_destination));
         let state = State {
+            delays: config.delay_notices.as_slice().into(),
             schedule: Schedule::new(limits, classes.clone()),
             leases: Leases::default(),
             cache: Cache::new(config.ready_cache),
@@ -222,14 +226,15 @@ impl Shared {
         let now = self.clock.now();
         let over = expired(entry, now);
         let most = self.config.recipients_per_transaction.max(1);
+        let turn_by = state.turn_by(entry, job.route, now);
         let Choice { recipients, rest } = state.choose(entry, job.route, now, over, most);
         if let Some(due) = rest {
-            state.plan(*job, destination, due, entry.expires, now);
+            state.plan(*job, destination, due, turn_by, now);
         }
         let route = recipients.first().and_then(|first| entry.route_of(first));
         let (Some(route), false) = (route, state.closed) else {
             if !recipients.is_empty() {
-                state.plan(*job, destination, now, entry.expires, now);
+                state.plan(*job, destination, now, turn_by, now);
             }
             state.schedule.done(destination, *share, now);
             return Step::Again;
@@ -243,6 +248,7 @@ impl Shared {
             route: route.clone(),
             entry: entry.clone(),
             expired: over,
+            late: state.late(entry, &recipients, now),
             lease: self.take(state, entry, *job, &recipients, Some(*share)),
             recipients,
         };
@@ -274,7 +280,7 @@ impl Shared {
             shared: self.clone(),
             job,
             destination,
-            expires: entry.expires,
+            expires: state.turn_after(entry, job.route, self.clock.now()),
             class: state.index.class(job),
             share,
             recipients: leased,
@@ -411,7 +417,8 @@ impl State {
             self.counts.waiting += waiting;
             self.schedule.count(&destination, waiting);
             let due = if failed && due < now { moment(&destination, due) } else { due };
-            self.plan(job, &destination, due, entry.expires, now);
+            let turn_by = self.turn_by(entry, route, now);
+            self.plan(job, &destination, due, turn_by, now);
         }
     }
 
@@ -445,6 +452,25 @@ impl State {
         })
     }
 
+    /// When recipients that go one way must have a turn, whatever keeps their destination.
+    fn turn_by(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
+        delay::turn_by(entry, route, &self.delays, now)
+    }
+
+    /// The same behind a turn at `now`, in which all that was late is told.
+    fn turn_after(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
+        delay::turn_after(entry, route, &self.delays, now)
+    }
+
+    /// Those of `recipients` about whom the sender is to be told at `now` that they are late.
+    fn late(&self, entry: &Entry, recipients: &[RecipientEntry], now: Timestamp) -> Vec<(u32, u8)> {
+        let late = |recipient: &RecipientEntry| {
+            let due = delay::due(entry, recipient, &self.delays, now);
+            (due > recipient.told).then_some((recipient.recipient.id, due))
+        };
+        recipients.iter().filter_map(late).collect()
+    }
+
     /// Enters a recipient that goes another way.
     fn move_on(&mut self, entry: Option<&Entry>, id: u32, due: Timestamp, now: Timestamp) {
         let Some(entry) = entry else { return };
@@ -453,7 +479,8 @@ impl State {
         let Some((route, destination)) = way else { return };
         self.counts.waiting += 1;
         self.schedule.count(&destination, 1);
-        self.plan(Job { id: entry.id, route }, &destination, due, entry.expires, now);
+        let turn_by = self.turn_by(entry, route, now);
+        self.plan(Job { id: entry.id, route }, &destination, due, turn_by, now);
     }
 
     /// Logs and counts a damaged message, once.
@@ -477,7 +504,9 @@ impl State {
             if in_hand && !planted!("who is in hand is given out again") {
                 continue;
             }
-            let due = if over || planted!("nobody waits until it is due") { now } else { due };
+            let late = || delay::next(entry, recipient, &self.delays).is_some_and(|at| at <= now);
+            let early = planted!("nobody waits until it is due");
+            let due = if over || early || late() { now } else { due };
             let most = most + usize::from(planted!("a recipient too many in a ticket"));
             if due <= now && choice.recipients.len() < most {
                 choice.recipients.push(recipient.clone());

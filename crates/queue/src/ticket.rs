@@ -34,6 +34,10 @@ pub struct Ticket {
     /// The message's time is over: bounce, do not try. Such a ticket comes even while the
     /// destination rests.
     pub expired: bool,
+    /// Recipients about whom the sender is to be told now that they are late, and how many such
+    /// notices there are then: for [`Settlement::told`]. Some may not be due: they are here to be told
+    /// of, not to be tried.
+    pub late: Vec<(u32, u8)>,
     pub(crate) lease: Lease,
 }
 
@@ -44,6 +48,8 @@ pub struct Settlement {
     pub states: Vec<(u32, Settled)>,
     /// The notice this causes, made durable together with it.
     pub notice: Option<Prepared>,
+    /// Recipients of whose delay the sender is told now, as [`Ticket::late`] has them.
+    pub told: Vec<(u32, u8)>,
 }
 
 /// What became of one recipient.

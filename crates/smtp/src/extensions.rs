@@ -1,5 +1,8 @@
 //! What a next hop offers in its reply to EHLO (RFC 5321 §4.1.1.1).
 
+use std::collections::HashSet;
+
+use crate::Domain;
 use crate::reply::Reply;
 
 /// Most AUTH mechanisms remembered, of at most 20 octets each (RFC 4422 §3.1).
@@ -28,6 +31,28 @@ pub struct Extensions {
     pub enhanced_status_codes: bool,
     /// Delivery status parameters (RFC 3461).
     pub dsn: bool,
+    /// `BODY=BINARYMIME` (RFC 3030 §3).
+    pub binary_mime: bool,
+    /// `REQUIRETLS` (RFC 8689 §2).
+    pub require_tls: bool,
+    /// `BY` (RFC 2852), and the least seconds that must be left for mail to come back; 0 when it
+    /// tells none.
+    pub deliver_by: Option<i64>,
+    /// `MT-PRIORITY` (RFC 6710).
+    pub mt_priority: bool,
+    /// What it takes at most (RFC 9422).
+    pub limits: Limits,
+}
+
+/// How much a next hop takes, as far as it tells (RFC 9422 §4). Zero is no limit that makes sense.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Limits {
+    /// `MAILMAX`: messages in one session.
+    pub messages: Option<usize>,
+    /// `RCPTMAX`: recipients of one message.
+    pub recipients: Option<usize>,
+    /// `RCPTDOMAINMAX`: different domains of the recipients of one message.
+    pub domains: Option<usize>,
 }
 
 impl Extensions {
@@ -65,6 +90,13 @@ impl Extensions {
             "STARTTLS" => self.starttls = true,
             "ENHANCEDSTATUSCODES" => self.enhanced_status_codes = true,
             "DSN" => self.dsn = true,
+            "BINARYMIME" => self.binary_mime = true,
+            "REQUIRETLS" => self.require_tls = true,
+            "MT-PRIORITY" => self.mt_priority = true,
+            "DELIVERBY" => {
+                self.deliver_by = Some(words.next().and_then(|n| n.parse().ok()).unwrap_or(0));
+            }
+            "LIMITS" => words.for_each(|word| self.limits.add(word)),
             "AUTH" => self.add_mechanisms(words),
             // What servers sent before RFC 2554, and some still send beside the other form.
             old if old.starts_with("AUTH=") => {
@@ -84,6 +116,32 @@ impl Extensions {
     }
 }
 
+impl Limits {
+    /// How many of the first recipients, by their domains, one message may have; at least one.
+    pub fn room<'a>(&self, recipients: impl Iterator<Item = &'a Domain>) -> usize {
+        let mut domains = HashSet::new();
+        let (most, different) =
+            (self.recipients.unwrap_or(usize::MAX), self.domains.unwrap_or(usize::MAX));
+        let fits = |domain: &&'a Domain| {
+            domains.insert(*domain);
+            domains.len() <= different
+        };
+        recipients.take(most).take_while(fits).count().max(1)
+    }
+
+    /// Names that are not known, and values that are no numbers, are ignored (RFC 9422 §3).
+    fn add(&mut self, word: &str) {
+        let Some((name, value)) = word.split_once('=') else { return };
+        let limit = value.parse().ok().filter(|limit| *limit > 0);
+        match name.to_ascii_uppercase().as_str() {
+            "MAILMAX" => self.messages = limit,
+            "RCPTMAX" => self.recipients = limit,
+            "RCPTDOMAINMAX" => self.domains = limit,
+            _ => {}
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,7 +153,9 @@ mod tests {
     #[test]
     fn every_known_keyword_is_seen() {
         let all = "mx.example.org greets you\nSIZE 1000\nPipelining\n8bitmime\nSMTPUTF8\nCHUNKING\n\
-                   STARTTLS\nENHANCEDSTATUSCODES\nDSN\nAUTH plain LOGIN\nX-OTHER thing";
+                   STARTTLS\nENHANCEDSTATUSCODES\nDSN\nAUTH plain LOGIN\nX-OTHER thing\n\
+                   BINARYMIME\nREQUIRETLS\nDELIVERBY 120\nMT-PRIORITY MIXER\n\
+                   LIMITS RCPTMAX=20 mailmax=5 RCPTDOMAINMAX=1 OTHER=2 x";
         let expected = Extensions {
             declares_size: true,
             size: Some(1000),
@@ -107,6 +167,11 @@ mod tests {
             auth: vec!["PLAIN".into(), "LOGIN".into()],
             enhanced_status_codes: true,
             dsn: true,
+            binary_mime: true,
+            require_tls: true,
+            deliver_by: Some(120),
+            mt_priority: true,
+            limits: Limits { messages: Some(5), recipients: Some(20), domains: Some(1) },
         };
         assert_eq!(parsed(all), expected);
     }
@@ -123,6 +188,26 @@ mod tests {
             let offered = parsed(line);
             assert_eq!((offered.declares_size, offered.size), (true, None), "{line:?}");
         }
+    }
+
+    #[test]
+    fn limits_that_make_no_sense_are_none() {
+        for line in ["x\nLIMITS", "x\nLIMITS RCPTMAX=0 MAILMAX=-1", "x\nLIMITS RCPTMAX MAILMAX="] {
+            assert_eq!(parsed(line).limits, Limits::default(), "{line:?}");
+        }
+        assert_eq!(parsed("x\nDELIVERBY").deliver_by, Some(0));
+    }
+
+    #[test]
+    fn recipients_go_as_many_as_there_is_room() {
+        let domains = ["a.example", "a.example", "b.example", "a.example", "c.example"];
+        let domains = domains.map(|name| Domain::parse(name).unwrap());
+        let room = |recipients, domains_at_most| {
+            let limits = Limits { messages: None, recipients, domains: domains_at_most };
+            limits.room(domains.iter())
+        };
+        assert_eq!((room(None, None), room(Some(3), None), room(Some(9), None)), (5, 3, 5));
+        assert_eq!((room(None, Some(1)), room(None, Some(2)), room(Some(1), Some(2))), (2, 4, 1));
     }
 
     #[test]

@@ -22,7 +22,7 @@ pub mod terms;
 pub mod xclient;
 
 pub use address::{AddressError, Domain, Mailbox, ReversePath};
-pub use extensions::Extensions;
+pub use extensions::{Extensions, Limits};
 pub use phase::Phase;
 pub use reply::{Code, Enhanced, PermanentReply, Reply, Severity, TransientReply};
 pub use reply_parser::{ReplyError, ReplyParser};

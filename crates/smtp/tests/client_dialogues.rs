@@ -15,10 +15,13 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use waypost_smtp::client::{
-    Control, ControlStep, Credentials, Letter, RecipientResult, Session, SessionConfig,
+    Addressee, Control, ControlStep, Credentials, Letter, RecipientResult, Session, SessionConfig,
     SessionStep, StartTls, Transaction, TransactionStep,
 };
-use waypost_smtp::{BodyType, Domain, Extensions, Mailbox, Reply, ReversePath};
+use waypost_smtp::{
+    BodyType, ByMode, DeliverBy, Domain, Extensions, Mailbox, Notify, OriginalRecipient, Priority,
+    Reply, Return, ReversePath,
+};
 
 #[test]
 fn every_dialogue_goes_as_written_however_its_bytes_are_cut() {
@@ -164,18 +167,46 @@ impl Dialogue {
         let offers = Reply::plain(250, "").with_text(format!("hello\n{offers}"));
         let sender = self.value("from").unwrap_or("sender@example.org").to_owned();
         let recipients = self.value("to").unwrap_or("a@example.net");
-        let letter = Letter {
-            sender: ReversePath::try_from(sender).unwrap(),
-            recipients: recipients
-                .split(',')
-                .filter(|to| !to.is_empty())
-                .map(|to| Mailbox::parse(to).unwrap())
-                .collect(),
-            size: self.value("size").map_or(100, |size| size.parse().unwrap()),
-            body: if self.has("8bit") { BodyType::EightBitMime } else { BodyType::SevenBit },
-            smtputf8: self.has("utf8"),
+        let recipients = recipients.split(',').filter(|to| !to.is_empty());
+        let recipients: Vec<_> = recipients.map(|to| Mailbox::parse(to).unwrap()).collect();
+        let addressee = |mailbox: &Mailbox| Addressee {
+            notify: match self.value("notify") {
+                None => Notify::Unsaid,
+                Some("never") => Notify::Never,
+                Some(_) => Notify::Of { success: true, failure: false, delay: true },
+            },
+            original: self.value("orcpt").map(|address| OriginalRecipient {
+                kind: "rfc822".to_owned(),
+                address: address.to_owned(),
+            }),
+            ..mailbox.clone().into()
         };
-        let recipients = letter.recipients.clone();
+        let size = self.value("size").map_or(100, |size| size.parse().unwrap());
+        let sender = ReversePath::try_from(sender).unwrap();
+        let submitter = self.value("auth").map(|text| ReversePath::try_from(text.to_owned()));
+        let by = |mode, seconds: &str| DeliverBy {
+            seconds: seconds.parse().unwrap(),
+            mode,
+            trace: self.has("trace"),
+        };
+        let strict = self.value("return-by").map(|seconds| by(ByMode::Return, seconds));
+        let letter = Letter {
+            body: match () {
+                () if self.has("binary") => BodyType::BinaryMime,
+                () if self.has("8bit") => BodyType::EightBitMime,
+                () => BodyType::SevenBit,
+            },
+            smtputf8: self.has("utf8"),
+            ret: self.has("full").then_some(Return::Full),
+            envid: self.value("envid").map(str::to_owned),
+            require_tls: self.has("requiretls"),
+            deliver_by: strict.or(self.value("notify-by").map(|text| by(ByMode::Notify, text))),
+            priority: self
+                .value("priority")
+                .map_or(Priority::default(), |text| Priority::parse(text).unwrap()),
+            submitter: submitter.map(Result::unwrap),
+            ..Letter::new(sender, recipients.iter().map(addressee).collect(), size)
+        };
         match Transaction::new(letter, &Extensions::parse(&offers)) {
             Ok(transaction) => Talk::Transaction(transaction, recipients),
             Err(obstacle) => Talk::Over(format!("= obstacle {}: {obstacle}", obstacle.enhanced())),

@@ -10,7 +10,7 @@
 use waypost_smtp::client::{
     Letter, ProtocolError, RecipientResult, Reuse, Transaction, TransactionResult, TransactionStep,
 };
-use waypost_smtp::{BodyType, Extensions, Mailbox, Phase, ReversePath};
+use waypost_smtp::{Extensions, Mailbox, Phase, ReversePath};
 
 /// What the next hop says to each command. Its DATA answers 354 where it says 250 elsewhere.
 #[derive(Debug, Clone, Copy)]
@@ -174,13 +174,7 @@ fn run(script: Script, pipelining: bool) -> Run {
 }
 
 fn letter() -> Letter {
-    Letter {
-        sender: ReversePath::Null,
-        recipients: ["a@example.net", "b@example.net", "c@example.net"]
-            .map(|to| Mailbox::parse(to).unwrap())
-            .to_vec(),
-        size: 100,
-        body: BodyType::SevenBit,
-        smtputf8: false,
-    }
+    let recipients = ["a@example.net", "b@example.net", "c@example.net"];
+    let recipients = recipients.map(|to| Mailbox::parse(to).unwrap().into());
+    Letter::new(ReversePath::Null, recipients.to_vec(), 100)
 }

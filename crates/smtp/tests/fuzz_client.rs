@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bolero::{TypeGenerator, check};
 use waypost_smtp::client::{
-    Credentials, Letter, Session, SessionConfig, SessionStep, StartTls, Transaction,
+    Addressee, Credentials, Letter, Session, SessionConfig, SessionStep, StartTls, Transaction,
     TransactionStep,
 };
 use waypost_smtp::{
@@ -107,6 +107,7 @@ fn replies(bytes: &[u8], chunk: usize) -> (Vec<Reply>, Option<ReplyError>) {
 #[derive(Debug, Clone, TypeGenerator)]
 struct Hop {
     pipelining: bool,
+    binary: bool,
     recipients: u8,
     local: String,
     before_body: Vec<Said>,
@@ -129,16 +130,19 @@ fn transact(hop: &Hop) {
     let domain = Domain::parse("example.net").unwrap();
     let odd = Mailbox::new(hop.local.clone(), domain);
     let recipients = usize::from(hop.recipients % 5);
-    let letter = Letter {
-        sender: odd.clone().map_or(ReversePath::Null, ReversePath::Mailbox),
-        recipients: odd.into_iter().cycle().take(recipients).collect(),
-        size: 10,
-        body: BodyType::SevenBit,
-        smtputf8: false,
-    };
+    let sender = odd.clone().map_or(ReversePath::Null, ReversePath::Mailbox);
+    let addressees = odd.into_iter().cycle().take(recipients).map(Addressee::from).collect();
+    let body = if hop.binary { BodyType::BinaryMime } else { BodyType::SevenBit };
+    let letter = Letter { body, ..Letter::new(sender, addressees, 10) };
     let recipients = letter.recipients.len();
-    let extensions =
-        Extensions { pipelining: hop.pipelining, smtputf8: true, ..Extensions::none() };
+    let extensions = Extensions {
+        pipelining: hop.pipelining,
+        smtputf8: true,
+        chunking: true,
+        binary_mime: true,
+        dsn: true,
+        ..Extensions::none()
+    };
     let mut transaction = Transaction::new(letter, &extensions).unwrap();
     let mut body_sent = false;
     let mut output = transaction.take_output();

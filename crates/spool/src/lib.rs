@@ -114,8 +114,8 @@ pub struct Detours {
     pub routes: Vec<(u32, Route)>,
     /// They come after an attempt by another way: counted in [`Entry::reroutes`], once for all.
     pub counted: bool,
-    /// Recipients about whom the notice says that they are late: counted in [`RecipientEntry::told`].
-    pub told: Vec<u32>,
+    /// Recipient id and how many notices of delay have been sent about it ([`RecipientEntry::told`]).
+    pub told: Vec<(u32, u8)>,
 }
 
 /// Why a change or a read failed.
@@ -237,9 +237,9 @@ pub(crate) fn advance(
     if detours.counted && !changed.is_empty() {
         entry.reroutes = entry.reroutes.saturating_add(1);
     }
-    for id in &detours.told {
+    for (id, told) in &detours.told {
         let Some(at) = open_recipient(entry, *id) else { continue };
-        entry.recipients[at].told = entry.recipients[at].told.saturating_add(1);
+        entry.recipients[at].told = *told;
         changed.push(at);
     }
     for (id, state) in states {

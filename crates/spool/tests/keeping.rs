@@ -142,7 +142,7 @@ async fn who_was_told_of_a_delay_and_what_was_asked_for_is_kept() {
         let told = Change::Settle {
             id: MessageId(1),
             states: vec![],
-            detours: Detours { told: vec![1], ..Detours::default() },
+            detours: Detours { told: vec![(1, 1)], ..Detours::default() },
             notice: None,
         };
         spool.commit(told).await.unwrap();

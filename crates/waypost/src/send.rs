@@ -13,7 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use waypost_delivery::ClientTls;
 use waypost_mail::{Clock, SystemClock, Timestamp};
-use waypost_smtp::client::{Credentials, Letter, RecipientResult};
+use waypost_smtp::client::{Addressee, Credentials, Letter, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, ReversePath};
 
 use crate::args::{SendArgs, SendTls};
@@ -92,7 +92,8 @@ pub(crate) fn letter(sender: ReversePath, recipients: Vec<Mailbox>, message: &[u
     let smtputf8 = !header.is_ascii();
     let eight_bit = smtputf8 || !body.is_ascii();
     let body = if eight_bit { BodyType::EightBitMime } else { BodyType::SevenBit };
-    Letter { sender, recipients, size: message.len() as u64, body, smtputf8 }
+    let recipients = recipients.into_iter().map(Addressee::from).collect();
+    Letter { body, smtputf8, ..Letter::new(sender, recipients, message.len() as u64) }
 }
 
 /// A whole message with what RFC 5322 §3.6 wants. Text and subject that are not ASCII are encoded,

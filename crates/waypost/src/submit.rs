@@ -137,7 +137,8 @@ pub async fn submit(client: &Client, letter: Letter, message: &[u8]) -> Result<R
         // The mail is settled; how the server says goodbye changes nothing.
         let _ = line.exchange(&mut Control::quit(), Duration::from_secs(5)).await;
     }
-    let recipients = recipients.into_iter().zip(results).collect();
+    let mailboxes = recipients.into_iter().map(|to| to.mailbox);
+    let recipients = mailboxes.zip(results).collect();
     Ok(Report {
         address: host.address,
         connected,

@@ -51,13 +51,10 @@ async fn house(tls: SendTls, trusted: bool) -> House {
 }
 
 fn letter(recipients: &[&str], message: &[u8]) -> Letter {
-    Letter {
-        sender: ReversePath::Mailbox(Mailbox::parse("a@example.org").unwrap()),
-        recipients: recipients.iter().map(|text| Mailbox::parse(text).unwrap()).collect(),
-        size: message.len() as u64,
-        body: BodyType::EightBitMime,
-        smtputf8: false,
-    }
+    let sender = ReversePath::Mailbox(Mailbox::parse("a@example.org").unwrap());
+    let recipients = recipients.iter().map(|text| Mailbox::parse(text).unwrap().into()).collect();
+    let body = BodyType::EightBitMime;
+    Letter { body, ..Letter::new(sender, recipients, message.len() as u64) }
 }
 
 #[tokio::test]

@@ -58,6 +58,7 @@ struct Setup {
     login: Option<(String, String)>,
     without: Vec<&'static str>,
     offers: Vec<&'static str>,
+    extensions: Offers,
     max_size: u64,
     messages_per_connection: usize,
 }
@@ -86,6 +87,7 @@ impl Default for Upstream {
             login: None,
             without: Vec::new(),
             offers: Vec::new(),
+            extensions: Offers::default(),
             max_size: 100 << 20,
             messages_per_connection: usize::MAX,
         };
@@ -127,6 +129,12 @@ impl Upstream {
     /// Offers what it cannot do: STARTTLS without TLS is answered with 5xx.
     pub fn pretending(mut self, keyword: &'static str) -> Upstream {
         self.setup.offers.push(keyword);
+        self
+    }
+
+    /// Offers these extensions and takes their parameters.
+    pub fn offering(mut self, extensions: Offers) -> Upstream {
+        self.setup.extensions = extensions;
         self
     }
 
@@ -247,7 +255,7 @@ struct Visit {
 
 impl Visit {
     fn new(upstream: Upstream, stream: Box<dyn Pipe>) -> Visit {
-        let Setup { tls, implicit_tls, login, max_size, .. } = &upstream.setup;
+        let Setup { tls, implicit_tls, login, extensions, max_size, .. } = &upstream.setup;
         let rules = Rules {
             hostname: "upstream.example".to_owned(),
             tls: match tls {
@@ -265,7 +273,7 @@ impl Visit {
             max_recipients: 1000,
             max_errors: 1000,
             max_commands: 1000,
-            offers: Offers::default(),
+            offers: extensions.clone(),
             max_messages: u32::MAX,
             max_session_recipients: usize::MAX,
             strict: Strictness::TOLERANT,

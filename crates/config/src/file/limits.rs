@@ -43,6 +43,7 @@ pub(crate) struct Limits {
     pub(crate) session_time: Option<Duration>,
     pub(crate) minimum_rate: Option<u64>,
     pub(crate) hops: Option<usize>,
+    pub(crate) hold: Option<Duration>,
     pub(crate) header_fields: Option<usize>,
 }
 
@@ -80,6 +81,8 @@ pub(super) fn limits(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Lim
         session_time: span(&mut section, "session-time", notes),
         minimum_rate: octets(&mut section, "minimum-rate", notes),
         hops: count(&mut section, "hops", notes),
+        // Zero has a meaning here.
+        hold: section.parsed::<Span>("hold", SPAN, notes).map(|span| span.value.0),
         header_fields: count(&mut section, "header-fields", notes),
     };
     section.end(notes);

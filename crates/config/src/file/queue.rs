@@ -19,6 +19,7 @@ pub(crate) struct Queue {
     pub(crate) first_retry: Option<Duration>,
     pub(crate) max_retry: Option<At<Duration>>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) per_destination: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) max_waiting: Option<u64>,
@@ -46,6 +47,9 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         first_retry: span(&mut section, "first-retry", notes),
         max_retry: longest(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
+        delay_notices: section
+            .list::<Span>("delay-notices", SPAN, notes)
+            .map(|list| list.value.into_iter().map(|span| span.value.0).collect()),
         per_destination: count(&mut section, "per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
         max_waiting: section.integer("max-waiting", 1..1_000_000_001, notes).map(|most| most.value),

@@ -33,6 +33,7 @@ pub(super) fn lower(file: &File, settings: &mut Settings) {
         message_rates_per_user: given.messages_per_user.clone(),
         message_rates_per_address: given.messages_per_address.clone(),
         max_memory: given.memory,
+        max_hold: given.hold.unwrap_or(usual.max_hold),
         max_errors: given.errors.unwrap_or(usual.max_errors),
         max_commands: given.commands.unwrap_or(usual.max_commands),
         command_timeout: given.command_timeout.unwrap_or(usual.command_timeout),

@@ -6,6 +6,7 @@
 mod attempts;
 mod connections;
 mod encryption;
+mod extensions;
 mod failover;
 mod notices;
 mod policy;

@@ -20,7 +20,7 @@ use waypost_mail::{
     RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Prepared, Queue};
-use waypost_smtp::{Domain, Mailbox, ReversePath};
+use waypost_smtp::{Domain, Mailbox, Notify, ReversePath};
 use waypost_spool::MemorySpool;
 
 /// Whole days, so that logs are easy to read.
@@ -89,12 +89,17 @@ impl Dialer for Network {
 pub(crate) struct Names {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
+    secure: Mutex<Vec<String>>,
 }
 
 #[async_trait]
 impl Resolver for Names {
     async fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
         self.mx.lock().unwrap().get(domain).cloned().unwrap_or(Ok(MxAnswer::NoSuchDomain))
+    }
+
+    async fn mx_is_secure(&self, domain: &str) -> bool {
+        self.secure.lock().unwrap().iter().any(|secure| secure == domain)
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
@@ -185,6 +190,12 @@ impl Plan {
         self
     }
 
+    /// DNSSEC vouches for the exchangers of this domain.
+    pub(crate) fn secure(self, domain: &str) -> Plan {
+        self.names.secure.lock().unwrap().push(domain.to_owned());
+        self
+    }
+
     pub(crate) fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Plan {
         self.hooks = hooks;
         self
@@ -265,6 +276,8 @@ pub(crate) struct Post {
     pub(crate) lifetime: Duration,
     pub(crate) eight_bit: bool,
     pub(crate) smtputf8: bool,
+    pub(crate) terms: Terms,
+    pub(crate) notify: Notify,
 }
 
 impl Default for Post {
@@ -277,6 +290,8 @@ impl Default for Post {
             lifetime: Duration::from_secs(5 * 86_400),
             eight_bit: false,
             smtputf8: false,
+            terms: Terms::default(),
+            notify: Notify::Unsaid,
         }
     }
 }
@@ -302,15 +317,18 @@ impl Relay {
         let (header, body) = post.content.split_at(post.content.find("\r\n\r\n").unwrap() + 4);
         let now = self.clock.now();
         let recipient = |(id, address): (usize, &&str)| RecipientEntry {
-            recipient: Recipient::new(id as u32, Mailbox::parse(address).unwrap()),
+            recipient: Recipient {
+                notify: post.notify,
+                ..Recipient::new(id as u32, Mailbox::parse(address).unwrap())
+            },
             route: 0,
             told: 0,
-            state: RecipientState::fresh(now),
+            state: RecipientState::fresh(post.terms.hold_until.unwrap_or(now)),
         };
         let entry = Entry {
             id,
             received: now,
-            expires: now.after(post.lifetime),
+            expires: post.terms.expires(now, post.lifetime),
             sender: ReversePath::try_from(post.sender.to_owned()).unwrap(),
             eight_bit: post.eight_bit,
             smtputf8: post.smtputf8,
@@ -318,7 +336,7 @@ impl Relay {
             facts: Facts::internal(waypost_mail::SessionId(1)),
             meta: Vec::new(),
             sign: Vec::new(),
-            terms: Terms::default(),
+            terms: post.terms.clone(),
             reroutes: 0,
             routes: vec![post.route],
             recipients: post.recipients.iter().enumerate().map(recipient).collect(),

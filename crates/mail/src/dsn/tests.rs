@@ -1,5 +1,5 @@
 use mail_parser::{Message, MessageParser, MimeHeaders};
-use waypost_smtp::{Domain, Phase, Reply, ReversePath};
+use waypost_smtp::{Domain, OriginalRecipient, Phase, Reply, ReversePath};
 
 use super::*;
 use crate::{
@@ -44,10 +44,25 @@ fn refused(reply: Reply) -> Why {
 fn compose(sender: &str, failed: &[(RecipientEntry, Why)], original_header: &[u8]) -> Notice {
     let mut entry = entry(mailbox(sender).into());
     entry.smtputf8 = !sender.is_ascii();
+    let failure = |(recipient, why): &(RecipientEntry, Why)| Report {
+        recipient: recipient.clone(),
+        action: Action::Failed(why.clone()),
+    };
+    let reports: Vec<_> = failed.iter().map(failure).collect();
+    composed(&entry, &reports, original_header, None)
+}
+
+fn composed(
+    entry: &Entry,
+    reports: &[Report],
+    original_header: &[u8],
+    original: Option<&[u8]>,
+) -> Notice {
     let now = Timestamp(1_709_210_100_000);
     let reporting_mta = "relay.example.org";
-    let notice = FailureNotice { entry: &entry, failed, reporting_mta, now, original_header };
+    let notice = StatusNotice { entry, reports, reporting_mta, now, original_header, original };
     let notice = notice.compose().expect("a notice");
+    let sender = entry.sender.to_string();
     let whole = [&notice.header[..], &notice.body].concat();
     assert!(has_mail_lines(&whole), "lines are fit for mail");
     assert!(!sender.is_ascii() || whole.is_ascii(), "seven bits suffice");
@@ -118,13 +133,15 @@ fn tells_persons_and_programs_what_happened() {
 #[test]
 fn the_null_sender_is_told_nothing() {
     let entry = entry(ReversePath::Null);
-    let failed = [(recipient(0, "bob@example.net"), refused(Reply::MAILBOX_UNAVAILABLE))];
-    let notice = FailureNotice {
+    let action = Action::Failed(refused(Reply::MAILBOX_UNAVAILABLE));
+    let reports = [Report { recipient: recipient(0, "bob@example.net"), action }];
+    let notice = StatusNotice {
         entry: &entry,
-        failed: &failed,
+        reports: &reports,
         reporting_mta: "relay.example.org",
         now: Timestamp(0),
         original_header: HEADER,
+        original: None,
     };
     assert_eq!(notice.compose(), None);
 }
@@ -179,4 +196,75 @@ fn the_original_header_cannot_end_its_part_and_is_bounded() {
     let returned = part(&notice, 3).1;
     assert!(returned.len() <= MAX_RETURNED_HEADER && returned.len() > MAX_RETURNED_HEADER - 40);
     assert!(returned.ends_with("somewhere\r\n"));
+}
+
+#[test]
+fn each_recipient_is_told_of_by_what_became_of_it() {
+    let mut entry = entry(mailbox("alice@example.org").into());
+    entry.expires = Timestamp(1_709_642_096_000);
+    entry.terms.envid = Some("QQ+314".into());
+    let mut bob = recipient(0, "bob@example.net");
+    bob.recipient.original =
+        Some(OriginalRecipient { kind: "rfc822".into(), address: "list@example.net".into() });
+    let hop = "mx.example.net[192.0.2.1]:25".to_owned();
+    let down = Why::Unreachable { hop: hop.clone(), error: "refused".into() };
+    let reply = Reply::OK.with_text("queued");
+    let report = |recipient: RecipientEntry, action| Report { recipient, action };
+    let reports = [
+        report(bob, Action::Relayed { hop, reply }),
+        report(recipient(1, "eve@example.net"), Action::Delayed(Some(down))),
+        report(recipient(2, "joe@example.net"), Action::Delayed(None)),
+    ];
+    let notice = composed(&entry, &reports, HEADER, None);
+    with_parsed(&notice, |message| {
+        assert_eq!(message.subject(), Some("Your message is delayed"));
+    });
+    let (_, status) = part(&notice, 2);
+    let expected = "Original-Envelope-Id: QQ+314\r\nReporting-MTA: dns; relay.example.org\r\n\
+        Arrival-Date: Thu, 29 Feb 2024 12:34:56 +0000\r\n\r\n\
+        Original-Recipient: rfc822; list@example.net\r\n\
+        Final-Recipient: rfc822; bob@example.net\r\nAction: relayed\r\nStatus: 2.1.9\r\n\
+        Remote-MTA: dns; mx.example.net\r\nDiagnostic-Code: smtp; 250 2.0.0 queued\r\n\
+        Last-Attempt-Date: Thu, 29 Feb 2024 12:35:00 +0000\r\n\r\n\
+        Final-Recipient: rfc822; eve@example.net\r\nAction: delayed\r\nStatus: 4.4.1\r\n\
+        Remote-MTA: dns; mx.example.net\r\n";
+    assert!(status.starts_with(expected), "{status}");
+    let last = "Final-Recipient: rfc822; joe@example.net\r\nAction: delayed\r\nStatus: 4.4.7\r\n\
+        Last-Attempt-Date: Thu, 29 Feb 2024 12:35:00 +0000\r\n\
+        Will-Retry-Until: Tue, 5 Mar 2024 12:34:56 +0000\r\n";
+    assert!(status.ends_with(last), "{status}");
+    let words = part(&notice, 1).1.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        words.contains("no need to send it again") && words.contains("was passed on"),
+        "{words}"
+    );
+}
+
+#[test]
+fn the_whole_message_comes_back_when_it_is_wanted_and_harmless() {
+    let mut entry = entry(mailbox("alice@example.org").into());
+    let action = Action::Failed(refused(Reply::MAILBOX_UNAVAILABLE));
+    let reports = [Report { recipient: recipient(0, "bob@example.net"), action }];
+    assert!(!StatusNotice::returns_all(&entry, &reports));
+    entry.terms.ret = Some(Return::Full);
+    assert!(StatusNotice::returns_all(&entry, &reports));
+    let late = [Report { action: Action::Delayed(None), ..reports[0].clone() }];
+    assert!(!StatusNotice::returns_all(&entry, &late), "only failures return it");
+    let refusals: [fn(&mut Entry); 4] = [
+        |entry| entry.terms.require_tls = true,
+        |entry| entry.terms.binary = true,
+        |entry| entry.eight_bit = true,
+        |entry| entry.size = MAX_RETURNED + 1,
+    ];
+    for refuse in refusals {
+        let mut other = entry.clone();
+        refuse(&mut other);
+        assert!(!StatusNotice::returns_all(&other, &reports));
+    }
+    let whole = [HEADER, b"\r\nbody\r\n"].concat();
+    let notice = composed(&entry, &reports, HEADER, Some(&whole));
+    assert!(memchr::memmem::find(&notice.body, &whole).is_some());
+    assert!(memchr::memmem::find(&notice.body, b"Content-Type: message/rfc822\r\n").is_some());
+    let bare = composed(&entry, &reports, HEADER, Some(b"A: b\r\n\r\nx\n"));
+    assert_eq!(part(&bare, 3).0, "text/rfc822-headers");
 }

@@ -41,7 +41,7 @@ async fn operators_hold_release_retry_and_delete() {
         "{ticket:?}"
     );
     let states = vec![(0, Settled::Again { at, why: why() })];
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     assert_eq!(house.queue.delete(id).await.unwrap().changed, 2);
     assert_eq!(house.standing(), (0, 0, 0));
     assert!(matches!(house.queue.delete(id).await, Err(AdminError::Unknown(_))));
@@ -82,7 +82,7 @@ async fn an_operator_leases_everything_that_is_not_done() {
     assert_eq!((ids(&first.recipients), ids(&second.recipients)), (vec![0, 1], vec![2]));
     let bounced = Settled::Done(Outcome::Bounced(Why::Operator("no".into())));
     let notice = Some(prepared(entry(2, "example.com", 1)));
-    let settlement = Settlement { states: all(&second, bounced), notice };
+    let settlement = Settlement { states: all(&second, bounced), notice, ..Settlement::default() };
     house.queue.settle(second, settlement).await.unwrap();
     drop(first);
     assert_eq!(house.standing(), (2, 1, 1), "the held one is held again");

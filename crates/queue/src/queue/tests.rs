@@ -73,7 +73,11 @@ async fn each_recipient_has_its_own_fate() {
         (3, delivered()),
         (77, delivered()),
     ];
-    house.queue.settle(ticket, Settlement { states, notice }).await.unwrap();
+    house
+        .queue
+        .settle(ticket, Settlement { states, notice, ..Settlement::default() })
+        .await
+        .unwrap();
     assert_eq!(*house.spool.seen.lock().unwrap(), ["accept", "settle with notice"]);
     assert_eq!(house.standing(), (2, 1, 0));
     assert!(house.state(1, 0).is_done() && house.state(1, 1).is_done());
@@ -155,7 +159,8 @@ async fn a_failed_settlement_gives_the_lease_back_and_stops_nothing_else() {
     let ticket = house.next().await;
     house.spool.inner.fail_next(SpoolError::NoSpace);
     let notice = Some(prepared(entry(2, "b.example", 1)));
-    let settlement = Settlement { states: all(&ticket, delivered()), notice };
+    let settlement =
+        Settlement { states: all(&ticket, delivered()), notice, ..Settlement::default() };
     let result = house.queue.settle(ticket, settlement).await;
     assert!(matches!(result, Err(SpoolError::NoSpace)));
     assert_eq!(house.standing(), (1, 0, 0));
@@ -202,7 +207,7 @@ async fn a_caller_that_goes_away_interrupts_nothing() {
     assert!(timeout(seconds(1), commit).await.is_err());
     let ticket = house.queue.next().await.unwrap();
     let states = all(&ticket, delivered());
-    let settle = house.queue.settle(ticket, Settlement { states, notice: None });
+    let settle = house.queue.settle(ticket, Settlement { states, ..Settlement::default() });
     assert!(timeout(seconds(1), settle).await.is_err());
     assert!(timeout(seconds(100), house.queue.next()).await.is_err(), "it was settled");
     assert!(house.queue.show(MessageId(1)).is_err());
@@ -238,7 +243,7 @@ async fn a_restart_finds_what_waits_what_is_held_and_what_is_done() {
         (1, Settled::Held("look at it".into())),
         (2, Settled::Again { at, why: why() }),
     ];
-    house.queue.settle(first, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(first, Settlement { states, ..Settlement::default() }).await.unwrap();
     house.settle_all(house.next().await, delivered()).await.unwrap();
     let lost = house.next().await;
     let house = house_on(spool, Config::default()).await;
@@ -436,7 +441,7 @@ async fn who_goes_another_way_is_due_there_at_once() {
     let states =
         vec![(0, rerouted), (1, Settled::Again { at: now.after(seconds(60)), why: why() })];
     house.queue.rest("a.example", "away".into());
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     assert_eq!(house.standing(), (2, 0, 0));
     let ticket = house.next().await;
     assert_eq!((ticket.destination.as_str(), ids(&ticket.recipients)), ("b.example", vec![0]));
@@ -461,7 +466,7 @@ async fn delivery_by_another_way_does_not_end_the_rest_of_the_first() {
     let now = house.clock.now();
     let rerouted = Settled::Rerouted { route: route("b.example"), at: now, why: why() };
     let states = vec![(0, rerouted), (1, Settled::Again { at: now, why: why() })];
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     let ticket = house.next().await;
     assert_eq!(ticket.destination, "b.example");
     house.settle_all(ticket, delivered()).await.unwrap();

@@ -23,7 +23,7 @@ async fn house() -> (Arc<Queue>, crate::Ticket) {
     ] {
         let ticket = queue.next().await.unwrap();
         let states = vec![(ticket.recipients[0].recipient.id, settled)];
-        queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+        queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     }
     queue.commit(prepared(entry(1, "a.example", 2))).await.unwrap();
     let ticket = queue.next().await.unwrap();

@@ -22,7 +22,7 @@ pub use control::{Control, ControlStep};
 pub use obstacle::{Obstacle, obstacle};
 pub use session::{Session, SessionConfig, SessionFailure, SessionStep, StartTls};
 pub use transaction::{
-    Letter, RecipientResult, Reuse, Transaction, TransactionResult, TransactionStep,
+    Addressee, Letter, RecipientResult, Reuse, Transaction, TransactionResult, TransactionStep,
 };
 
 use crate::reply_parser::{ReplyError, ReplyParser};

@@ -1,37 +1,136 @@
-//! One message to one next hop: MAIL, RCPT, DATA and the reply to the final dot.
+//! One message to one next hop: MAIL, RCPT, DATA or BDAT, and the reply to the message.
 
 use waypost_mutant::planted;
 
 use super::{Obstacle, ProtocolError, Wire, closes, obstacle};
-use crate::{BodyType, Extensions, Mailbox, Phase, Reply, ReversePath, Severity};
+use crate::terms::xtext;
+use crate::{
+    BodyType, ByMode, DeliverBy, Extensions, Mailbox, Notify, OriginalRecipient, Phase, Priority,
+    Reply, Return, ReversePath, Severity, Submitter,
+};
 
 /// Octets of a reply text that are kept per recipient.
 const MAX_KEPT_TEXT: usize = 2048;
 
-/// What a transaction transfers, except for the message itself.
+/// What a transaction transfers, except for the message itself. What a next hop does not offer is
+/// left out, or stands between ([`Letter::obstacle`]).
 #[derive(Debug, Clone)]
 pub struct Letter {
     /// Where bounces go.
     pub sender: ReversePath,
     /// For whom. Without any nothing is sent at all.
-    pub recipients: Vec<Mailbox>,
-    /// Octets of the message before dots are doubled.
+    pub recipients: Vec<Addressee>,
+    /// Octets of the message before dots are doubled; exactly so many for a binary one.
     pub size: u64,
     /// What the body contains.
     pub body: BodyType,
     /// A header field is internationalized. Addresses speak for themselves.
     pub smtputf8: bool,
+    /// How much of it a notice of failure returns (RFC 3461 §4.3).
+    pub ret: Option<Return>,
+    /// The sender's own name for it (RFC 3461 §4.4).
+    pub envid: Option<String>,
+    /// It may only go where REQUIRETLS is offered (RFC 8689 §4.2.1).
+    pub require_tls: bool,
+    /// By when it must be delivered (RFC 2852 §4).
+    pub deliver_by: Option<DeliverBy>,
+    /// How urgent it is (RFC 6710 §5).
+    pub priority: Priority,
+    /// Who first submitted it, where the next hop offers AUTH (RFC 4954 §5).
+    pub submitter: Option<Submitter>,
+}
+
+/// One recipient of a letter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressee {
+    /// The address.
+    pub mailbox: Mailbox,
+    /// Which notices the sender wants (RFC 3461 §4.1).
+    pub notify: Notify,
+    /// The address that the sender first wrote to (RFC 3461 §4.2).
+    pub original: Option<OriginalRecipient>,
+}
+
+impl From<Mailbox> for Addressee {
+    fn from(mailbox: Mailbox) -> Addressee {
+        Addressee { mailbox, notify: Notify::Unsaid, original: None }
+    }
 }
 
 impl Letter {
+    /// An ordinary letter of `size` octets.
+    pub fn new(sender: ReversePath, recipients: Vec<Addressee>, size: u64) -> Letter {
+        Letter {
+            sender,
+            recipients,
+            size,
+            body: BodyType::SevenBit,
+            smtputf8: false,
+            ret: None,
+            envid: None,
+            require_tls: false,
+            deliver_by: None,
+            priority: Priority::default(),
+            submitter: None,
+        }
+    }
+
     /// What stands between this letter and a next hop that offers `extensions`.
     pub fn obstacle(&self, extensions: &Extensions) -> Option<Obstacle> {
+        if self.require_tls && !extensions.require_tls {
+            return Some(Obstacle::RequireTls);
+        }
+        let kept = |by: DeliverBy| extensions.deliver_by.is_some_and(|least| by.seconds >= least);
+        let strict = self.deliver_by.filter(|by| by.mode == ByMode::Return);
+        if strict.is_some_and(|by| !kept(by)) {
+            return Some(Obstacle::DeliverBy);
+        }
         obstacle(extensions, self.body, self.needs_smtputf8(), self.size)
     }
 
     fn needs_smtputf8(&self) -> bool {
         let sender = self.sender.mailbox();
-        self.smtputf8 || !self.recipients.iter().chain(sender).all(Mailbox::is_ascii)
+        let recipients = self.recipients.iter().map(|to| &to.mailbox);
+        self.smtputf8 || !recipients.chain(sender).all(Mailbox::is_ascii)
+    }
+
+    /// The parameters of MAIL that a next hop with these extensions understands.
+    fn parameters(&self, extensions: &Extensions) -> String {
+        let body = match self.body {
+            BodyType::SevenBit => None,
+            BodyType::EightBitMime => Some("BODY=8BITMIME".to_owned()),
+            BodyType::BinaryMime => Some("BODY=BINARYMIME".to_owned()),
+        };
+        let asked = Some(self.priority).filter(|p| extensions.mt_priority && p.get() != 0);
+        let words = [
+            extensions.declares_size.then(|| format!("SIZE={}", self.size)),
+            body,
+            self.needs_smtputf8().then(|| "SMTPUTF8".to_owned()),
+            self.ret.filter(|_| extensions.dsn).map(|ret| format!("RET={ret}")),
+            self.envid.as_ref().filter(|_| extensions.dsn).map(|id| format!("ENVID={}", xtext(id))),
+            self.require_tls.then(|| "REQUIRETLS".to_owned()),
+            self.deliver_by
+                .filter(|_| extensions.deliver_by.is_some())
+                .map(|by| format!("BY={by}")),
+            asked.map(|priority| format!("MT-PRIORITY={priority}")),
+            self.submitter.as_ref().filter(|_| !extensions.auth.is_empty()).map(|submitter| {
+                match submitter.mailbox() {
+                    Some(mailbox) => format!("AUTH={}", xtext(&mailbox.to_string())),
+                    None => "AUTH=<>".to_owned(),
+                }
+            }),
+        ];
+        words.into_iter().flatten().map(|word| format!(" {word}")).collect()
+    }
+}
+
+impl Addressee {
+    fn parameters(&self, dsn: bool) -> String {
+        let notify = Some(self.notify).filter(|notify| dsn && *notify != Notify::Unsaid);
+        let notify = notify.map(|notify| format!(" NOTIFY={notify}")).unwrap_or_default();
+        let original = self.original.as_ref().filter(|_| dsn);
+        let original = original.map(|original| format!(" ORCPT={}", original.wire()));
+        notify + &original.unwrap_or_default()
     }
 }
 
@@ -40,8 +139,8 @@ impl Letter {
 pub enum TransactionStep {
     /// Write the output, then push more bytes.
     NeedInput,
-    /// Stream the message through a [`Stuffer`](crate::Stuffer), its end included, then call
-    /// [`Transaction::body_sent`].
+    /// Write the output, stream the message through a [`Stuffer`](crate::Stuffer), its end included, or
+    /// as it is when [`Transaction::is_counted`], then call [`Transaction::body_sent`].
     SendBody,
     /// Every recipient has its reply.
     Done(TransactionResult),
@@ -86,6 +185,7 @@ pub struct Transaction {
     wire: Wire,
     letter: Letter,
     pipelined: bool,
+    dsn: bool,
     recipients: Vec<Fate>,
     awaited: Awaited,
     outcome: Option<Result<Reuse, ProtocolError>>,
@@ -125,6 +225,7 @@ impl Transaction {
         let mut transaction = Transaction {
             wire: Wire::default(),
             pipelined: extensions.pipelining,
+            dsn: extensions.dsn,
             recipients: vec![Fate::Open; letter.recipients.len()],
             awaited: Awaited::Mail,
             outcome: letter.recipients.is_empty().then_some(Ok(Reuse::AsIs)),
@@ -171,6 +272,11 @@ impl Transaction {
         }
     }
 
+    /// True when the message goes out as it is, counted by BDAT, and not in lines with dots.
+    pub fn is_counted(&self) -> bool {
+        self.letter.body == BodyType::BinaryMime
+    }
+
     /// What is going on, or where it ended.
     pub fn phase(&self) -> Phase {
         match self.awaited {
@@ -194,25 +300,20 @@ impl Transaction {
     }
 
     fn begin(&mut self, extensions: &Extensions) {
-        let mut mail = format!("MAIL FROM:<{}>", self.letter.sender);
-        if extensions.declares_size {
-            mail.push_str(&format!(" SIZE={}", self.letter.size));
-        }
-        if self.letter.body == BodyType::EightBitMime {
-            mail.push_str(" BODY=8BITMIME");
-        }
-        if self.letter.needs_smtputf8() {
-            mail.push_str(" SMTPUTF8");
-        }
-        self.wire.command(&mail);
+        let parameters = self.letter.parameters(extensions);
+        self.wire.command(&format!("MAIL FROM:<{}>{parameters}", self.letter.sender));
         if self.pipelined {
             (0..self.letter.recipients.len()).for_each(|index| self.send_rcpt(index));
-            self.wire.command("DATA");
+            if !self.is_counted() {
+                self.wire.command("DATA");
+            }
         }
     }
 
     fn send_rcpt(&mut self, index: usize) {
-        self.wire.command(&format!("RCPT TO:<{}>", self.letter.recipients[index]));
+        let to = &self.letter.recipients[index];
+        let command = format!("RCPT TO:<{}>{}", to.mailbox, to.parameters(self.dsn));
+        self.wire.command(&command);
     }
 
     fn take(&mut self, reply: Reply) {
@@ -268,7 +369,11 @@ impl Transaction {
             if !self.pipelined {
                 self.send_rcpt(index + 1);
             }
-        } else if self.pipelined {
+        } else if self.is_counted() && self.has_taken() {
+            // One chunk: it is followed by the message, without a reply in between (RFC 3030 §2).
+            self.awaited = Awaited::Body;
+            self.wire.command(&format!("BDAT {} LAST", self.letter.size));
+        } else if self.pipelined && !self.is_counted() {
             self.awaited = Awaited::Data;
         } else if self.has_taken() {
             self.awaited = Awaited::Data;

@@ -6,7 +6,7 @@ use waypost_delivery::ClientTls;
 use waypost_harness::upstream::Upstream;
 use waypost_scenarios::{Door, Home, PASSWORD, Peer, Running, USER, b64, unb64};
 use waypost_smtp::client::{Credentials, Letter};
-use waypost_smtp::{BodyType, ReversePath};
+use waypost_smtp::{Mailbox, ReversePath};
 
 async fn peer(relay: &Running) -> Peer {
     let mut peer = relay.peer(Door::Submissions).await;
@@ -64,13 +64,9 @@ async fn scram_without_showing_the_password() {
         authorities: ClientTls::new(home.roots()).unwrap(),
         credentials: Some(Credentials::new(USER, PASSWORD).unwrap()),
     };
-    let letter = Letter {
-        sender: ReversePath::Mailbox("a@sender.example".parse().unwrap()),
-        recipients: vec!["b@dest.example".parse().unwrap()],
-        body: BodyType::SevenBit,
-        smtputf8: false,
-        size: 16,
-    };
+    let sender = ReversePath::Mailbox("a@sender.example".parse().unwrap());
+    let to: Mailbox = "b@dest.example".parse().unwrap();
+    let letter = Letter::new(sender, vec![to.into()], 16);
     let report = submit(&client, letter.clone(), b"Subject: x\r\n\r\ny\r\n").await.unwrap();
     assert_eq!((report.mechanism.as_deref(), report.refused()), (Some("SCRAM-SHA-256"), 0));
     relay.empty().await;
