@@ -13,7 +13,7 @@ use tracing::{debug, info};
 use waypost_hooks::EventKind;
 use waypost_mail::{Facts, SessionId};
 use waypost_smtp::Reply;
-use waypost_smtp::server::{Answer, Conversation, OutOfTurn, Question, Step};
+use waypost_smtp::server::{Answer, Conversation, OutOfTurn, Question, Rules, Step};
 
 use crate::crowd::{Pass, Use};
 use crate::decide::{Client, Decider};

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
-use waypost_mail::dsn::FailureNotice;
+use waypost_mail::dsn::{self, Action, StatusNotice};
 use waypost_mail::header::header_len;
 use waypost_mail::{
     MessageId, NextHop, Outcome, RecipientEntry, RecipientState, Route, Timestamp, TlsLevel, Why,
@@ -14,7 +14,7 @@ use waypost_mail::{
 use waypost_queue::{Settled, SpoolError, Ticket};
 use waypost_smtp::client::{Letter, RecipientResult};
 use waypost_smtp::server::{Answer, Question};
-use waypost_smtp::{BodyType, Domain, Mailbox, Phase, Reply};
+use waypost_smtp::{Domain, Mailbox, Phase, Reply};
 
 use crate::dialogue::{Dialogue, Errand, Report};
 use crate::relay::rules;
@@ -108,13 +108,8 @@ impl Attempt {
         let open = |r: &&RecipientEntry| !decided.iter().any(|(id, _)| *id == r.recipient.id);
         let open = ticket.recipients.iter().filter(open);
         let members: Vec<_> = open.map(|r| (r.recipient.id, r.recipient.mailbox.clone())).collect();
-        let letter = Letter {
-            sender: ticket.entry.sender.clone(),
-            recipients: members.iter().map(|(_, mailbox)| mailbox.clone()).collect(),
-            size: ticket.entry.size,
-            body: BodyType::SevenBit,
-            smtputf8: false,
-        };
+        let recipients = members.iter().map(|(_, mailbox)| mailbox.clone().into()).collect();
+        let letter = Letter::new(ticket.entry.sender.clone(), recipients, ticket.entry.size);
         let errand = Errand { token: name, letter, content: content.clone() };
         let dialogue = Dialogue::honest(rules("hop.example", 1_000_000), vec![errand]);
         let patience = now.after(std::time::Duration::from_secs(600));
@@ -258,7 +253,9 @@ pub fn notice(
     let bounced = |entry: &RecipientEntry| {
         let state = states.iter().find(|(id, _)| *id == entry.recipient.id);
         match state {
-            Some((_, Settled::Done(Outcome::Bounced(why)))) => Some((entry.clone(), why.clone())),
+            Some((_, Settled::Done(Outcome::Bounced(why)))) => {
+                Some(dsn::Report { recipient: entry.clone(), action: Action::Failed(why.clone()) })
+            }
             _ => None,
         }
     };
@@ -267,16 +264,17 @@ pub fn notice(
         return None;
     }
     let header = &content[..header_len(content).unwrap_or_default().min(content.len())];
-    let notice = FailureNotice {
+    let notice = StatusNotice {
         entry: &ticket.entry,
-        failed: &failed,
+        reports: &failed,
         reporting_mta: "relay.example",
         now,
         original_header: header,
+        original: None,
     };
     let text = notice.compose()?;
     let about = ticket.id;
-    let notice =
-        waypost_intake::Notice { to: text.to, header: text.header, body: text.body, about };
-    Some((notice, failed.iter().map(|(entry, _)| entry.recipient.id).collect()))
+    let (to, header, body, require_tls) = (text.to, text.header, text.body, false);
+    let notice = waypost_intake::Notice { to, header, body, about, require_tls };
+    Some((notice, failed.iter().map(|report| report.recipient.recipient.id).collect()))
 }

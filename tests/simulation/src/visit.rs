@@ -9,9 +9,9 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use waypost_intake::{Door, Intake, Rules};
 use waypost_mail::{Body, Envelope, Facts, Message, MessageId, Recipient, Timestamp};
-use waypost_smtp::client::Letter;
+use waypost_smtp::client::{Addressee, Letter};
 use waypost_smtp::server::{Answer, Question};
-use waypost_smtp::{BodyType, Mailbox, Reply, ReversePath};
+use waypost_smtp::{Mailbox, Reply, ReversePath};
 
 use crate::dialogue::{Dialogue, Errand};
 use crate::policy::Wish;
@@ -176,7 +176,7 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
     let most = MAX_RECIPIENTS + usize::from(random.random_bool(0.2));
     let recipients = (0..random.random_range(1..=most)).filter_map(|number| {
         let domain = DOMAINS[random.random_range(0..DOMAINS.len())];
-        format!("r{number}@{domain}").parse().ok()
+        format!("r{number}@{domain}").parse::<Mailbox>().ok().map(Addressee::from)
     });
     let recipients = recipients.collect();
     let sender = match random.random_bool(0.1) {
@@ -187,7 +187,7 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
     };
     let content = Bytes::from(content);
     let size = content.len() as u64;
-    let letter = Letter { sender, recipients, size, body: BodyType::SevenBit, smtputf8: false };
+    let letter = Letter::new(sender, recipients, size);
     Errand { token, letter, content }
 }
 
@@ -200,7 +200,7 @@ fn speech(errands: &[Errand], random: &mut StdRng) -> Vec<u8> {
         }
         speech.extend(format!("MAIL FROM:<{}>\r\n", errand.letter.sender).bytes());
         for recipient in &errand.letter.recipients {
-            speech.extend(format!("RCPT TO:<{recipient}>\r\n").bytes());
+            speech.extend(format!("RCPT TO:<{}>\r\n", recipient.mailbox).bytes());
         }
         let mut stuffer = waypost_smtp::Stuffer::new();
         if random.random() {

@@ -227,7 +227,8 @@ impl Storm {
         self.story.tell(format_args!("{id} settles as {labels:?}, notice {notice:?}"));
         let recipients = ticket.recipients.iter().map(|r| r.recipient.id).collect();
         let destination = Some(ticket.destination.clone());
-        let settlement = Settlement { states: states.clone(), notice: prepared };
+        let settlement =
+            Settlement { states: states.clone(), notice: prepared, told: ticket.late.clone() };
         let queue = relay.queue.clone();
         let future = Box::pin(async move { queue.settle(ticket, settlement).await });
         self.hear_settled(Settling { id, states, recipients, notice, destination, future })
