@@ -72,7 +72,7 @@ async fn a_class_has_its_own_curve_and_lifetime() {
     assert_eq!(house.queue.retry_at(&ticket, 1), START.after(seconds(1800)));
     let deferred = waypost_mail::Outcome::Deferred(Why::NoAddress("a".into()));
     let states = vec![(0, Settled::Done(deferred))];
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     let RecipientState::Waiting { due, .. } = house.state(1, 0) else { panic!() };
     assert_eq!(due, START.after(seconds(1800)));
 }

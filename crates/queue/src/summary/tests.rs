@@ -42,7 +42,7 @@ async fn crowd() -> House {
     let ticket = house.next().await;
     let gone = Settled::Done(Outcome::Bounced(refused(550)));
     let states = vec![(ticket.recipients[0].recipient.id, gone)];
-    house.queue.settle(ticket, Settlement { states, notice: None }).await.unwrap();
+    house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await.unwrap();
     house
 }
 
