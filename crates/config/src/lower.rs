@@ -118,6 +118,7 @@ fn class(given: &file::Class, queue: &waypost_queue::Config) -> Class {
     class.retry.max = given.max_retry.as_ref().map_or(class.retry.max, |max| max.value);
     class.retry.max = class.retry.max.max(class.retry.first);
     class.lifetime = given.lifetime.unwrap_or(class.lifetime);
+    class.delay_notices = given.delay_notices.clone().unwrap_or(class.delay_notices);
     class.weight = given.weight.unwrap_or(class.weight);
     class.rate = given.rate;
     class.windows = given.windows.clone();

@@ -197,7 +197,7 @@ fn an_absent_file_is_a_clear_mistake() {
 fn classes_of_mail_are_read_whole() {
     let text = format!(
         "{GOOD}[queue]\ntenant = \"sender-domain\"\n[[queue.class]]\nname = \"night\"\nmatch = \"sender:*@n.example\"\n\
-         first-retry = \"15m\"\nlifetime = \"2d\"\nweight = 3\nrate = \"60/1m\"\nwindows = [\"daily 22:00-06:00 +01:00\"]\n"
+         first-retry = \"15m\"\nlifetime = \"2d\"\ndelay-notices = [\"1h\", \"1d\"]\nweight = 3\nrate = \"60/1m\"\nwindows = [\"daily 22:00-06:00 +01:00\"]\n"
     );
     let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
     let queue = &settings.startup.queue;
@@ -207,6 +207,7 @@ fn classes_of_mail_are_read_whole() {
     assert_eq!((class.retry.first, class.retry.max), (minutes(15), minutes(60)));
     assert_eq!(class.rate.map(|rate| (rate.count, rate.per)), Some((60, minutes(1))));
     assert_eq!((class.windows[0].from, class.windows[0].until), (1320, 360));
+    assert_eq!(class.delay_notices, [minutes(60), minutes(1440)]);
     assert_eq!(queue.tenancy, waypost_queue::Tenancy::SenderDomain);
     let said = "night: sender:*@n.example; tried for 2 days, first again after 15 minutes; weight 3; \
                 at most 60 attempts in 60 seconds; only at certain times";

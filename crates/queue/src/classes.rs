@@ -34,6 +34,8 @@ pub struct Class {
     pub retry: RetryCurve,
     /// How long a message is tried before what is left of it bounces.
     pub lifetime: Duration,
+    /// How long after its arrival the sender of a message is told that it is late, once for each.
+    pub delay_notices: Vec<Duration>,
     /// While attempts are scarce, classes get them in proportion to their weights: 1 to 1000.
     pub weight: u32,
     /// At most so many attempts in a time.
@@ -120,6 +122,7 @@ impl Class {
             matches: None,
             retry: config.retry,
             lifetime: config.lifetime,
+            delay_notices: config.delay_notices.clone(),
             weight: DEFAULT_WEIGHT,
             rate: None,
             windows: Vec::new(),

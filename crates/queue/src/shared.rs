@@ -52,8 +52,7 @@ pub(crate) struct Shared {
 
 #[derive(Debug)]
 pub(crate) struct State {
-    /// As [`Config::delay_notices`].
-    delays: Arc<[Duration]>,
+    classes: Arc<Classes>,
     pub(crate) schedule: Schedule,
     pub(crate) leases: Leases,
     pub(crate) cache: Cache,
@@ -99,7 +98,7 @@ impl Shared {
         let classes = Arc::new(Classes::new(&config));
         let pace = Mutex::new(Pace::new(config.per_destination));
         let state = State {
-            delays: config.delay_notices.as_slice().into(),
+            classes: classes.clone(),
             schedule: Schedule::new(limits, classes.clone()),
             leases: Leases::default(),
             cache: Cache::new(config.ready_cache),
@@ -438,7 +437,7 @@ impl State {
     /// Enters jobs again that the schedule had no room for, from the messages above `after`, but for
     /// what is in somebody's hand. Answers where to go on.
     pub(crate) fn refill(&mut self, after: Option<MessageId>, now: Timestamp) -> Option<MessageId> {
-        let State { index, schedule, leases, .. } = self;
+        let State { index, schedule, leases, classes, .. } = self;
         index.scan(after, REFILL, |message| {
             let leased = leases.of(message.id());
             let waits = |recipient: &SeenRecipient<'_>| {
@@ -447,25 +446,34 @@ impl State {
             for recipient in message.recipients().filter(waits) {
                 // A job that is there already and earlier stays as it is.
                 let job = Job { id: message.id(), route: recipient.route() };
-                schedule.add(job, recipient.lane(), recipient.due(), message.expires(), now);
+                // Earlier notices were sent, or their moment was an earlier turn's.
+                let delays = classes.get(recipient.class()).delay_notices.iter();
+                let late = delays.map(|delay| message.received().after(*delay));
+                let turn_by = late.filter(|at| *at > now).fold(message.expires(), Timestamp::min);
+                schedule.add(job, recipient.lane(), recipient.due(), turn_by, now);
             }
         })
     }
 
+    /// How long after its arrival the sender is told that mail which goes this way is late.
+    fn delays(&self, entry: &Entry, route: u16) -> &[Duration] {
+        &self.classes.get(self.index.class(Job { id: entry.id, route })).delay_notices
+    }
+
     /// When recipients that go one way must have a turn, whatever keeps their destination.
     fn turn_by(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
-        delay::turn_by(entry, route, &self.delays, now)
+        delay::turn_by(entry, route, self.delays(entry, route), now)
     }
 
     /// The same behind a turn at `now`, in which all that was late is told.
     fn turn_after(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
-        delay::turn_after(entry, route, &self.delays, now)
+        delay::turn_after(entry, route, self.delays(entry, route), now)
     }
 
     /// Those of `recipients` about whom the sender is to be told at `now` that they are late.
     fn late(&self, entry: &Entry, recipients: &[RecipientEntry], now: Timestamp) -> Vec<(u32, u8)> {
         let late = |recipient: &RecipientEntry| {
-            let due = delay::due(entry, recipient, &self.delays, now);
+            let due = delay::due(entry, recipient, self.delays(entry, recipient.route), now);
             (due > recipient.told).then_some((recipient.recipient.id, due))
         };
         recipients.iter().filter_map(late).collect()
@@ -493,6 +501,7 @@ impl State {
 
     fn choose(&self, entry: &Entry, route: u16, now: Timestamp, over: bool, most: usize) -> Choice {
         let leased = self.leases.of(entry.id);
+        let delays = self.delays(entry, route);
         let mut choice = Choice::default();
         for recipient in entry.recipients.iter().filter(|r| r.route == route) {
             let due = match recipient.state {
@@ -504,7 +513,7 @@ impl State {
             if in_hand && !planted!("who is in hand is given out again") {
                 continue;
             }
-            let late = || delay::next(entry, recipient, &self.delays).is_some_and(|at| at <= now);
+            let late = || delay::next(entry, recipient, delays).is_some_and(|at| at <= now);
             let early = planted!("nobody waits until it is due");
             let due = if over || early || late() { now } else { due };
             let most = most + usize::from(planted!("a recipient too many in a ticket"));

@@ -35,6 +35,7 @@ pub(crate) struct Class {
     pub(crate) first_retry: Option<Duration>,
     pub(crate) max_retry: Option<At<Duration>>,
     pub(crate) lifetime: Option<Duration>,
+    pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) weight: Option<u32>,
     pub(crate) rate: Option<Rate>,
     pub(crate) windows: Vec<Window>,
@@ -47,9 +48,7 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         first_retry: span(&mut section, "first-retry", notes),
         max_retry: longest(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
-        delay_notices: section
-            .list::<Span>("delay-notices", SPAN, notes)
-            .map(|list| list.value.into_iter().map(|span| span.value.0).collect()),
+        delay_notices: delay_notices(&mut section, notes),
         per_destination: count(&mut section, "per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
         max_waiting: section.integer("max-waiting", 1..1_000_000_001, notes).map(|most| most.value),
@@ -77,6 +76,7 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
         first_retry: span(&mut section, "first-retry", notes),
         max_retry: longest(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
+        delay_notices: delay_notices(&mut section, notes),
         weight: section
             .integer("weight", 1..1001, notes)
             .and_then(|weight| u32::try_from(weight.value).ok()),
@@ -86,6 +86,11 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
     };
     section.end(notes);
     Some(class)
+}
+
+fn delay_notices(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<Duration>> {
+    let list = section.list::<Span>("delay-notices", SPAN, notes)?;
+    Some(list.value.into_iter().map(|span| span.value.0).collect())
 }
 
 fn longest(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<At<Duration>> {

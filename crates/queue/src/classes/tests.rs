@@ -99,3 +99,33 @@ async fn mail_of_a_class_waits_for_its_window() {
     assert_eq!(ticket.id, MessageId(1));
     assert!((799..=831).contains(&waited), "until 15:00 there, which is 14:00 UTC: {waited} s");
 }
+
+#[tokio::test(start_paused = true)]
+async fn senders_are_told_of_delay_when_the_class_says() {
+    let mut config = config();
+    config.delay_notices = vec![seconds(HOUR)];
+    config.classes[0].delay_notices = vec![seconds(600)];
+    config.classes[1].delay_notices = vec![];
+    let house = house(config).await;
+    for message in [
+        from(1, "a@shop.example"),
+        from(2, "a@other.example"),
+        told(from(3, "a@other.example"), "router/class", "slow"),
+    ] {
+        house.commit(message).await;
+        let at = START.after(seconds(5 * HOUR));
+        let why = Why::NoAddress("a.example".into());
+        house.settle_all(house.next().await, Settled::Again { at, why }).await.unwrap();
+    }
+    let began = tokio::time::Instant::now();
+    for (id, after) in [(1, 600), (2, HOUR)] {
+        let ticket = house.next_after(seconds(2 * HOUR)).await;
+        assert_eq!((ticket.id, ticket.late.len()), (MessageId(id), 1));
+        assert!((after..=after + 31).contains(&began.elapsed().as_secs()));
+        let at = START.after(seconds(5 * HOUR));
+        let states = vec![(0, Settled::Later { at })];
+        let told = ticket.late.clone();
+        house.queue.settle(ticket, Settlement { states, told, notice: None }).await.unwrap();
+    }
+    assert!(tokio::time::timeout(seconds(HOUR), house.queue.next()).await.is_err());
+}
