@@ -261,10 +261,10 @@ async fn a_restart_finds_what_waits_what_is_held_and_what_is_done() {
 
 #[tokio::test(start_paused = true)]
 async fn what_is_over_comes_on_time_even_while_its_destination_rests() {
-    let config = Config::default();
     let house = house(Config {
         resting: crate::RestCurve { first: 10 * LIFETIME, factor: 1.0, max: 10 * LIFETIME },
-        ..config
+        delay_notices: Vec::new(),
+        ..Config::default()
     })
     .await;
     house.commit(entry(1, "a.example", 1)).await;
