@@ -8,6 +8,7 @@ mod cpu;
 mod disk;
 mod load;
 mod memory;
+mod million;
 mod postfix;
 mod relay;
 mod report;
@@ -51,6 +52,9 @@ pub(crate) struct Options {
     /// Only these relays (may be repeated).
     #[arg(long, value_enum)]
     only: Vec<Which>,
+    /// How many messages wait, for `--only million`.
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1000..))]
+    messages: u32,
     /// Only the load our aims are stated for: 4 KiB, 20 sessions, connections reused.
     #[arg(long)]
     headline: bool,
@@ -68,6 +72,8 @@ enum Which {
     Languages,
     Postfix,
     PostfixTuned,
+    /// Nothing else: a million messages that wait for a destination that is down.
+    Million,
 }
 
 /// Nothing for this long means the rest is lost.
@@ -89,6 +95,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
         let port = free_ports().next().context("no free port between 20000 and 30000")?;
         return memory::run(home.path(), &program, &sink, port);
     }
+    if options.only == [Which::Million] {
+        return waiting(options, home.path(), &sink);
+    }
     let relays = relays(options, home.path(), sink.address.port())?;
     let mut bench = Bench::new(options, relays, sink, disk)?;
     bench.straight()?;
@@ -104,6 +113,18 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     report.write_json(&json)?;
     println!("\nas JSON: {}", json.display());
     synced(&report.syncs)
+}
+
+fn waiting(options: &Options, home: &Path, sink: &Sink) -> anyhow::Result<()> {
+    let port = free_ports().next().context("no free port between 20000 and 30000")?;
+    let program = options.waypost.as_deref();
+    let waypost = Waypost::prepare(home, port, sink.address.port(), program, None)?;
+    let outcome = million::run(&waypost, sink, options.messages)?;
+    outcome.print();
+    let json = options.json.clone().unwrap_or_else(|| crate::target().join("bench-million.json"));
+    outcome.write_json(&json)?;
+    println!("\nas JSON: {}", json.display());
+    Ok(())
 }
 
 fn relays(options: &Options, home: &Path, sink: u16) -> anyhow::Result<Vec<Box<dyn Relay>>> {

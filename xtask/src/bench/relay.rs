@@ -15,7 +15,8 @@ use tokio::time::Instant;
 
 use super::cpu::Tree;
 
-const START_PATIENCE: Duration = Duration::from_secs(20);
+/// A spool with a million messages may take longer than an empty one.
+const START_PATIENCE: Duration = Duration::from_secs(300);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// A mail relay set up to send everything to the sink.
@@ -59,6 +60,18 @@ impl Running {
 
     pub(crate) fn tree(&self) -> Tree {
         Tree(self.child.id())
+    }
+
+    /// Its process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends it as a crash would.
+    pub(crate) fn kill(mut self) -> anyhow::Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
     }
 
     /// The calls that sync the disk, made so far.

@@ -2,6 +2,11 @@
 //! stand in this program in the place of the library's own.
 
 #![allow(unsafe_code, reason = "exported C symbols, and the system calls they stand for")]
+#![allow(
+    unreachable_pub,
+    clippy::unwrap_used,
+    reason = "a part of a test program, which fails like a test"
+)]
 
 use std::ffi::CStr;
 use std::os::unix::ffi::OsStrExt;
