@@ -75,10 +75,8 @@ impl Log {
                 let file = disk.extend(&segment::file_of(&dir, *number))?;
                 // A program that was killed may have left what can be seen and is not durable: the
                 // name of the segment, and records in it. From here on they are relied upon.
-                if !planted!("what a killed program left is relied upon unsynced") {
-                    file.sync_all()?;
-                    disk.sync_dir(&dir)?;
-                }
+                file.sync_all()?;
+                disk.sync_dir(&dir)?;
                 (*number, usage.len, file)
             }
             None => (1, START, create(&*disk, &dir, 1, seal, highest, now)?),
@@ -178,9 +176,7 @@ impl Log {
     fn cut(&mut self) -> io::Result<()> {
         let file = self.out.get_ref().0.clone();
         file.set_len(self.len)?;
-        if !planted!("what did not fit is cut off unsynced") {
-            file.sync_all()?;
-        }
+        file.sync_all()?;
         // The old writer still holds what it could not write, and must not try again.
         let old =
             std::mem::replace(&mut self.out, BufWriter::with_capacity(BUFFER, Appender(file)));

@@ -47,8 +47,6 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("spool", "mutant: a segment goes with a living record in it"),
     mutant("spool", "mutant: what moves takes its first state along"),
     mutant("spool", "mutant: a failed append stays in the log"),
-    mutant("spool", "mutant: what did not fit is cut off unsynced"),
-    mutant("spool", "mutant: what a killed program left is relied upon unsynced"),
     mutant("spool", "mutant: a torn group counts"),
     mutant("spool", "mutant: a new segment is not in its directory"),
 ];

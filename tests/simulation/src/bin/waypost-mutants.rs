@@ -1,5 +1,6 @@
 //! Plants one bug after another and runs seeds until a law is broken. Every bug must be caught, and
-//! the code without bugs must pass all seeds that were needed.
+//! the code without bugs must pass all seeds that were needed. With an argument, only the bugs in whose
+//! name it occurs.
 
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, reason = "the table is for who started it")]
@@ -11,11 +12,11 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use waypost_mutant::plant;
-use waypost_simulation::mutants::{MUTANTS, PREFIX};
+use waypost_simulation::mutants::{MUTANTS, Mutant, PREFIX};
 use waypost_simulation::storm::run;
 
 /// A bug that so many seeds do not find is a hole in the simulation.
-const PATIENCE: u64 = 3000;
+const PATIENCE: u64 = 1000;
 
 /// The first seed that finds the bug, and how.
 type Caught = Option<(u64, String)>;
@@ -23,10 +24,13 @@ type Caught = Option<(u64, String)>;
 fn main() -> ExitCode {
     // Bugs may panic; that is one way to be found.
     std::panic::set_hook(Box::new(|_| {}));
-    let caught = hunt();
+    let wanted = std::env::args().nth(1).unwrap_or_default();
+    let mutants = MUTANTS.iter().copied().filter(|mutant| mutant.name.contains(&wanted));
+    let mutants: Vec<Mutant> = mutants.collect();
+    let caught = hunt(&mutants);
     println!("{:<8} {:<60} {:>6}  law", "room", "planted bug", "seeds");
     let mut survivors = 0;
-    for (mutant, caught) in MUTANTS.iter().zip(&caught) {
+    for (mutant, caught) in mutants.iter().zip(&caught) {
         let name = mutant.name.trim_start_matches(PREFIX);
         match caught {
             Some((seed, law)) => println!("{:<8} {name:<60} {:>6}  {law}", mutant.room, seed + 1),
@@ -42,18 +46,18 @@ fn main() -> ExitCode {
         Some((seed, law)) => println!("without any bug seed {seed} breaks a law: {law}"),
         None => println!("without any bug all {needed} seeds pass"),
     }
-    println!("{} bugs planted, {survivors} not found", MUTANTS.len());
+    println!("{} bugs planted, {survivors} not found", mutants.len());
     if survivors == 0 && broken.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Every bug in turn, over all processors.
-fn hunt() -> Vec<Caught> {
+fn hunt(mutants: &[Mutant]) -> Vec<Caught> {
     let next = AtomicUsize::new(0);
     let caught = Mutex::new(BTreeMap::new());
     in_threads(|| {
         loop {
             let at = next.fetch_add(1, Ordering::Relaxed);
-            let Some(mutant) = MUTANTS.get(at) else { return };
+            let Some(mutant) = mutants.get(at) else { return };
             plant(Some(mutant.name));
             let found = (0..PATIENCE).find_map(|seed| Some((seed, breaks(seed)?)));
             caught.lock().unwrap_or_else(PoisonError::into_inner).insert(at, found);
