@@ -322,3 +322,56 @@ fn submission_needs_somebody_who_can_log_in_and_one_is_enough() {
         assert!(told.contains("which need TLS") && !told.contains(nobody), "{told}");
     }
 }
+
+#[test]
+fn what_is_special_at_a_listener_is_held_against_the_rest() {
+    let text = GOOD.replace(
+        "address = \"127.0.0.1:2525\"",
+        r#"address = "127.0.0.1:2525"
+tls = { oldest = "1.1", ciphers = ["TLS_RSA_WITH_RC4_128_SHA"], min = 1 }
+client-certificates = { mode = "ask", fingerprints = ["sha256:00"] }
+proxy = { networks = ["0.0.0.0/0"], others = "believe" }
+xclient = { login = true }"#,
+    );
+    let text = text.replace("[relay]", "[relay]\ncertificates = [\"CN=relay\"]");
+    let said = mistakes(&text);
+    for part in [
+        "'listener.tls.oldest' cannot be '1.1'",
+        "unknown key 'min' in [listener.tls]",
+        "'sha256:00' is no SHA-256 fingerprint",
+        "0.0.0.0/0 would let strangers say who they are",
+        "'listener.proxy.others' cannot be 'believe'",
+        "'listener.xclient.networks' is missing",
+        "'CN=relay' is neither a fingerprint",
+        "there is no [[tls.certificate]]",
+    ] {
+        assert!(said.contains(part), "no «{part}» in\n{said}");
+    }
+    let lines = |more: &str| GOOD.replace("[relay]", &format!("{more}\n[relay]"));
+    let said = mistakes(&lines("tls = { ciphers = [\"TLS_RSA_WITH_RC4_128_SHA\"] }"));
+    assert!(said.contains("'TLS_RSA_WITH_RC4_128_SHA' is no cipher suite"), "{said}");
+    let said = mistakes(&lines(
+        "tls = { oldest = \"1.3\", ciphers = [\"TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256\"] }",
+    ));
+    assert!(said.contains("none of the cipher suites is of a version"), "{said}");
+    let said = mistakes(&GOOD.replace("[relay]", "[relay]\ncertificates = [\"app.example\"]"));
+    assert!(said.contains("no listener asks for a certificate"), "{said}");
+    let said = mistakes(&lines("[tls]\nticket-rotation = \"7h\""));
+    assert!(said.contains("'tls.ticket-rotation' must be from 1m to 6h"), "{said}");
+}
+
+#[test]
+fn who_speaks_for_others_is_said_in_words() {
+    let text = GOOD.replace(
+        "[relay]",
+        "proxy = { networks = [\"192.0.2.10\"] }\nxclient = { networks = [\"192.0.2.11\"], login = true }\n[relay]",
+    );
+    let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let said = words::describe(&settings);
+    for part in [
+        "192.0.2.10/32 must say by the PROXY protocol for whom they speak; others are refused",
+        "192.0.2.11/32 may say by XCLIENT for whom they speak, and who is logged in",
+    ] {
+        assert!(said.contains(part), "no «{part}» in\n{said}");
+    }
+}

@@ -15,7 +15,7 @@ use rustls::{CipherSuite, ServerConfig, ServerConnection, SupportedProtocolVersi
 use waypost_mail::{Timestamp, TlsFacts};
 
 pub use certificates::{Certificates, Change};
-pub use clients::{ClientRule, Vouchers};
+pub use clients::{ClientRule, Vouchers, fingerprint};
 
 use clients::Clients;
 use tickets::Tickets;

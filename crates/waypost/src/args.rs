@@ -33,6 +33,9 @@ pub enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<std::ffi::OsString>,
     },
+    /// Ask a server what it offers
+    #[command(subcommand)]
+    Probe(ProbeCommand),
     /// How the running relay fares
     Status(OutputArgs),
     /// Look at the queue and change what waits in it
@@ -141,6 +144,39 @@ pub enum SendTls {
     Encrypt,
     /// Encrypt to a server that proves its name where TLS is offered
     Verify,
+}
+
+/// Asking servers.
+#[derive(Debug, Subcommand)]
+pub enum ProbeCommand {
+    /// What a mail server offers: extensions, versions of TLS, certificates, and whether they prove its
+    /// name. Exit code 0: they do; 1: no connection or no SMTP; 3: no TLS; 4: they do not
+    Tls(ProbeTlsArgs),
+}
+
+/// Which server, and what it should be.
+#[derive(Debug, Clone, Args)]
+pub struct ProbeTlsArgs {
+    /// The server, HOST or HOST:PORT; the port is 25 unless given. TLS from the first byte on 465
+    pub server: String,
+    /// The name that the certificate must prove, if not HOST
+    #[arg(long)]
+    pub name: Option<String>,
+    /// TLS from the first byte on any port
+    #[arg(long, conflicts_with = "starttls")]
+    pub implicit_tls: bool,
+    /// STARTTLS on port 465 too
+    #[arg(long)]
+    pub starttls: bool,
+    /// Trust the certificates in this PEM file besides the system's
+    #[arg(long, value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+    /// How long each answer may take, in seconds
+    #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub timeout: u64,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Looking at the queue and changing it.

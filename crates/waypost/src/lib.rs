@@ -18,6 +18,7 @@ pub mod operate;
 pub mod plugin;
 mod policy;
 pub mod privileges;
+pub mod probe;
 pub mod relay;
 pub mod run;
 pub mod send;
@@ -29,9 +30,11 @@ pub mod table;
 pub mod telemetry;
 pub mod user;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 
-use crate::args::{Cli, Command, PluginCommand};
+use crate::args::{Cli, Command, PluginCommand, ProbeCommand};
 
 /// Carries out what the command line says.
 ///
@@ -51,12 +54,19 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         // Taken before arguments are read as ours; see `sendmail::called`.
         Command::Sendmail { .. } => anyhow::bail!("call it as: waypost sendmail …"),
         Command::Send(args) => block_on(send::send(&args)),
+        Command::Probe(ProbeCommand::Tls(args)) => block_on(probe::tls(&args)),
         Command::Status(args) => block_on(operate::status(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),
         Command::Spool(command) => block_on(spool::spool(command)),
         Command::Reload(args) => block_on(operate::reload(&args)),
         Command::Drain(args) => block_on(operate::drain(&args)),
     }
+}
+
+/// The exit code for an error: 1, unless scripts are to tell it from others.
+pub fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let found = error.downcast_ref::<probe::Found>();
+    found.map_or(ExitCode::FAILURE, |found| found.code().into())
 }
 
 fn block_on(work: impl Future<Output = Result<()>>) -> Result<()> {

@@ -35,7 +35,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("waypost: {}", told(&error));
-            ExitCode::FAILURE
+            waypost::exit_code(&error)
         }
     }
 }

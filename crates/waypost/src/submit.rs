@@ -41,7 +41,15 @@ impl Target {
     /// # Errors
     /// When the port is none or the host is empty.
     pub fn parse(text: &str) -> Result<Target> {
-        let bare = |host: &str| Target { host: host.to_owned(), port: 587 };
+        Target::with_port(text, 587)
+    }
+
+    /// The same with another usual port.
+    ///
+    /// # Errors
+    /// As [`Target::parse`].
+    pub fn with_port(text: &str, usual: u16) -> Result<Target> {
+        let bare = |host: &str| Target { host: host.to_owned(), port: usual };
         if text.parse::<IpAddr>().is_ok() {
             return Ok(bare(text));
         }

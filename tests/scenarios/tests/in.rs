@@ -26,6 +26,8 @@ mod next_hop_cannot_take_the_message;
 mod policy_is_asked_at_every_stage;
 #[path = "in/policy_says_no.rs"]
 mod policy_says_no;
+#[path = "in/probe_tells_what_a_server_offers.rs"]
+mod probe_tells_what_a_server_offers;
 #[path = "in/programs_of_this_machine_submit.rs"]
 mod programs_of_this_machine_submit;
 #[path = "in/refused_recipients_in_a_pipeline.rs"]

@@ -27,15 +27,21 @@ mod curl_speaks_smtps;
 mod gsasl_logs_in_by_scram;
 #[path = "peers/gsasl_shows_a_certificate.rs"]
 mod gsasl_shows_a_certificate;
+#[path = "peers/haproxy_speaks_for_clients.rs"]
+mod haproxy_speaks_for_clients;
 #[path = "peers/openssl_shows_a_certificate.rs"]
 mod openssl_shows_a_certificate;
 #[path = "peers/postfix_delivers_for_us.rs"]
 mod postfix_delivers_for_us;
 #[path = "peers/postfix_submits.rs"]
 mod postfix_submits;
+#[path = "peers/probe_looks_at_postfix.rs"]
+mod probe_looks_at_postfix;
 #[path = "peers/smtplib_speaks_lmtp.rs"]
 mod smtplib_speaks_lmtp;
 #[path = "peers/smtplib_submits.rs"]
 mod smtplib_submits;
 #[path = "peers/swaks_logs_in.rs"]
 mod swaks_logs_in;
+#[path = "peers/swaks_speaks_for_clients.rs"]
+mod swaks_speaks_for_clients;

@@ -135,7 +135,7 @@ impl Clients {
         if let Some(chains) = &self.chains {
             chains.verify_client_cert(own, chain, now)?;
         }
-        let listed = self.fingerprints.is_empty() || self.fingerprints.contains(&print(own));
+        let listed = self.fingerprints.is_empty() || self.fingerprints.contains(&fingerprint(own));
         let refused = CertificateError::ApplicationVerificationFailure;
         if listed { Ok(()) } else { Err(refused.into()) }
     }
@@ -206,13 +206,15 @@ impl ClientCertVerifier for Clients {
     }
 }
 
-fn print(certificate: &CertificateDer<'_>) -> Fingerprint {
-    Fingerprint(Sha256::digest(certificate).into())
+/// SHA-256 of a certificate in its DER form.
+pub fn fingerprint(der: &[u8]) -> Fingerprint {
+    Fingerprint(Sha256::digest(der).into())
 }
 
 /// What a certificate says of its owner.
 fn described(der: &CertificateDer<'_>) -> ClientCertificate {
-    let mut described = ClientCertificate { sha256: print(der).0, ..ClientCertificate::default() };
+    let mut described =
+        ClientCertificate { sha256: fingerprint(der).0, ..ClientCertificate::default() };
     let Ok((_, certificate)) = X509Certificate::from_der(der) else { return described };
     described.subject = subject(certificate.subject());
     let alternative = certificate.subject_alternative_name().ok().flatten();
@@ -290,7 +292,7 @@ mod tests {
         assert_eq!(described.subject, "CN=a?b,O=Example\\, Inc.");
         assert_eq!(described.dns_names, ["mx.example"]);
         assert_eq!(described.addresses, ["Ops@relay.example"]);
-        assert_eq!(described.sha256, print(&der).0);
+        assert_eq!(described.sha256, fingerprint(&der).0);
     }
 
     #[test]
@@ -300,7 +302,7 @@ mod tests {
         assert!(made(ClientRule::None).unwrap().is_none());
         assert!(made(ClientRule::Ask(Vouchers::default())).is_err());
         let der = certificate(|_| {});
-        let listed = Vouchers { authorities: vec![], fingerprints: vec![print(&der)] };
+        let listed = Vouchers { authorities: vec![], fingerprints: vec![fingerprint(&der)] };
         let clients = made(ClientRule::Require(listed)).unwrap().unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         assert!(clients.vouch(&der, &[], now).is_ok());

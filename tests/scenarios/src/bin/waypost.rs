@@ -17,7 +17,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("waypost: {error:#}");
-            ExitCode::FAILURE
+            waypost::exit_code(&error)
         }
     }
 }
