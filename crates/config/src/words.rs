@@ -37,7 +37,12 @@ fn doors(settings: &Settings) -> String {
     let mut text = "Mail comes in\n".to_owned();
     for door in &settings.startup.doors {
         let encrypted = settings.reload.inbound.tls.is_some();
+        let name = &door.config.name;
+        let rules = settings.reload.inbound.doors.get(name);
         let how = match door.config.kind {
+            ListenerKind::Relay if rules.is_some_and(|rules| rules.tls.clients.is_required()) => {
+                "relay; STARTTLS is required"
+            }
             ListenerKind::Relay if encrypted => "relay; TLS by STARTTLS when the peer wants it",
             ListenerKind::Relay => "relay; without TLS, as there is no certificate",
             ListenerKind::Submission => "submission; STARTTLS, then a login, are required",
@@ -49,8 +54,6 @@ fn doors(settings: &Settings) -> String {
             ListenerKind::Lmtp => "LMTP; without TLS, as there is no certificate",
             ListenerKind::Local => "programs of this machine, as the users they run as",
         };
-        let name = &door.config.name;
-        let rules = settings.reload.inbound.doors.get(name);
         let _ = writeln!(text, "  on {} ({name}): {how}{}", door.place, asked(rules));
         text += &speaking(rules);
     }

@@ -26,7 +26,7 @@ use crate::submit::Target;
 
 use chain::Shown;
 use observer::Observer;
-use visit::{Trouble, Visit};
+use visit::Visit;
 
 /// Everything that was found out.
 #[derive(Debug, Serialize)]

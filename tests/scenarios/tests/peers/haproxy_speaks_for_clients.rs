@@ -54,7 +54,7 @@ async fn swaks(port: u16, from: &str, more: &[&str]) -> Ended {
     let port = port.to_string();
     let usual = ["--server", "127.0.0.1", "--port", &port, "--local-interface", from];
     let mail = ["--ehlo", "peer.example", "--from", "a@sender.example", "--to", "b@dest.example"];
-    run("swaks", "swaks", &[&usual, &mail, more].concat(), "").await
+    run("swaks", "swaks", &[&usual[..], &mail, more].concat(), "").await
 }
 
 #[tokio::test]

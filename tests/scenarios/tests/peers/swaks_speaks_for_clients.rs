@@ -9,7 +9,7 @@ async fn swaks(relay: &Running, more: &[&str]) -> Ended {
     let port = relay.address(Door::Relay).port().to_string();
     let usual = ["--server", "127.0.0.1", "--port", &port, "--ehlo", "client.example"];
     let mail = ["--from", "a@sender.example", "--to", "b@dest.example"];
-    run("swaks", "swaks", &[&usual, &mail, more].concat(), "").await
+    run("swaks", "swaks", &[&usual[..], &mail, more].concat(), "").await
 }
 
 fn addresses(from: &str) -> [&str; 8] {
@@ -40,8 +40,11 @@ async fn by_xclient_where_it_is_trusted() {
     assert!(ended.success, "{}", ended.said);
     let ended = swaks(&relay, &["--xclient-addr", "203.0.113.7"]).await;
     assert!(ended.said.contains("550 5.7.1 Relaying denied"), "{}", ended.said);
+    // Who is logged in sends as what is theirs.
     let login = ["--xclient-addr", "IPV6:2001:db8::7", "--xclient-login", "anna@example.org"];
     let ended = swaks(&relay, &login).await;
+    assert!(ended.said.contains("550 5.7.1 You are not logged in as somebody"), "{}", ended.said);
+    let ended = swaks(&relay, &[&login[..], &["--from", "anna@example.org"]].concat()).await;
     assert!(ended.success, "{}", ended.said);
     relay.empty().await;
     let seen: Vec<String> = upstream.mails().into_iter().map(|mail| mail.content).collect();
