@@ -57,7 +57,8 @@ pub(crate) struct Client {
     pub(crate) facts: Facts,
     /// What its login can be bound to.
     pub(crate) binding: Option<ChannelBinding>,
-    /// The identity in the facts is proved, by a token or by the system.
+    /// The identity in the facts is a login's, and held to the rules about senders. A user of this
+    /// machine, of whom the system tells, is not: cron and mailing programs send as anybody.
     pub(crate) known: bool,
     /// Its place among all sessions.
     pub(crate) presence: Presence,

@@ -120,7 +120,7 @@ async fn welcome(visit: Visit, mut stream: Stream, pass: Arc<Pass>) -> io::Resul
         meta: Vec::new(),
     };
     let binding = binding.flatten();
-    let client = Client { facts, binding, known, presence, anonymous, spoken_for: false };
+    let client = Client { facts, binding, known: false, presence, anonymous, spoken_for: false };
     let now = Instant::now();
     Ok(Session {
         stream: Some(stream),
