@@ -17,6 +17,8 @@ pub(crate) struct Pace {
     /// Recipients of one destination that may be due in one second.
     per_second: usize,
     crowds: HashMap<Box<str>, Crowd>,
+    /// When those whose time is over were last forgotten.
+    swept: Timestamp,
 }
 
 #[derive(Debug)]
@@ -27,7 +29,7 @@ struct Crowd {
 
 impl Pace {
     pub(crate) fn new(per_second: usize) -> Pace {
-        Pace { per_second: per_second.max(1), crowds: HashMap::new() }
+        Pace { per_second: per_second.max(1), crowds: HashMap::new(), swept: Timestamp(0) }
     }
 
     /// When one more recipient of this destination may be due that could be due now: the first ones at
@@ -54,7 +56,9 @@ impl Pace {
             let lasts = (crowd.recipients as u64 / per_second).min(LONGEST) + 1;
             crowd.began > now || now.since(crowd.began) >= Duration::from_secs(lasts)
         };
-        if self.crowds.len() >= MOST {
+        // Not for each of many: a crowd lasts a second at least.
+        if self.crowds.len() >= MOST && (now.since(self.swept).as_secs() > 0 || now < self.swept) {
+            self.swept = now;
             self.crowds.retain(|_, crowd| !over(crowd));
         }
         if let Some(crowd) = self.crowds.get_mut(destination) {
