@@ -131,7 +131,8 @@ fn intake(file: &File) -> waypost_intake::Config {
         hostname: file.hostname.value.to_string(),
         max_hops: file.limits.hops.unwrap_or(usual.max_hops),
         body_memory: file.limits.body_memory.map_or(usual.body_memory, |octets| octets as usize),
-        max_waiting: file.queue.max_waiting.unwrap_or(usual.max_waiting),
+        max_messages: file.queue.max_messages.unwrap_or(usual.max_messages),
+        max_octets: file.queue.max_size.unwrap_or(usual.max_octets),
         max_header_fields: file.limits.header_fields.unwrap_or(usual.max_header_fields),
         lifetime: file.queue.lifetime.unwrap_or(usual.lifetime),
         ..usual

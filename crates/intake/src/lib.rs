@@ -64,8 +64,10 @@ pub struct Config {
     /// Octets of bodies in memory, all of them together, until they are committed. Those for which
     /// there is no room go to files earlier.
     pub body_memory: usize,
-    /// Recipients that may wait, or be held, before new mail is refused.
-    pub max_waiting: u64,
+    /// Messages that may wait, or be held, before new mail is refused.
+    pub max_messages: usize,
+    /// Octets of those messages, all together.
+    pub max_octets: u64,
 }
 
 impl Default for Config {
@@ -77,7 +79,8 @@ impl Default for Config {
             lifetime: Duration::from_secs(5 * 24 * 3600),
             memory_limit: 256 * 1024,
             body_memory: 64 * 1024 * 1024,
-            max_waiting: u64::MAX,
+            max_messages: usize::MAX,
+            max_octets: u64::MAX,
         }
     }
 }
@@ -203,8 +206,11 @@ impl Intake {
         match self.queue.accepting() {
             Err(SpoolError::NoSpace) => Some(Shortage::Disk),
             Err(_) => Some(Shortage::Spool),
-            Ok(()) if self.queue.kept() >= self.config.max_waiting => Some(Shortage::Queue),
-            Ok(()) => None,
+            Ok(()) => {
+                let (messages, octets) = self.queue.kept();
+                let full = messages >= self.config.max_messages || octets >= self.config.max_octets;
+                full.then_some(Shortage::Queue)
+            }
         }
     }
 

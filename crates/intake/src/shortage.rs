@@ -10,7 +10,7 @@ pub enum Shortage {
     Disk,
     /// The spool failed and takes nothing until the program is started anew.
     Spool,
-    /// Too many recipients wait already.
+    /// Too many messages, or too much of them, wait already.
     Queue,
     /// This program uses as much memory as it may.
     Memory,

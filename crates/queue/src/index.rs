@@ -42,6 +42,8 @@ pub(crate) struct Index {
     origins: Origins,
     replies: Replies,
     messages: usize,
+    /// Of all messages.
+    octets: u64,
 }
 
 /// One message.
@@ -83,12 +85,18 @@ impl Index {
             origins: Origins::default(),
             replies: Replies::default(),
             messages: 0,
+            octets: 0,
         }
     }
 
     /// Messages in it.
     pub(crate) fn len(&self) -> usize {
         self.messages
+    }
+
+    /// Octets of the messages in it.
+    pub(crate) fn octets(&self) -> u64 {
+        self.octets
     }
 
     /// The highest id in it.
@@ -121,8 +129,9 @@ impl Index {
         let slots: Vec<Slot> = entry.recipients.iter().map(|r| self.slot(entry, r)).collect();
         row.recipients = Recipients::from(slots);
         self.classify(&mut row);
-        self.place(row);
         self.messages += 1;
+        self.octets += u64::from(row.size);
+        self.place(row);
     }
 
     /// Recipients of a message have another state. A message that is done goes.
@@ -169,6 +178,7 @@ impl Index {
             self.names.release(slot.destination);
         }
         self.messages -= 1;
+        self.octets -= u64::from(row.size);
     }
 
     pub(crate) fn get(&self, id: MessageId) -> Option<Seen<'_>> {

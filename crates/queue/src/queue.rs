@@ -84,10 +84,10 @@ impl Queue {
         self.shared.spool.accepting(self.shared.clock.now())
     }
 
-    /// Recipients that wait, are held or are being attempted.
-    pub fn kept(&self) -> u64 {
-        let counts = self.shared.state().counts;
-        u64::try_from(counts.waiting + counts.held + counts.leased).unwrap_or_default()
+    /// Messages that are not done, and their octets together.
+    pub fn kept(&self) -> (usize, u64) {
+        let state = self.shared.state();
+        (state.index.len(), state.index.octets())
     }
 
     /// Waits until something is due, its destination has a free slot and does not rest; nothing once

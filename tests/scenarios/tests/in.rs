@@ -30,6 +30,8 @@ mod policy_says_no;
 mod probe_tells_what_a_server_offers;
 #[path = "in/programs_of_this_machine_submit.rs"]
 mod programs_of_this_machine_submit;
+#[path = "in/queue_is_full.rs"]
+mod queue_is_full;
 #[path = "in/refused_recipients_in_a_pipeline.rs"]
 mod refused_recipients_in_a_pipeline;
 #[path = "in/relaying_is_denied.rs"]

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use waypost_queue::{DAY_MINUTES, Rate, Selector, Window};
 
-use super::{SPAN, count, one_of, span};
+use super::{SPAN, count, octets, one_of, span};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 use crate::units::{Span, UnitError, Word};
@@ -22,7 +22,8 @@ pub(crate) struct Queue {
     pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) per_destination: Option<usize>,
     pub(crate) in_flight: Option<usize>,
-    pub(crate) max_waiting: Option<u64>,
+    pub(crate) max_messages: Option<usize>,
+    pub(crate) max_size: Option<u64>,
     pub(crate) tenant: Option<String>,
     pub(crate) classes: Vec<Class>,
 }
@@ -51,7 +52,10 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         delay_notices: delay_notices(&mut section, notes),
         per_destination: count(&mut section, "per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
-        max_waiting: section.integer("max-waiting", 1..1_000_000_001, notes).map(|most| most.value),
+        max_messages: section
+            .integer("max-messages", 1..1_000_000_001, notes)
+            .and_then(|most| usize::try_from(most.value).ok()),
+        max_size: octets(&mut section, "max-size", notes),
         tenant: one_of(&mut section, "tenant", &tenants, notes),
         classes: section
             .sections("class", notes)
