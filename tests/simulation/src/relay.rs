@@ -85,6 +85,8 @@ impl Relay {
             recipients_per_transaction: PER_TICKET,
             ready_cache: 3,
             scheduled: 8,
+            // A ticket for a notice of delay comes before anybody is due; the simulation tells of none.
+            delay_notices: Vec::new(),
             ..QueueConfig::default()
         };
         queue.classes = vec![Class {
