@@ -31,7 +31,8 @@
 //!     strict: Strictness::default(),
 //! });
 //! let mut body = Vec::new();
-//! for packet in ["EHLO peer.example\r\n", "MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n",
+//! // The greeting comes before what the peer says.
+//! for packet in ["", "EHLO peer.example\r\n", "MAIL FROM:<>\r\nRCPT TO:<a@example.org>\r\nDATA\r\n",
 //!     "Hello\r\n.\r\n", "QUIT\r\n"] {
 //!     conversation.push(packet.as_bytes());
 //!     loop {

@@ -25,6 +25,7 @@ async fn put_off(key: &str, value: &str) {
     relay.empty().await;
     eventually("it has arrived", || upstream.mails().len() == 1).await;
     there.deliver("a@sender.example", &["b@dest.example"], "Subject: y\r\n\r\n").await;
+    relay.empty().await;
     relay.peer(Door::Relay).await.hello().await;
 }
 

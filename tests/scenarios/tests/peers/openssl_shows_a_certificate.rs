@@ -77,6 +77,8 @@ async fn who_proves_a_name_may_relay() {
 #[tokio::test]
 async fn who_must_prove_a_name_fails_without() {
     let home = asking(Home::new().users(), "require");
+    // What the tools are given to say they say at once.
+    let home = home.set("strictness", "out-of-turn", "\"take\"");
     let relay = home.start().await;
     let [chain, key] = identity(&home, home.authority(), "app.example");
     for version in ["-tls1_2", "-tls1_3"] {
@@ -113,6 +115,8 @@ async fn sessions_are_resumed_until_the_rule_about_clients_changes() {
 async fn what_is_too_old_is_not_spoken() {
     let home = Home::new()
         .users()
+        // What the tools are given to say they say at once.
+        .set("strictness", "out-of-turn", "\"take\"")
         .doors_say("tls = { oldest = \"1.3\", ciphers = [\"TLS_CHACHA20_POLY1305_SHA256\"] }");
     let relay = home.start().await;
     let ended = openssl(&relay, &["-tls1_2"]).await;
