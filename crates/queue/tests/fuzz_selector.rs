@@ -3,8 +3,6 @@
 //!
 //! Runs for a second and a half, or for `WAYPOST_FUZZ_SECONDS`.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use std::time::Duration;
 
 use bolero::{TypeGenerator, check};

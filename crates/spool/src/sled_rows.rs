@@ -86,7 +86,9 @@ impl Drop for Handle {
             // It ends after what it is at.
             let _ = writer.join();
         }
-        self.db.take().map(close);
+        if let Some(db) = self.db.take() {
+            close(db);
+        }
     }
 }
 

@@ -29,7 +29,7 @@ pub(super) async fn list(
 ) -> Response {
     let selector = match read(&request.selector) {
         Ok(selector) => selector,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let limit = request.limit.unwrap_or(LIST);
     match blocking(move || server.queue.list(&selector, request.after, limit)).await {
@@ -45,7 +45,7 @@ pub(super) async fn summary(
 ) -> Response {
     let selector = match read(&request.selector) {
         Ok(selector) => selector,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     let (by, limit) = (request.by, request.limit.unwrap_or(GROUPS));
     match blocking(move || server.queue.summary(&selector, by, limit)).await {
@@ -64,7 +64,7 @@ pub(super) async fn change(
     };
     let selector = match read(&request.selector) {
         Ok(selector) => selector,
-        Err(refusal) => return refusal,
+        Err(refusal) => return *refusal,
     };
     if selector.is_everything() && !request.all {
         return refusal(StatusCode::BAD_REQUEST, "say which messages, or all of them");
@@ -191,8 +191,8 @@ fn named(name: &str) -> Option<Verb> {
 }
 
 /// A mistake is answered with the selector and a mark under it.
-fn read(selector: &str) -> Result<Selector, Response> {
+fn read(selector: &str) -> Result<Selector, Box<Response>> {
     selector.parse().map_err(|error: waypost_queue::SelectorError| {
-        refusal(StatusCode::BAD_REQUEST, &error.pointed(selector))
+        Box::new(refusal(StatusCode::BAD_REQUEST, &error.pointed(selector)))
     })
 }

@@ -1,6 +1,8 @@
 //! Every short mixture of CR, LF and dots in a body, against what RFC 5321 §4.1.1.4 says in the
 //! fewest words: `CRLF.CRLF` ends it, and a bare CR or LF spoils it.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests fail like tests")]
+
 use std::collections::VecDeque;
 
 use crate::script::{self, Peer};
