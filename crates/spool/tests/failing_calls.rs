@@ -2,8 +2,6 @@
 //! after a restart what was acknowledged is there, and what was refused is not. (On a disk that takes nothing
 //! at all any more, refused mail cannot be taken back: there it may be; on one that is full to the last octet
 //! it may be held.)
-//!
-//! `WAYPOST_FAILING_STRIDE` chooses how many calls are passed over between two that fail; 1 is every call.
 
 #![cfg(all(target_os = "linux", target_pointer_width = "64"))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail like tests")]
@@ -85,44 +83,109 @@ fn hasty(path: &Path) -> Config {
     Config { open_timeout: std::time::Duration::from_secs(2), ..small(path) }
 }
 
+/// What came of a deed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Came {
+    Well,
+    Failed,
+    Refused,
+}
+
 /// What came of each deed, in order; none when the spool could not be opened.
-type Done = Vec<(Deed, Result<(), SpoolError>)>;
+type Done = Vec<(Deed, Came)>;
 
 async fn work(config: &Config) -> Done {
     let Ok((spool, _)) = LogSpool::open(config.clone(), clock()) else { return Vec::new() };
     let mut done = Vec::new();
     for deed in DEEDS {
-        let result = match change(deed) {
-            Some(change) => spool.commit(change).await,
-            None => spool
-                .put("test/fact", "kept".into(), None)
-                .await
-                .map_err(|error| SpoolError::Failed(error.to_string().into())),
+        let came = match change(deed) {
+            Some(change) => match spool.commit(change).await {
+                Ok(()) => Came::Well,
+                Err(SpoolError::Failed(_)) => Came::Failed,
+                Err(_) => Came::Refused,
+            },
+            None => match spool.put("test/fact", "kept".into(), None).await {
+                Ok(()) => Came::Well,
+                Err(_) => Came::Failed,
+            },
         };
-        done.push((deed, result));
+        done.push((deed, came));
     }
     done
 }
 
+/// The run of [`one`], in a process of its own: a sled that hangs keeps its files locked, and threads
+/// that the next one would want, until its program ends. What came of it stands in the file `done`.
+#[tokio::test]
+#[ignore = "started by the tests of this file"]
+async fn child() {
+    let number = |name: &str| std::env::var(name).unwrap().parse::<u64>().unwrap();
+    let path = std::path::PathBuf::from(std::env::var_os("FAILING_PATH").unwrap());
+    let (errno, lasting) = (number("FAILING_ERRNO") as i32, number("FAILING_LASTING") == 1);
+    let which = if errno == ENOSPC { Which::Room } else { Which::Changes };
+    let failing = Failing::after(number("FAILING_LEFT"), &path.join("of"), which, errno, lasting);
+    let done = work(&hasty(&path.join("of"))).await;
+    let account = failing.end();
+    let letters: String = done.iter().map(|(_, came)| letter(*came)).collect();
+    let first = account.first.unwrap_or_default();
+    let text = format!("{} {} {letters}\n{first}", account.seen, account.failed);
+    std::fs::write(path.join("done"), text).unwrap();
+    // Not even what hangs is waited for.
+    std::process::exit(0);
+}
+
+fn letter(came: Came) -> char {
+    match came {
+        Came::Well => 'w',
+        Came::Failed => 'f',
+        Came::Refused => 'r',
+    }
+}
+
+fn came(letter: char) -> Came {
+    [Came::Well, Came::Failed, Came::Refused]
+        .into_iter()
+        .find(|c| self::letter(*c) == letter)
+        .unwrap()
+}
+
+/// Has [`child`] work, and reads what it left.
+fn elsewhere(path: &Path, left: u64, errno: i32, lasting: bool) -> (Done, Account) {
+    std::fs::create_dir(path.join("of")).unwrap();
+    let ended = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "child", "--ignored", "--nocapture", "--test-threads=1"])
+        .env("FAILING_PATH", path)
+        .env("FAILING_LEFT", left.to_string())
+        .env("FAILING_ERRNO", errno.to_string())
+        .env("FAILING_LASTING", u8::from(lasting).to_string())
+        .output()
+        .unwrap();
+    let Ok(text) = std::fs::read_to_string(path.join("done")) else {
+        panic!("no end of call {left}: {}", String::from_utf8_lossy(&ended.stderr));
+    };
+    let (line, first) = text.split_once('\n').unwrap();
+    let words: Vec<&str> = line.split(' ').collect();
+    let account = Account {
+        seen: words[0].parse().unwrap(),
+        failed: words[1].parse().unwrap(),
+        first: Some(first.to_owned()),
+    };
+    (DEEDS.into_iter().zip(words[2].chars().map(came)).collect(), account)
+}
+
 /// Everything acknowledged is so, nothing refused is.
-///
-/// In a copy: a sled that hangs keeps its files locked until its program ends.
 async fn check(config: &Config, done: &Done, (errno, lasting): (i32, bool), what: &str) {
-    let copy = Config { path: config.path.with_file_name("copy"), ..small(&config.path) };
-    copy_all(&config.path, &copy.path);
-    let (spool, report) = open(&copy);
+    let (spool, report) = open(config);
     let (dead, full) = (errno == EIO && lasting, errno == ENOSPC && lasting);
     if !full {
         assert_eq!((report.quarantined, report.damaged), (0, 0), "{what}: {report:?}");
     }
-    let well = |deed| done.iter().any(|(d, result)| *d == deed && result.is_ok());
+    let well = |deed| done.contains(&(deed, Came::Well));
     let tried = |deed| done.iter().any(|(d, _)| *d == deed);
     let there = ids(&*spool);
     for id in 1..=8 {
         let finished = well(Finish(id)) || (tried(Finish(id)) && !there.contains(&id));
-        let failed = done.iter().any(|(deed, result)| {
-            *deed == Accept(id) && matches!(result, Err(SpoolError::Failed(_)))
-        });
+        let failed = done.contains(&(Accept(id), Came::Failed));
         let waits = |at| matches!(state(&*spool, id, at), RecipientState::Waiting { .. });
         if full && failed && there.contains(&id) {
             assert!(!waits(0) && !waits(1), "{what}: message {id} would be delivered");
@@ -150,35 +213,13 @@ async fn check(config: &Config, done: &Done, (errno, lasting): (i32, bool), what
     spool.commit(accept(100, 1, "after")).await.unwrap();
 }
 
-fn copy_all(from: &Path, to: &Path) {
-    std::fs::create_dir(to).unwrap();
-    for item in std::fs::read_dir(from).unwrap() {
-        let item = item.unwrap();
-        let to = to.join(item.file_name());
-        if item.file_type().unwrap().is_dir() {
-            copy_all(&item.path(), &to);
-        } else {
-            std::fs::copy(item.path(), to).unwrap();
-        }
-    }
-}
-
 /// One run in which a call fails; answers what the shim saw.
 async fn one(left: u64, errno: i32, lasting: bool) -> Account {
     let dir = scratch();
-    let config = hasty(dir.path());
-    let which = if errno == ENOSPC { Which::Room } else { Which::Changes };
-    let failing = Failing::after(left, dir.path(), which, errno, lasting);
-    let done = work(&config).await;
-    let account = failing.end();
+    let (done, account) = elsewhere(dir.path(), left, errno, lasting);
     let what = format!("errno {errno}, lasting {lasting}, call {left}: {:?}", account.first);
-    check(&config, &done, (errno, lasting), &what).await;
+    check(&small(&dir.path().join("of")), &done, (errno, lasting), &what).await;
     account
-}
-
-fn stride() -> u64 {
-    let stride = std::env::var("WAYPOST_FAILING_STRIDE").ok();
-    stride.map_or(3, |stride| stride.parse().unwrap())
 }
 
 async fn every_call(errno: i32, lasting: bool) {
@@ -186,20 +227,19 @@ async fn every_call(errno: i32, lasting: bool) {
     assert_eq!(calm.failed, 0);
     assert!(calm.seen > 100, "only {} calls: the stand-ins are not called", calm.seen);
     let mut met = 0;
-    let mut left = u64::from(std::process::id()) % stride();
+    let mut left = 0;
     loop {
         let account = one(left, errno, lasting).await;
         if account.failed == 0 {
             break;
         }
         met += 1;
-        left += stride();
+        left += 1;
     }
-    assert!(met > 20, "only {met} failures");
+    assert!(met > 60, "only {met} failures");
 }
 
 #[tokio::test]
-#[ignore = "sleds that hang share threads with the next one in this process: run one at a time, by hand"]
 #[expect(
     clippy::await_holding_lock,
     reason = "the lock keeps other tests out, and nobody waits for it here"
@@ -210,7 +250,6 @@ async fn a_disk_that_fails_once_at_any_call() {
 }
 
 #[tokio::test]
-#[ignore = "sleds that hang share threads with the next one in this process: run one at a time, by hand"]
 #[expect(
     clippy::await_holding_lock,
     reason = "the lock keeps other tests out, and nobody waits for it here"
@@ -221,7 +260,6 @@ async fn a_disk_that_is_full_from_any_call_on() {
 }
 
 #[tokio::test]
-#[ignore = "sleds that hang share threads with the next one in this process: run one at a time, by hand"]
 #[expect(
     clippy::await_holding_lock,
     reason = "the lock keeps other tests out, and nobody waits for it here"
