@@ -16,6 +16,7 @@ use crate::mistake::Notes;
 pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     listeners(file, notes);
     submission(file, notes);
+    http(file, notes);
     client_certificates(file, notes);
     nobody(file, notes);
     routes(file, notes);
@@ -103,6 +104,33 @@ fn submission(file: &File, notes: &mut Notes<'_>) {
     }
 }
 
+/// A token is a password: it does not go over a network in clear text.
+fn http(file: &File, notes: &mut Notes<'_>) {
+    for listener in file.listeners.iter().filter(|listener| listener.kind.is_http()) {
+        let (name, place) = (&listener.name.value, &listener.place);
+        let address = place.value.tcp();
+        if listener.kind == ListenerKind::Http
+            && address.is_some_and(|address| !address.ip().is_loopback())
+        {
+            let message = format!("listener '{name}' would take tokens in clear text");
+            let hint =
+                "kind = \"https\", or a loopback address or a socket behind a proxy with TLS";
+            notes.add(&place.at, message, hint);
+        }
+        if listener.kind == ListenerKind::Https && file.tls.certificates.is_empty() {
+            let message = format!("listener '{name}' needs TLS, and there is no certificate");
+            let hint =
+                "[[tls.certificate]] with chain = \"…/fullchain.pem\" and key = \"…/privkey.pem\"";
+            notes.add(&place.at, message, hint);
+        }
+        if address.is_some() && file.http.tokens.is_none() {
+            let message = format!("listener '{name}' takes messages by token, and nobody has one");
+            let hint = "[http] with tokens = \"/etc/waypost/tokens\", then: waypost token add NAME";
+            notes.add(&place.at, message, hint);
+        }
+    }
+}
+
 fn client_certificates(file: &File, notes: &mut Notes<'_>) {
     let asking = file.listeners.iter().filter_map(|listener| listener.door.clients.as_ref());
     let asking: Vec<_> = asking.collect();
@@ -128,7 +156,8 @@ fn client_certificates(file: &File, notes: &mut Notes<'_>) {
 fn nobody(file: &File, notes: &mut Notes<'_>) {
     let users_can_log_in = file.lets_log_in() && !file.tls.certificates.is_empty();
     let strangers = file.networks.is_empty() && file.domains.is_empty();
-    let known = file.listeners.iter().any(|listener| listener.place.value.is_local());
+    let known = file.http.tokens.is_some()
+        || file.listeners.iter().any(|listener| listener.place.value.is_local());
     if strangers && file.admitted.is_empty() && !users_can_log_in && !known {
         notes.add_to_file(
             "nobody may relay: there are no networks, no recipient domains and no users",

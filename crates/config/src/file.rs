@@ -26,6 +26,7 @@ use crate::units::{Octets, Span};
 pub(crate) use auth::AuthSection;
 pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use limits::{Limits, Strict};
+pub(crate) use listener::Http;
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, Source};
 pub(crate) use queue::{Class, Queue};
@@ -51,6 +52,7 @@ pub(crate) struct File {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) tls: Tls,
     pub(crate) users_file: Option<At<PathBuf>>,
+    pub(crate) http: Http,
     pub(crate) auth: AuthSection,
     pub(crate) networks: Vec<At<Network>>,
     pub(crate) domains: Vec<At<DomainPattern>>,
@@ -143,6 +145,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         file
     });
     let auth = auth::auth(top.section("auth", notes), notes);
+    let http = listener::http(top.section("http", notes), notes);
     let (networks, domains, admitted) = relay(top.section("relay", notes), notes);
     let routes = top.sections("route", notes).into_iter();
     let routes = routes.filter_map(|section| route::route(section, notes)).collect();
@@ -167,6 +170,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         listeners,
         tls,
         users_file,
+        http,
         auth,
         networks,
         domains,

@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use waypost_delivery::{ClientTls, Timeouts};
 use waypost_dns::Hickory;
-use waypost_inbound::{ListenerConfig, ListenerKind, Place, Users, UsersError};
+use waypost_inbound::{
+    Bearers, HttpSettings, ListenerConfig, ListenerKind, Place, Users, UsersError,
+};
 use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
 use waypost_queue::{Class, Tenancy};
@@ -65,6 +67,7 @@ pub(crate) fn places(file: &File) -> Places {
         spool: file.spool.path.value.clone(),
         users: file.users_file.as_ref().map(|users| users.value.clone()),
         queue: queue(file, intake(file).lifetime),
+        tokens: file.http.tokens.as_ref().map(|tokens| tokens.value.clone()),
         local: file.listeners.iter().find(|l| l.kind == ListenerKind::Local).and_then(socket),
     }
 }
@@ -163,11 +166,33 @@ fn inbound(file: &File, notes: &mut Notes<'_>) -> Option<waypost_inbound::Settin
     settings.origin = file.origin.as_ref().map(|origin| origin.value.clone());
     settings.postmaster = file.postmaster.as_ref().map(|postmaster| postmaster.value.clone());
     limits::lower(file, &mut settings);
+    settings.http = http(file, notes)?;
     settings.users = users(file, notes)?;
     settings.auth = auth::auth(file, notes)?;
     settings.relay.certificates = file.admitted.iter().map(|rule| rule.value.clone()).collect();
     door::tls(file, &mut settings, notes)?;
     Some(settings)
+}
+
+fn http(file: &File, notes: &mut Notes<'_>) -> Option<HttpSettings> {
+    let (given, usual) = (&file.http, HttpSettings::default());
+    let tokens = match &given.tokens {
+        None => Bearers::default(),
+        Some(path) => match Bearers::load(&path.value) {
+            Ok(tokens) => tokens,
+            Err(error) => {
+                notes.add(&path.at, error.to_string(), "waypost token add NAME makes the file");
+                return None;
+            }
+        },
+    };
+    Some(HttpSettings {
+        tokens,
+        max_requests: given.requests.unwrap_or(usual.max_requests),
+        max_json_size: given.json_size.unwrap_or(usual.max_json_size),
+        body_timeout: given.body_timeout.unwrap_or(usual.body_timeout),
+        key_lifetime: given.key_lifetime.unwrap_or(usual.key_lifetime),
+    })
 }
 
 fn users(file: &File, notes: &mut Notes<'_>) -> Option<Users> {

@@ -90,6 +90,8 @@ pub struct Places {
     pub users: Option<PathBuf>,
     /// What classes and tenants the queue has.
     pub queue: waypost_queue::Config,
+    /// The tokens file.
+    pub tokens: Option<PathBuf>,
     /// The socket where programs of this machine hand in mail.
     pub local: Option<PathBuf>,
 }

@@ -52,6 +52,11 @@ fn doors(settings: &Settings) -> String {
             }
             ListenerKind::Lmtp if encrypted => "LMTP; TLS by STARTTLS when the peer wants it",
             ListenerKind::Lmtp => "LMTP; without TLS, as there is no certificate",
+            ListenerKind::Http if door.place.is_local() => {
+                "HTTP; who may write to the socket may submit"
+            }
+            ListenerKind::Http => "HTTP; a token is required",
+            ListenerKind::Https => "HTTP with TLS from the first byte; a token is required",
             ListenerKind::Local => "programs of this machine, as the users they run as",
         };
         let _ = writeln!(text, "  on {} ({name}): {how}{}", door.place, asked(rules));

@@ -16,7 +16,8 @@ use crate::manner::Manner;
 use crate::mechanism::Mechanism;
 use crate::tls::{self, Certificates, Secured, TlsPolicy};
 use crate::{
-    CertificateLogins, FailureRules, ProxyRule, Rate, RelayRule, SenderRules, TokenSettings, Users,
+    Bearers, CertificateLogins, FailureRules, ProxyRule, Rate, RelayRule, SenderRules,
+    TokenSettings, Users,
 };
 
 /// One place where peers may connect. Fixed until the program restarts.
@@ -41,6 +42,11 @@ pub enum ListenerKind {
     /// As [`ListenerKind::Relay`] by LMTP: each recipient has a reply of its own behind the message
     /// (RFC 2033).
     Lmtp,
+    /// Mail from programs with a token, a message in each HTTP request; in clear text, so on this
+    /// machine alone.
+    Http,
+    /// The same with TLS from the first octet.
+    Https,
     /// Mail from programs on this machine by SMTP over a Unix socket, without TLS and AUTH: the system
     /// says which user they belong to.
     Local,
@@ -90,6 +96,11 @@ impl ListenerKind {
         !matches!(self, ListenerKind::Relay | ListenerKind::Lmtp)
     }
 
+    /// True where HTTP is spoken.
+    pub fn is_http(self) -> bool {
+        matches!(self, ListenerKind::Http | ListenerKind::Https)
+    }
+
     /// True where a peer must encrypt and then log in.
     pub fn wants_login(self) -> bool {
         matches!(self, ListenerKind::Submission | ListenerKind::Submissions)
@@ -104,6 +115,8 @@ impl fmt::Display for ListenerKind {
             ListenerKind::Submissions => "submissions",
             ListenerKind::Lmtp => "lmtp",
             ListenerKind::Local => "local",
+            ListenerKind::Http => "http",
+            ListenerKind::Https => "https",
         })
     }
 }
@@ -136,6 +149,35 @@ pub struct Settings {
     /// Completes addresses that programs on this machine give without a domain; absent means our own
     /// name.
     pub origin: Option<Domain>,
+    /// The HTTP doors.
+    pub http: HttpSettings,
+}
+
+/// What the HTTP doors are told besides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpSettings {
+    /// Who may submit.
+    pub tokens: Bearers,
+    /// Requests at once.
+    pub max_requests: usize,
+    /// Octets of a message in JSON: it is held in memory.
+    pub max_json_size: u64,
+    /// For the whole body of a request.
+    pub body_timeout: Duration,
+    /// How long idempotency keys are kept.
+    pub key_lifetime: Duration,
+}
+
+impl Default for HttpSettings {
+    fn default() -> HttpSettings {
+        HttpSettings {
+            tokens: Bearers::default(),
+            max_requests: 64,
+            max_json_size: 16 * 1024 * 1024,
+            body_timeout: Duration::from_secs(600),
+            key_lifetime: Duration::from_secs(24 * 3600),
+        }
+    }
 }
 
 /// What is special at one listener.
@@ -203,6 +245,7 @@ impl Settings {
             doors: HashMap::new(),
             postmaster: None,
             origin: None,
+            http: HttpSettings::default(),
         }
     }
 
@@ -218,7 +261,8 @@ impl Settings {
         if self.relay.domains.contains(&DomainPattern::Any) {
             mistakes.push(SettingsError::OpenRelay("to every domain (*)".to_owned()));
         }
-        for listener in listeners.iter().filter(|listener| listener.kind.wants_login()) {
+        let encrypts = |kind: ListenerKind| kind.wants_login() || kind == ListenerKind::Https;
+        for listener in listeners.iter().filter(|listener| encrypts(listener.kind)) {
             if self.tls.is_none() {
                 mistakes.push(SettingsError::NoCertificate(listener.name.clone()));
             }
@@ -261,7 +305,7 @@ impl Settings {
             (ListenerKind::Relay | ListenerKind::Lmtp, _) if certificate => TlsRule::Required,
             (ListenerKind::Relay | ListenerKind::Lmtp, Some(_)) => TlsRule::Offered,
             (ListenerKind::Relay | ListenerKind::Lmtp, None) => TlsRule::Off,
-            (ListenerKind::Local, _) => TlsRule::Off,
+            (ListenerKind::Local | ListenerKind::Http | ListenerKind::Https, _) => TlsRule::Off,
         };
         let auth = match kind {
             _ if kind.wants_login() => AuthRule::Required,

@@ -38,7 +38,7 @@ pub(crate) struct Decider {
     metrics: ListenerMetrics,
     facts: Facts,
     /// See [`Client`].
-    presence: Presence,
+    presence: Option<Presence>,
     anonymous: bool,
     spoken_for: bool,
     /// The identity is a login's, made in this session.
@@ -60,8 +60,8 @@ pub(crate) struct Client {
     /// The identity in the facts is a login's, and held to the rules about senders. A user of this
     /// machine, of whom the system tells, is not: cron and mailing programs send as anybody.
     pub(crate) known: bool,
-    /// Its place among all sessions.
-    pub(crate) presence: Presence,
+    /// Its place among all sessions; absent where it is the connection's.
+    pub(crate) presence: Option<Presence>,
     /// Its address is not known; the one in the facts is a proxy's.
     pub(crate) anonymous: bool,
     /// A peer speaks for it (XCLIENT): what that peer proves, it does not prove for the client.
@@ -153,6 +153,21 @@ impl Decider {
     fn is_admitted(&self) -> bool {
         let address = (!self.anonymous).then_some(self.facts.client.ip());
         self.current.settings.relay.admits(address, self.facts.tls.as_ref())
+    }
+
+    /// The message that is on its way in.
+    pub(crate) fn message(&self) -> Option<MessageId> {
+        self.transaction.as_ref().map(|transaction| transaction.id)
+    }
+
+    /// What is held against the peer.
+    pub(crate) fn strictness(&self) -> waypost_smtp::server::Strictness {
+        self.manner.strictness(&self.current.settings)
+    }
+
+    /// How much the peer may take.
+    pub(crate) fn limits(&self) -> &crate::Limits {
+        &self.current.settings.limits
     }
 
     /// Answers a question.

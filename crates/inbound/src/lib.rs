@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod bans;
+pub mod bearers;
 mod config;
 mod crowd;
 mod dam;
@@ -17,6 +18,7 @@ mod failures;
 mod files;
 mod from_field;
 mod gate;
+mod http;
 mod login;
 mod manner;
 mod mechanism;
@@ -41,9 +43,10 @@ pub mod token;
 pub mod users;
 
 pub use bans::{Ban, Bans};
+pub use bearers::{Bearers, BearersError, BearersFile};
 pub use config::{
-    AuthSettings, DoorRules, Limits, ListenerConfig, ListenerKind, Place, Prefixes, Settings,
-    SettingsError, XclientPeers,
+    AuthSettings, DoorRules, HttpSettings, Limits, ListenerConfig, ListenerKind, Place, Prefixes,
+    Settings, SettingsError, XclientPeers,
 };
 pub use external::CertificateLogins;
 pub use failures::FailureRules;

@@ -17,6 +17,7 @@ impl Manner {
         match self.0 {
             ListenerKind::Lmtp => Protocol::Lmtp,
             ListenerKind::Local => Protocol::Local,
+            ListenerKind::Http | ListenerKind::Https => Protocol::Http,
             _ if extended => Protocol::Esmtp,
             _ => Protocol::Smtp,
         }
@@ -24,7 +25,7 @@ impl Manner {
 
     /// Each recipient that was named has an answer of its own behind the message.
     pub(crate) fn answers_each(self) -> bool {
-        self.0 == ListenerKind::Lmtp
+        self.0 == ListenerKind::Lmtp || self.0.is_http()
     }
 
     /// The domain of addresses without one, where these are taken.

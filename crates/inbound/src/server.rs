@@ -13,13 +13,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake, Shortage};
-use waypost_mail::{Clock, Fetch};
+use waypost_mail::{Clock, Fetch, Ledger};
 use waypost_smtp::Reply;
 
 use crate::crowd::{Crowd, Full, Pass};
 use crate::dam::Dam;
 use crate::failures::Failures;
 use crate::gate::Gate;
+use crate::http::{self, Keys, Requests};
 use crate::metrics::ListenerMetrics;
 use crate::payers::Payers;
 use crate::pressure::Pressure;
@@ -55,7 +56,7 @@ const NO_PROXY: (Reply, &str) =
     (Reply::fixed(554, (5, 7, 1), "No service for you at this address"), "no-proxy");
 
 /// What the doors stand on.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Rooms {
     /// Where messages go.
     pub intake: Arc<Intake>,
@@ -69,6 +70,14 @@ pub struct Rooms {
     pub bans: Arc<Bans>,
     /// The web, for those who vouch for tokens.
     pub fetch: Arc<dyn Fetch>,
+    /// Where idempotency keys are kept.
+    pub ledger: Arc<dyn Ledger>,
+}
+
+impl std::fmt::Debug for Rooms {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Rooms")
+    }
 }
 
 /// What all sessions share.
@@ -83,6 +92,10 @@ pub(crate) struct House {
     /// How often who sends.
     pub(crate) payers: Payers,
     pub(crate) pressure: Pressure,
+    /// HTTP requests under way.
+    pub(crate) requests: Requests,
+    /// Idempotency keys of HTTP requests.
+    pub(crate) keys: Keys,
 }
 
 impl House {
@@ -196,6 +209,8 @@ impl Server {
         }
         Ok(Arc::new(Server {
             house: Arc::new(House {
+                keys: Keys::new(rooms.ledger.clone(), rooms.clock.clone()),
+                requests: Requests::default(),
                 rooms,
                 metrics: Metrics::default(),
                 checks: Arc::default(),
@@ -430,7 +445,14 @@ impl Server {
         let span = info_span!(
             "session", session = %visit.id, listener = %visit.listener.name, client = %visit.peer.client
         );
-        Some(session::serve(visit.stays(presence), stream).instrument(span))
+        let visit = visit.stays(presence);
+        let session = async move {
+            match visit.arrival.listener.kind.is_http() {
+                true => http::serve(visit, stream).await,
+                false => session::serve(visit, stream).await,
+            }
+        };
+        Some(session.instrument(span))
     }
 
     fn sent_home(&self, sessions: usize) {
@@ -450,7 +472,7 @@ impl Server {
                 "turned away; others were since the last such line"
             );
         }
-        if visit.listener.kind == ListenerKind::Submissions {
+        if visit.listener.kind == ListenerKind::Submissions || visit.listener.kind.is_http() {
             return;
         }
         let mut text = Vec::new();

@@ -57,8 +57,8 @@ pub(crate) struct Arrival {
 /// A peer that was let in.
 #[derive(Debug)]
 pub(crate) struct Visit {
-    arrival: Arrival,
-    presence: Presence,
+    pub(crate) arrival: Arrival,
+    pub(crate) presence: Presence,
 }
 
 impl Arrival {
@@ -120,6 +120,7 @@ async fn welcome(visit: Visit, mut stream: Stream, pass: Arc<Pass>) -> io::Resul
         meta: Vec::new(),
     };
     let binding = binding.flatten();
+    let presence = Some(presence);
     let client = Client { facts, binding, known: false, presence, anonymous, spoken_for: false };
     let now = Instant::now();
     Ok(Session {
@@ -343,7 +344,7 @@ fn stream(stream: &mut Option<Stream>) -> io::Result<&mut Stream> {
 }
 
 /// The TLS handshake, counted and bounded in time.
-async fn encrypt(
+pub(crate) async fn encrypt(
     stream: Stream,
     door: Option<Arc<DoorTls>>,
     house: &House,

@@ -214,6 +214,11 @@ impl Intake {
         }
     }
 
+    /// A message that was taken and is not done yet.
+    pub fn accepted(&self, id: waypost_mail::MessageId) -> Option<Entry> {
+        self.queue.show(id).ok()
+    }
+
     /// Takes a message, and gives the reply to each group of recipients. When one of them is positive,
     /// the message is durable and ours, for the recipients of these groups; when none is, nothing of it
     /// is kept.

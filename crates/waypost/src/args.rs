@@ -58,6 +58,9 @@ pub enum Command {
     /// Who is shut out after failed logins
     #[command(subcommand)]
     Ban(BanCommand),
+    /// Tokens that submit by HTTP
+    #[command(subcommand)]
+    Token(TokenCommand),
     /// Have the running relay read its configuration again
     Reload(ConfigArgs),
     /// Have the running relay finish what is under way and end
@@ -382,6 +385,38 @@ pub struct SendAsArgs {
     /// The users file
     #[command(flatten)]
     pub file: UsersFileArgs,
+}
+
+/// Tokens that submit by HTTP.
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a token and print it; only its hash is kept
+    Add(TokenArgs),
+    /// List who has tokens, and how many
+    List(TokensFileArgs),
+    /// Take all tokens of a user away
+    Remove(TokenArgs),
+}
+
+/// Whose token.
+#[derive(Debug, Clone, Args)]
+pub struct TokenArgs {
+    /// The user that the token stands for
+    pub name: String,
+    /// The tokens file
+    #[command(flatten)]
+    pub file: TokensFileArgs,
+}
+
+/// Which tokens file.
+#[derive(Debug, Clone, Args)]
+pub struct TokensFileArgs {
+    /// The configuration file that names the tokens file
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// The tokens file itself, instead of the one in the configuration
+    #[arg(long, value_name = "FILE")]
+    pub tokens: Option<PathBuf>,
 }
 
 /// Which users file.

@@ -28,6 +28,7 @@ pub mod spool;
 pub mod submit;
 pub mod table;
 pub mod telemetry;
+pub mod token;
 pub mod user;
 
 use std::process::ExitCode;
@@ -45,6 +46,7 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::check(&args),
         Command::User(command) => user::user(command),
+        Command::Token(command) => token::token(command),
         Command::Ban(command) => block_on(ban::ban(command)),
         Command::Plugin(PluginCommand::Compile { from, to }) => plugin::compile(&from, &to),
         Command::Plugin(command) => block_on(plugin::plugin(command)),

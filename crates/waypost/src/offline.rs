@@ -79,7 +79,7 @@ mod tests {
     fn places(spool: &Path) -> Places {
         let (socket, users) = (spool.join("none"), None);
         let queue = waypost_queue::Config::default();
-        Places { socket, spool: spool.to_owned(), users, queue, local: None }
+        Places { socket, spool: spool.to_owned(), users, queue, local: None, tokens: None }
     }
 
     #[tokio::test]

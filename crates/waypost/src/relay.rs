@@ -155,6 +155,7 @@ impl Relay {
         let bans = Arc::new(bans.context("who is shut out cannot be read from the spool")?);
         let rooms = waypost_inbound::Rooms {
             bans: bans.clone(),
+            ledger: spool.clone(),
             fetch,
             intake: intake.clone(),
             hooks: hooks.clone(),

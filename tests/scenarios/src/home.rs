@@ -15,7 +15,7 @@ use waypost_admin::api::Words;
 use waypost_config::Settings;
 use waypost_harness::authority::Authority;
 use waypost_hooks::Hooks;
-use waypost_inbound::UsersFile;
+use waypost_inbound::{BearersFile, UsersFile};
 use waypost_mail::{Clock, SystemClock};
 
 use crate::{Process, Running};
@@ -38,6 +38,10 @@ pub enum Door {
     Submissions,
     /// From servers and listed networks, by LMTP.
     Lmtp,
+    /// From programs with a token, by HTTP.
+    Http,
+    /// The same with TLS.
+    Https,
     /// From programs of this machine; see [`Home::local_socket`].
     Local,
 }
@@ -54,6 +58,8 @@ impl Door {
             Door::Submissions => "submissions",
             Door::Lmtp => "lmtp",
             Door::Local => "local",
+            Door::Http => "http",
+            Door::Https => "https",
         }
     }
 }
@@ -167,6 +173,24 @@ impl Home {
     /// One door more.
     pub fn door(mut self, door: Door) -> Home {
         self.doors.push(door);
+        self
+    }
+
+    /// Makes a token for a user in the tokens file.
+    pub fn token(&self, user: &str) -> String {
+        BearersFile::load_or_empty(&self.path("tokens")).unwrap().add(user).unwrap()
+    }
+
+    /// Names the tokens file in the configuration.
+    pub fn tokens(self) -> Home {
+        let file = self.path("tokens").display().to_string();
+        self.set("http", "tokens", &format!("{file:?}"))
+    }
+
+    /// A listener for HTTP at the socket [`Home::local_socket`].
+    pub fn http_socket(mut self) -> Home {
+        let socket = self.local_socket();
+        self.listeners.push(format!("name = \"web\"\nkind = \"http\"\nsocket = {socket:?}\n"));
         self
     }
 

@@ -16,6 +16,8 @@ mod drain_lets_a_transaction_finish;
 mod each_listener_takes_mail;
 #[path = "in/each_mechanism_logs_in.rs"]
 mod each_mechanism_logs_in;
+#[path = "in/every_door_asks_the_same.rs"]
+mod every_door_asks_the_same;
 #[path = "in/guesser_is_shut_out.rs"]
 mod guesser_is_shut_out;
 #[path = "in/login_sends_as_itself.rs"]

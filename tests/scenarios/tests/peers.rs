@@ -23,6 +23,8 @@ mod aiosmtpd_gets_every_octet;
 mod curl_shows_tokens;
 #[path = "peers/curl_speaks_smtps.rs"]
 mod curl_speaks_smtps;
+#[path = "peers/curl_submits_by_http.rs"]
+mod curl_submits_by_http;
 #[path = "peers/gsasl_logs_in_by_scram.rs"]
 mod gsasl_logs_in_by_scram;
 #[path = "peers/gsasl_shows_a_certificate.rs"]

@@ -3,11 +3,12 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use waypost_inbound::{ListenerKind, Place};
 
 use super::door::door;
-use super::{ADDRESS, Listener, one_of, path};
+use super::{ADDRESS, Listener, count, octets, one_of, path, span};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 use crate::units::{UnitError, Word};
@@ -15,12 +16,14 @@ use crate::units::{UnitError, Word};
 /// Where programs of this machine hand in mail unless told otherwise.
 pub(crate) const LOCAL_SOCKET: &str = "/run/waypost/submit.sock";
 
-const KINDS: [(&str, ListenerKind); 5] = [
+const KINDS: [(&str, ListenerKind); 7] = [
     ("relay", ListenerKind::Relay),
     ("submission", ListenerKind::Submission),
     ("submissions", ListenerKind::Submissions),
     ("lmtp", ListenerKind::Lmtp),
     ("local", ListenerKind::Local),
+    ("http", ListenerKind::Http),
+    ("https", ListenerKind::Https),
 ];
 
 /// Reads one listener.
@@ -29,7 +32,7 @@ pub(crate) fn listener(mut section: Section<'_>, notes: &mut Notes<'_>) -> Optio
     let word = one_of(&mut section, "kind", &words, notes);
     let kind = word.and_then(|word| KINDS.iter().find(|(other, _)| *other == word));
     if kind.is_none() {
-        let hint = "kind = \"relay\", \"submission\", \"submissions\", \"lmtp\" or \"local\"";
+        let hint = "one of: relay, submission, submissions, lmtp, local, http, https";
         section.required::<()>("kind", None, hint, notes);
     }
     let name = section.parsed::<Word>("name", "it names the listener in logs", notes);
@@ -79,11 +82,11 @@ fn place(
         }
         (None, Some(socket)) => {
             let open_to_all = match kind {
-                ListenerKind::Lmtp => 0o660,
+                ListenerKind::Lmtp | ListenerKind::Http => 0o660,
                 ListenerKind::Local => 0o666,
                 _ => {
                     let message =
-                        "only listeners of the kinds 'lmtp' and 'local' have a Unix socket";
+                        "only listeners of the kinds 'lmtp', 'http' and 'local' have a Unix socket";
                     notes.add(&socket.at, message, ADDRESS);
                     return None;
                 }
@@ -92,6 +95,30 @@ fn place(
             Some(At { value: Place::Unix { path: socket.value, mode }, at: socket.at })
         }
     }
+}
+
+/// `[http]`: what the HTTP doors are told.
+#[derive(Debug, Default)]
+pub(crate) struct Http {
+    pub(crate) tokens: Option<At<PathBuf>>,
+    pub(crate) requests: Option<usize>,
+    pub(crate) json_size: Option<u64>,
+    pub(crate) body_timeout: Option<Duration>,
+    pub(crate) key_lifetime: Option<Duration>,
+}
+
+/// Reads it.
+pub(crate) fn http(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Http {
+    let Some(mut section) = section else { return Http::default() };
+    let http = Http {
+        tokens: path(&mut section, "tokens", notes),
+        requests: count(&mut section, "requests", notes),
+        json_size: octets(&mut section, "json-size", notes),
+        body_timeout: span(&mut section, "body-timeout", notes),
+        key_lifetime: span(&mut section, "key-lifetime", notes),
+    };
+    section.end(notes);
+    http
 }
 
 /// Permissions in octal digits.

@@ -16,7 +16,9 @@ impl Decider {
         match told.address {
             Told::Is(address) => {
                 let settings = &self.current.settings;
-                if let Err(full) = self.presence.readdress(address, settings) {
+                if let Some(presence) = &self.presence
+                    && let Err(full) = presence.readdress(address, settings)
+                {
                     let (reply, reason) = turned_away(full);
                     self.house.metrics.refused(&self.facts.listener, reason);
                     return Answer::Disconnect(reply);

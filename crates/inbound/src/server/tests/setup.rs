@@ -164,6 +164,7 @@ impl House {
 pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Rooms {
     let clock = Arc::new(SystemClock);
     let incoming = spool.incoming();
+    let ledger = spool.clone();
     let bans = Arc::new(Bans::open(spool.clone(), clock.clone()).await.unwrap());
     let queue = Queue::open(spool, waypost_queue::Config::default(), clock.clone(), 1);
     let events = Events::to(hooks.clone(), clock.clone());
@@ -177,7 +178,7 @@ pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Roo
         incoming,
     };
     let intake = Arc::new(Intake::new(Config::default(), Routing::default(), intake_rooms));
-    Rooms { intake, hooks, events, clock, bans, fetch: Arc::new(NoWeb) }
+    Rooms { intake, hooks, events, clock, bans, fetch: Arc::new(NoWeb), ledger }
 }
 
 /// Nobody answers.
