@@ -18,7 +18,7 @@ use waypost_plugin::PluginConfig;
 
 /// That of the program.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 fn calls(criterion: &mut Criterion) {
     let runtime =
