@@ -195,7 +195,9 @@ impl Delivery {
         Ok(bounced)
     }
 
-    async fn deliver(&self, ticket: Ticket) {
+    /// Makes one attempt at a ticket and settles it: what [`Delivery::run`] does with each. When the
+    /// future is dropped before that, the ticket goes back to the queue.
+    pub async fn deliver(&self, ticket: Ticket) {
         let _under_way = UnderWay::new(&self.metrics);
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {

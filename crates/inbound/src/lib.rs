@@ -58,6 +58,7 @@ pub use relay::{CertificateRule, RelayRule};
 pub use senders::{SenderPattern, SenderRule, SenderRules, Wildcard};
 pub use server::{Rooms, Server, ServerError};
 pub use socket::{Bound, SocketFile, listen};
+pub use stream::Pipe;
 pub use tls::KeyPair;
 pub use token::TokenSettings;
 pub use users::{Account, Users, UsersError, UsersFile};

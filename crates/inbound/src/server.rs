@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::pressure::Pressure;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
 use crate::socket::{Bound, Listener, Peer, canonical};
-use crate::stream::Stream;
+use crate::stream::{Pipe, Stream};
 use crate::tls::{Change, DoorTls};
 use crate::token::Tokens;
 use crate::{
@@ -278,6 +278,27 @@ impl Server {
         looking.abort();
         drain.send_replace(true);
         doors.join_all().await.into_iter().sum()
+    }
+
+    /// The session of a peer that comes by no socket of ours, from the address `client` and as if at a
+    /// listener like `config`, with nobody in between. Absent when it was turned away; it was told so
+    /// where it could be. The future is the whole session: it ends when the peer, or the server, has had
+    /// enough, and to drop it is to cut the session off.
+    pub fn receive(
+        &self,
+        config: ListenerConfig,
+        pipe: Box<dyn Pipe>,
+        client: SocketAddr,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        let (drain, draining) = watch::channel(false);
+        let metrics = self.house.metrics.listener(&config.name);
+        let peer = Peer { client, local: client, uid: None };
+        let arrival = self.arrival(&Arc::new(config), &metrics, peer, &draining);
+        let session = self.enter(arrival, Stream::Piped(pipe))?;
+        Some(async move {
+            session.await;
+            drop(drain);
+        })
     }
 
     /// Certificates come and go as files, usually without a word to us.

@@ -3,12 +3,18 @@
 use std::io::{self, Write as _};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio_rustls::server::TlsStream;
+
+/// Octets both ways that come by no socket, such as a pipe in memory. Whether something waits to be read is
+/// not known of it.
+pub trait Pipe: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug {}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + std::fmt::Debug> Pipe for T {}
 
 /// One peer's connection.
 #[derive(Debug)]
@@ -19,6 +25,8 @@ pub(crate) enum Stream {
     Unix(UnixStream),
     /// Encrypted.
     Tls(Box<TlsStream<TcpStream>>),
+    /// By no socket of the system.
+    Piped(Box<dyn Pipe>),
 }
 
 impl Stream {
@@ -30,6 +38,7 @@ impl Stream {
             Stream::Unix(socket) => SockRef::from(socket),
             Stream::Tls(stream) if !stream.get_ref().1.wants_read() => return true,
             Stream::Tls(stream) => SockRef::from(stream.get_ref().0),
+            Stream::Piped(_) => return false,
         };
         let mut one = [MaybeUninit::uninit()];
         socket.peek(&mut one).is_ok_and(|count| count > 0)
@@ -42,6 +51,13 @@ impl Stream {
             Stream::Plain(socket) => socket.into_std().and_then(|mut socket| socket.write(words)),
             Stream::Unix(socket) => socket.into_std().and_then(|mut socket| socket.write(words)),
             Stream::Tls(_) => Ok(0),
+            Stream::Piped(mut pipe) => {
+                let mut context = Context::from_waker(Waker::noop());
+                match Pin::new(&mut pipe).poll_write(&mut context, words) {
+                    Poll::Ready(written) => written,
+                    Poll::Pending => Ok(0),
+                }
+            }
         };
     }
 }
@@ -56,6 +72,7 @@ impl AsyncRead for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Stream::Piped(pipe) => Pin::new(pipe).poll_read(cx, buf),
         }
     }
 }
@@ -70,6 +87,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Stream::Piped(pipe) => Pin::new(pipe).poll_write(cx, bytes),
         }
     }
 
@@ -78,6 +96,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Piped(pipe) => Pin::new(pipe).poll_flush(cx),
         }
     }
 
@@ -86,6 +105,7 @@ impl AsyncWrite for Stream {
             Stream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
             Stream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Stream::Piped(pipe) => Pin::new(pipe).poll_shutdown(cx),
         }
     }
 }

@@ -1,11 +1,21 @@
 //! What was promised, what became of it, and the laws that must hold between the two.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod notices;
+mod tale;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 
 use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_smtp::Mailbox;
 use waypost_spool::{Spool, SpoolError};
+
+pub use self::notices::Settling;
+use self::tale::Part;
+pub use self::tale::{End, Standing, Tale};
+use crate::relay::LIFETIME;
+use crate::witness::Letter;
 
 /// What must hold after every step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -18,10 +28,16 @@ pub enum Law {
     SettledOnce,
     /// What is held is not attempted.
     HeldStays,
+    /// What operators are told is done, is.
+    OrdersAreObeyed,
     /// Octets leave as they came.
     ContentIsWhole,
     /// A bounce and the notice about it are one.
     BounceIsTold,
+    /// Senders are told what they asked for and what is so, once, and nobody is told of a notice.
+    NoticesAreTrue,
+    /// Nothing bounces for its age that is not old.
+    NotTooOld,
     /// Nothing is tried before it is due.
     NotTooEarly,
     /// A fact of the ledger is as it was put, crashes included.
@@ -65,93 +81,43 @@ pub fn demand(law: Law, holds: bool, text: impl FnOnce() -> String) -> Lawful {
 #[derive(Debug, Default)]
 pub struct Book {
     tales: BTreeMap<MessageId, Tale>,
+    /// Messages by their octets, as next hops see them.
+    by_content: HashMap<Bytes, MessageId>,
     in_hand: BTreeSet<(MessageId, u32)>,
     /// Reads failed: contents may be lost without anybody's fault.
     pub hurt: bool,
 }
 
-/// One message.
-#[derive(Debug)]
-pub struct Tale {
-    /// What the peer sent; empty for a notice.
-    pub content: Bytes,
-    /// What is promised.
-    pub standing: Standing,
-    parts: BTreeMap<u32, Part>,
-    /// Of a notice: the message and recipients whose bounce it tells.
-    about: Option<(MessageId, Vec<u32>)>,
-}
-
-/// What a peer may rely on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
-    /// Nothing yet: it is on its way.
-    Coming,
-    /// It was refused, or never finished.
-    Refused,
-    /// It was refused because storage failed in the middle: it may be there after a restart.
-    Doubtful,
-    /// It was accepted.
-    Kept,
-}
-
-/// One recipient of a message.
-#[derive(Debug)]
-struct Part {
-    /// How often a next hop took it.
-    taken: u32,
-    /// It may be taken once more: what became of an attempt is not known for sure.
-    excused: bool,
-    /// It is refused by policy and must not be attempted.
-    doomed: bool,
-    end: End,
-    not_before: Timestamp,
-}
-
-/// How a recipient stands in the spool.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// It waits.
-    Open,
-    /// It is held.
-    Held,
-    /// It is settled for good.
-    Done,
-    /// Either of these: storage failed, or a crash came, while it changed.
-    Unsure,
-}
-
 impl Book {
-    /// A message is about to be accepted, or not.
-    pub fn coming(&mut self, id: MessageId, content: Bytes, recipients: impl Iterator<Item = u32>) {
-        let part = |id| {
-            let part = Part {
-                taken: 0,
-                excused: false,
-                doomed: false,
-                end: End::Open,
-                not_before: Timestamp(0),
-            };
-            (id, part)
-        };
-        let parts = recipients.map(part).collect();
-        let tale = Tale { content, standing: Standing::Coming, parts, about: None };
-        self.tales.insert(id, tale);
+    /// The spool is asked to take a message; as a notice, about the bounce of others.
+    pub fn coming(&mut self, letter: &Letter, about: Option<(MessageId, Vec<u32>)>) {
+        let id = letter.entry.id;
+        self.by_content.insert(letter.content.clone(), id);
+        self.tales.insert(id, Tale::of(letter, about));
     }
 
-    /// As a notice about the bounce of others.
-    pub fn notice(&mut self, id: MessageId, about: MessageId, recipients: Vec<u32>) {
-        self.coming(id, Bytes::new(), std::iter::once(0));
-        if let Some(tale) = self.tales.get_mut(&id) {
-            tale.about = Some((about, recipients));
-        }
+    /// The message of these octets.
+    pub fn find(&self, content: &[u8]) -> Option<MessageId> {
+        self.by_content.get(content).copied()
+    }
+
+    /// The message that a peer calls so, if it ever came to the spool.
+    pub fn called(&self, token: u64) -> Option<&Tale> {
+        self.tales.values().find(|tale| tale.token == Some(token))
     }
 
     /// What was decided about a message.
     pub fn stands(&mut self, id: MessageId, standing: Standing) {
         if let Some(tale) = self.tales.get_mut(&id) {
             tale.standing = standing;
+            tale.doubted |= standing == Standing::Doubtful;
         }
+    }
+
+    /// Nothing of a message is left.
+    pub fn removed(&mut self, id: MessageId) {
+        let parts = self.tales.get_mut(&id).map(|tale| &mut tale.parts);
+        parts.into_iter().flatten().for_each(|(_, part)| part.end = End::Done);
     }
 
     /// All recipients of a message begin held.
@@ -160,14 +126,26 @@ impl Book {
         parts.into_iter().flatten().for_each(|(_, part)| part.end = End::Held);
     }
 
-    /// A recipient was refused by policy and will bounce.
-    pub fn doomed(&mut self, id: MessageId, recipient: u32) {
-        self.part(id, recipient, |part| part.doomed = true);
+    /// The first recipient was refused by policy and will bounce.
+    pub fn doomed(&mut self, id: MessageId) {
+        let first = self.tales.get_mut(&id).and_then(|tale| tale.parts.values_mut().next());
+        first.into_iter().for_each(|part| part.doomed = true);
     }
 
     /// A message, if it is known.
     pub fn tale(&self, id: MessageId) -> Option<&Tale> {
         self.tales.get(&id)
+    }
+
+    /// The recipient of this address.
+    pub fn recipient(&self, id: MessageId, mailbox: &Mailbox) -> Option<u32> {
+        let parts = &self.tales.get(&id)?.parts;
+        parts.iter().find(|(_, part)| part.mailbox == *mailbox).map(|(recipient, _)| *recipient)
+    }
+
+    /// How a recipient stands.
+    pub fn end(&self, id: MessageId, recipient: u32) -> Option<End> {
+        self.tales.get(&id)?.parts.get(&recipient).map(|part| part.end)
     }
 
     /// How many recipients are in hand.
@@ -188,13 +166,14 @@ impl Book {
         demand(Law::SettledOnce, self.in_hand.insert((id, recipient)), || {
             format!("{id} {recipient} is in two hands at once")
         })?;
-        let end = self.tales.get(&id).and_then(|tale| tale.parts.get(&recipient)).map(|p| p.end);
+        let end = self.end(id, recipient);
         demand(Law::SettledOnce, end.is_some_and(|end| end != End::Done), || {
             format!("{id} {recipient} is given out, but stands as {end:?}")
         })
     }
 
-    /// Recipients were given out to be attempted.
+    /// A recipient was given out to be attempted, or `excused`: because its time is over, or so that its
+    /// sender is told that it is late.
     ///
     /// # Errors
     /// When that is against a law.
@@ -203,7 +182,7 @@ impl Book {
         id: MessageId,
         recipient: u32,
         state: &RecipientState,
-        expired: bool,
+        excused: bool,
         now: Timestamp,
     ) -> Lawful {
         let standing = self.tales.get_mut(&id).map(|tale| {
@@ -222,7 +201,7 @@ impl Book {
             RecipientState::Waiting { due, .. } => *due > now || part.not_before > now,
             _ => true,
         };
-        demand(Law::NotTooEarly, expired || !early, || {
+        demand(Law::NotTooEarly, excused || !early, || {
             format!("{id} {recipient} is given out at {now} in state {state:?}")
         })
     }
@@ -251,6 +230,16 @@ impl Book {
         part.taken += 1;
         part.excused = false;
         Ok(())
+    }
+
+    /// A message bounces for its age.
+    ///
+    /// # Errors
+    /// When it is not old.
+    pub fn check_age(&self, id: MessageId, now: Timestamp) -> Lawful {
+        let received = self.tales.get(&id).map(|tale| tale.received);
+        let old = received.is_none_or(|received| received.after(LIFETIME) <= now);
+        demand(Law::NotTooOld, old, || format!("{id} bounces for its age, it is of {received:?}"))
     }
 
     /// It may have been delivered, and may be again: RFC 1047, or a settlement that was not written.
@@ -407,63 +396,6 @@ impl Book {
     fn part(&mut self, id: MessageId, recipient: u32, change: impl FnOnce(&mut Part)) {
         let tale = self.tales.get_mut(&id);
         tale.and_then(|tale| tale.parts.get_mut(&recipient)).map(change).unwrap_or_default();
-    }
-}
-
-impl Tale {
-    fn ends(&self) -> BTreeMap<u32, End> {
-        self.parts.iter().map(|(id, part)| (*id, part.end)).collect()
-    }
-
-    /// Nobody heard whether it was accepted; it was.
-    fn turns_out_to_be_there(&mut self) {
-        if self.standing == Standing::Doubtful {
-            self.standing = Standing::Kept;
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.parts.values().all(|part| part.end == End::Done)
-    }
-
-    /// What was unsure is as the spool has it.
-    fn adopt(&mut self, entry: Option<&Entry>) {
-        for (id, part) in &mut self.parts {
-            if part.end == End::Unsure {
-                part.end = state_in(entry, *id);
-            }
-        }
-    }
-
-    fn check(&self, id: MessageId, entry: Option<&Entry>, hurt: bool) -> Lawful {
-        for (recipient, part) in &self.parts {
-            let found = state_in(entry, *recipient);
-            let as_told = match part.end {
-                End::Unsure => true,
-                // What cannot be read is held.
-                End::Open if hurt => found != End::Done,
-                end => found == end,
-            };
-            let law = match part.end {
-                End::Held => Law::HeldStays,
-                End::Done => Law::SettledOnce,
-                End::Open | End::Unsure => Law::AcceptedIsKept,
-            };
-            demand(law, as_told, || {
-                let there = entry.is_some();
-                format!("{id} {recipient} is {:?}, in the spool {found:?} (row: {there})", part.end)
-            })?;
-        }
-        Ok(())
-    }
-}
-
-fn state_in(entry: Option<&Entry>, recipient: u32) -> End {
-    let found = entry.and_then(|e| e.recipients.iter().find(|r| r.recipient.id == recipient));
-    match found.map(|found| &found.state) {
-        None | Some(RecipientState::Done(_)) => End::Done,
-        Some(RecipientState::Held { .. }) => End::Held,
-        Some(RecipientState::Waiting { .. }) => End::Open,
     }
 }
 

@@ -2,14 +2,16 @@
 
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
 
 use rand::Rng;
 use rand::rngs::StdRng;
-use waypost_mail::{Entry, MessageId, RecipientState};
-use waypost_queue::{AdminError, Queue, Touched};
+use waypost_mail::{Entry, MessageId, NextHop, RecipientState, Route, TlsLevel};
+use waypost_queue::AdminError;
+use waypost_smtp::Domain;
 
 use crate::book::End;
+use crate::relay::Relay;
+use crate::visit::DOMAINS;
 
 /// A verb of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,9 +22,15 @@ pub enum Verb {
     Release,
     /// Try what waits at once.
     Retry,
+    /// Send what is not done another way: to the exchangers of this domain.
+    Reroute(usize),
+    /// Bounce what is not done.
+    Bounce,
     /// Remove what is not done.
     Delete,
 }
+
+type Carrying = Pin<Box<dyn Future<Output = Result<usize, AdminError>>>>;
 
 /// An order that is being carried out.
 pub struct Order {
@@ -33,16 +41,18 @@ pub struct Order {
     /// The recipients it is about.
     pub recipients: Vec<u32>,
     /// The rest of it.
-    pub future: Pin<Box<dyn Future<Output = Result<Touched, AdminError>>>>,
+    pub future: Carrying,
 }
 
 impl Verb {
     /// Any of them.
     pub fn any(random: &mut StdRng) -> Verb {
-        match random.random_range(0..7) {
+        match random.random_range(0..10) {
             0 | 1 => Verb::Hold,
             2..5 => Verb::Release,
             5 => Verb::Retry,
+            6 | 7 => Verb::Reroute(random.random_range(0..DOMAINS.len())),
+            8 => Verb::Bounce,
             _ => Verb::Delete,
         }
     }
@@ -57,34 +67,43 @@ impl Verb {
             },
             Verb::Retry => matches!(state, RecipientState::Waiting { .. }),
             Verb::Release => matches!(state, RecipientState::Held { .. }),
-            Verb::Delete => !state.is_done(),
+            Verb::Reroute(_) | Verb::Bounce | Verb::Delete => !state.is_done(),
         }
     }
 
-    /// What becomes of them.
-    pub fn end(self) -> End {
+    /// What becomes of them; absent where they stay what they are.
+    pub fn end(self) -> Option<End> {
         match self {
-            Verb::Hold => End::Held,
-            Verb::Release | Verb::Retry => End::Open,
-            Verb::Delete => End::Done,
+            Verb::Hold => Some(End::Held),
+            Verb::Release | Verb::Retry => Some(End::Open),
+            Verb::Reroute(_) => None,
+            Verb::Bounce | Verb::Delete => Some(End::Done),
         }
     }
 }
 
 impl Order {
     /// Gives the order about those recipients of `entry` that nobody has in hand.
-    pub fn new(verb: Verb, entry: &Entry, free: impl Fn(u32) -> bool, queue: Arc<Queue>) -> Order {
+    pub fn new(verb: Verb, entry: &Entry, free: impl Fn(u32) -> bool, relay: &Relay) -> Order {
         let wanted = entry.recipients.iter().filter(|r| verb.wants(&r.state));
         let recipients = wanted.map(|r| r.recipient.id).filter(|id| free(*id)).collect();
-        let id = entry.id;
+        let (id, queue, delivery) = (entry.id, relay.queue.clone(), relay.delivery.clone());
         let future = async move {
             match verb {
                 Verb::Hold => queue.hold(id, "by order".to_owned()).await,
                 Verb::Release => queue.release(id).await,
                 Verb::Retry => queue.retry(id).await,
+                Verb::Reroute(to) => queue.reroute(id, move |_| way(to)).await,
+                Verb::Bounce => return delivery.bounce(id, "by order").await,
                 Verb::Delete => queue.delete(id).await,
             }
+            .map(|touched| touched.changed)
         };
         Order { verb, id, recipients, future: Box::pin(future) }
     }
+}
+
+fn way(to: usize) -> Result<Route, String> {
+    let domain = Domain::parse(DOMAINS[to]).map_err(|error| error.to_string())?;
+    Ok(Route::new(NextHop::Mx(domain), TlsLevel::Opportunistic))
 }

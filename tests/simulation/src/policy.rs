@@ -1,13 +1,25 @@
-//! A policy that does what the message says.
+//! A policy that does what the message says, and after attempts whatever comes to its mind.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 use waypost_hooks::{
-    Attempt, AttemptAnswer, AuthDecision, Credentials, Event, Fault, FaultKind, Hooks,
-    MessageAnswer, MessageVerdict, MessageView, Pass, Preparation, PreparedCopy, RecipientAnswer,
-    RecipientVerdict, Refusal, RouteGroup, RouteView, SenderAnswer, SessionAnswer, Transaction,
+    Attempt, AttemptAnswer, AuthDecision, Credentials, Disposition, Event, Fault, FaultKind, Hooks,
+    Hop, MessageAnswer, MessageVerdict, MessageView, Pass, Preparation, PreparedCopy,
+    RecipientAnswer, RecipientVerdict, Refusal, Remedy, RouteGroup, RouteView, SenderAnswer,
+    SessionAnswer, Transaction, Verdict, Way,
 };
-use waypost_mail::{Facts, Recipient};
-use waypost_smtp::{PermanentReply, Reply};
+use waypost_mail::{Clock, Facts, ManualClock, MessageId, Recipient};
+use waypost_smtp::{Domain, PermanentReply, Reply};
+
+use crate::visit::DOMAINS;
+
+/// Recipients whose names begin so are refused at RCPT.
+pub const REFUSED: &str = "refused";
 
 /// What policy does with a message, as its field `X-Policy` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,9 +61,60 @@ impl Wish {
     }
 }
 
-/// The policy.
-#[derive(Debug, Clone, Copy)]
-pub struct Obedient;
+/// The policy. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Obedient {
+    clock: Arc<ManualClock>,
+    mind: Arc<Mutex<Mind>>,
+}
+
+#[derive(Debug)]
+struct Mind {
+    random: StdRng,
+    calm: bool,
+    discarded: BTreeSet<MessageId>,
+}
+
+impl Obedient {
+    /// With a mind of its own.
+    pub fn new(clock: Arc<ManualClock>, seed: u64) -> Obedient {
+        let random = StdRng::seed_from_u64(seed);
+        let mind = Mind { random, calm: false, discarded: BTreeSet::new() };
+        Obedient { clock, mind: Arc::new(Mutex::new(mind)) }
+    }
+
+    /// From now on nothing comes to its mind.
+    pub fn calm_down(&self) {
+        self.mind().calm = true;
+    }
+
+    /// True for a message that was taken and dropped.
+    pub fn has_discarded(&self, id: MessageId) -> bool {
+        self.mind().discarded.contains(&id)
+    }
+
+    fn mind(&self) -> MutexGuard<'_, Mind> {
+        self.mind.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What comes to its mind about a recipient that was not delivered, if anything.
+fn remedy(random: &mut StdRng, clock: &ManualClock) -> Option<Remedy> {
+    match random.random_range(0..40) {
+        0..4 => {
+            let domain = Domain::parse(DOMAINS[random.random_range(0..DOMAINS.len())]).ok()?;
+            Some(Remedy::Reroute(Way { hops: vec![Hop::Mx(domain)], ..Way::default() }))
+        }
+        4 => PermanentReply::new(Reply::REFUSED_BY_POLICY).map(Remedy::Fail),
+        5 => Some(Remedy::Drop("it comes to its mind".to_owned())),
+        6 => Some(Remedy::Hold("it comes to its mind".to_owned())),
+        7 => {
+            let wait = Duration::from_secs(random.random_range(1..3600));
+            Some(Remedy::RetryAt(clock.now().after(wait)))
+        }
+        _ => None,
+    }
+}
 
 #[async_trait]
 impl Hooks for Obedient {
@@ -76,7 +139,15 @@ impl Hooks for Obedient {
         transaction: &Transaction<'_>,
         recipients: &[Recipient],
     ) -> Result<Vec<RecipientAnswer>, Fault> {
-        Pass.on_recipients(transaction, recipients).await
+        let mut answers = Pass.on_recipients(transaction, recipients).await?;
+        for (answer, recipient) in answers.iter_mut().zip(recipients) {
+            if recipient.mailbox.to_string().starts_with(REFUSED)
+                && let Some(refusal) = PermanentReply::new(Reply::REFUSED_BY_POLICY)
+            {
+                answer.verdict = Verdict::Refuse(Refusal::Reject(refusal));
+            }
+        }
+        Ok(answers)
     }
 
     async fn on_message(&self, message: &MessageView<'_>) -> Result<MessageAnswer, Fault> {
@@ -90,13 +161,18 @@ impl Hooks for Obedient {
             Wish::Pass => {}
             Wish::Refuse => answer.verdict = MessageVerdict::Refuse(refusal().ok_or_else(fault)?),
             Wish::Fail => return Err(fault()),
-            Wish::Discard => answer.verdict = MessageVerdict::Discard("as was wished".to_owned()),
+            Wish::Discard => {
+                self.mind().discarded.insert(message.id);
+                answer.verdict = MessageVerdict::Discard("as was wished".to_owned());
+            }
             Wish::Quarantine => {
                 answer.verdict = MessageVerdict::Quarantine("as was wished".to_owned());
             }
             Wish::Doom => {
                 let verdict = refusal().ok_or_else(fault)?;
-                answer.recipients = vec![RecipientVerdict { id: 0, verdict, reasons: Vec::new() }];
+                let first = message.transaction.recipients.first().map_or(0, |first| first.id);
+                let first = RecipientVerdict { id: first, verdict, reasons: Vec::new() };
+                answer.recipients = vec![first];
             }
         }
         Ok(answer)
@@ -111,7 +187,17 @@ impl Hooks for Obedient {
     }
 
     async fn on_attempt(&self, attempt: &Attempt<'_>) -> Result<AttemptAnswer, Fault> {
-        Pass.on_attempt(attempt).await
+        let mut answer = Pass.on_attempt(attempt).await?;
+        let mut mind = self.mind();
+        if !mind.calm {
+            let open = attempt.results.iter().filter(|r| r.disposition() != Disposition::Delivered);
+            for result in open {
+                let remedy = remedy(&mut mind.random, &self.clock);
+                let id = result.recipient.recipient.id;
+                answer.remedies.extend(remedy.map(|remedy| (id, remedy)));
+            }
+        }
+        Ok(answer)
     }
 
     async fn on_events(&self, _: &[Event]) -> Result<(), Fault> {

@@ -1,157 +1,191 @@
 //! A peer at our door.
 
 use std::future::Future;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use rand::Rng;
 use rand::rngs::StdRng;
-use waypost_intake::{Door, Intake, Rules};
-use waypost_mail::{Body, Envelope, Facts, Message, MessageId, Recipient, Timestamp};
+use waypost_inbound::{ListenerConfig, ListenerKind, Server};
+use waypost_mail::MessageId;
+use waypost_mail::header::header_len;
 use waypost_smtp::client::{Addressee, Letter};
-use waypost_smtp::server::{Answer, Question};
-use waypost_smtp::{Mailbox, Reply, ReversePath};
+use waypost_smtp::{Mailbox, Notify, ReversePath};
 
-use crate::dialogue::{Dialogue, Errand};
-use crate::policy::Wish;
-use crate::relay::{MAX_RECIPIENTS, MAX_SIZE, rules};
+use crate::caller::{Caller, Errand, Report};
+use crate::policy::{REFUSED, Wish};
+use crate::relay::MAX_RECIPIENTS;
+use crate::storm::poll;
+use crate::wire::{Wire, connection, piece};
 
 /// Domains that get mail.
 pub const DOMAINS: [&str; 3] = ["a.example", "b.example", "c.example"];
 
-type Accepting = Pin<Box<dyn Future<Output = Result<Reply, Reply>>>>;
-
-/// A session at our door, and what the shell around the conversation knows.
+/// A peer, its connection and the session that serves it.
 pub struct Visit {
-    /// Both ends.
-    pub dialogue: Dialogue,
     /// Who it is, in the story.
     pub name: u64,
-    sender: ReversePath,
-    recipients: Vec<Mailbox>,
-    body: Vec<u8>,
-    /// A message on its way into the queue.
-    pub accepting: Option<(MessageId, Accepting)>,
-    /// Messages decided about, and whether they were taken: the peer must hear the same.
-    pub decided: Vec<(u64, bool)>,
+    /// What it came with, where it listens to answers.
+    pub errands: Vec<Errand>,
+    /// Replies 5xx since the last message that was taken.
+    pub refusals: u32,
+    caller: Caller,
+    wire: Wire,
+    /// The program's task; absent once it is done, or when the peer was turned away.
+    session: Option<Pin<Box<dyn Future<Output = ()>>>>,
+    /// On their way to the program.
+    up: Vec<u8>,
+    /// On their way to the peer.
+    down: Vec<u8>,
+    /// The program's last line, not yet whole.
+    line: Vec<u8>,
+    left: bool,
 }
 
-/// A message that was received whole.
-pub struct Arrived {
-    /// Its id.
-    pub id: MessageId,
-    /// Its octets.
-    pub content: Bytes,
-    /// Its recipients.
-    pub recipients: usize,
+/// What happened at a visit.
+#[derive(Debug)]
+pub enum News {
+    /// The program said yes to a message.
+    Promised(MessageId),
+    /// The peer knows what came of an errand.
+    Reported(Report),
 }
 
 impl Visit {
     /// A peer, well-behaved or not. Messages are called `token`, `token + 1` and so on.
-    pub fn new(name: u64, token: u64, random: &mut StdRng) -> Visit {
-        let rules = rules("relay.example", MAX_SIZE);
+    pub fn new(name: u64, token: u64, server: &Server, random: &mut StdRng) -> Visit {
         let count = random.random_range(1..=3);
         let errands: Vec<Errand> = (0..count).map(|more| errand(token + more, random)).collect();
-        let dialogue = if random.random_bool(0.8) {
-            Dialogue::honest(rules, errands)
-        } else {
-            Dialogue::hostile(rules, speech(&errands, random))
+        // The client does not speak LMTP.
+        let (kind, hello) = match random.random_range(0..10) {
+            0 => (ListenerKind::Lmtp, "LHLO"),
+            1 | 2 => (ListenerKind::Relay, "EHLO"),
+            _ => (ListenerKind::Relay, ""),
         };
-        let (recipients, body, decided) = (Vec::new(), Vec::new(), Vec::new());
-        let sender = ReversePath::Null;
-        Visit { dialogue, name, sender, recipients, body, accepting: None, decided }
-    }
-
-    /// A piece of a message.
-    pub fn gather(&mut self, chunk: &[u8]) {
-        self.body.extend_from_slice(chunk);
-    }
-
-    /// The body so far is thrown away.
-    pub fn discard(&mut self) {
-        self.body.clear();
-    }
-
-    /// Decides, or begins to take a message.
-    pub fn decide(
-        &mut self,
-        question: Question,
-        intake: &Arc<Intake>,
-        now: Timestamp,
-        random: &mut StdRng,
-    ) -> Option<Arrived> {
-        let answer = match question {
-            Question::Sender(from) => {
-                (self.sender, self.recipients) = (from.path, Vec::new());
-                match intake.accepting() {
-                    Ok(()) => Answer::Reply(Reply::SENDER_OK),
-                    Err(reply) => Answer::Reply(reply),
-                }
-            }
-            Question::Recipients(all) => Answer::Recipients(
-                all.into_iter().map(|rcpt| self.judge(rcpt.mailbox, random)).collect(),
-            ),
-            Question::Commit { .. } => return Some(self.begin(intake, now)),
-            Question::Data => {
-                self.body.clear();
-                Answer::Reply(Reply::OK)
-            }
-            _ => Answer::Reply(Reply::OK),
+        let (caller, errands) = match hello.is_empty() {
+            true => (Caller::honest(errands.clone()), errands),
+            false => (Caller::Hostile(speech(hello, &errands, random)), Vec::new()),
         };
-        self.dialogue.answer(answer);
-        None
-    }
-
-    fn judge(&mut self, mailbox: Mailbox, random: &mut StdRng) -> Reply {
-        if random.random_bool(0.1) {
-            return Reply::MAILBOX_UNAVAILABLE;
+        let (wire, socket) = connection();
+        let config = ListenerConfig { name: kind.to_string(), kind };
+        let from = IpAddr::V4(Ipv4Addr::new(10, 0, 0, random.random_range(1..9)));
+        let session = server.receive(config, Box::new(socket), SocketAddr::new(from, 4711));
+        Visit {
+            name,
+            errands,
+            refusals: 0,
+            caller,
+            wire,
+            session: session.map(|session| Box::pin(session) as _),
+            up: Vec::new(),
+            down: Vec::new(),
+            line: Vec::new(),
+            left: false,
         }
-        self.recipients.push(mailbox);
-        Reply::RECIPIENT_OK
     }
 
-    fn begin(&mut self, intake: &Arc<Intake>, received: Timestamp) -> Arrived {
-        let content = Bytes::from(std::mem::take(&mut self.body));
-        let recipients = std::mem::take(&mut self.recipients);
-        let numbered = recipients.into_iter().zip(0..);
-        let recipients: Vec<Recipient> =
-            numbered.map(|(mailbox, id)| Recipient::new(id, mailbox)).collect();
-        let (id, count) = (intake.ids().message(), recipients.len());
-        let facts = Facts::internal(intake.ids().session());
-        let envelope = Envelope::new(id, self.sender.clone(), recipients);
-        let (intake, body) = (intake.clone(), Body::Memory(content.clone()));
-        let accepting = async move {
-            let envelope = envelope.ok_or(Reply::NO_VALID_RECIPIENTS)?;
-            let message = Message { envelope, facts, body, received };
-            let groups = [(0..count as u32).collect()];
-            let rules = Rules {
-                pinned: None,
-                may_send_to: &|_| true,
-                check_header: &|_| Ok(()),
-                groups: &groups,
-                origin: None,
-            };
-            let replies = intake.accept(message, Door::Relay, rules).await;
-            let reply = replies.into_iter().next().unwrap_or(Reply::LOCAL_ERROR);
-            if reply.is_positive() { Ok(reply) } else { Err(reply) }
-        };
-        self.accepting = Some((id, Box::pin(accepting)));
-        Arrived { id, content, recipients: count }
+    /// True when a session serves it.
+    pub fn is_in(&self) -> bool {
+        self.session.is_some()
     }
+
+    /// Goes on a little.
+    pub fn advance(&mut self, random: &mut StdRng) -> Vec<News> {
+        let mut news = self.listen();
+        if !self.left {
+            news.extend(self.caller.speak(&mut self.up).map(News::Reported));
+        }
+        let count = piece(self.up.len(), random);
+        let octets: Vec<u8> = self.up.drain(..count).collect();
+        self.wire.give(&octets);
+        news.extend(self.listen());
+        let count = piece(self.down.len(), random);
+        let octets: Vec<u8> = self.down.drain(..count).collect();
+        self.caller.hear(&octets);
+        let is_done = self.caller.is_finished() && self.up.is_empty() && self.down.is_empty();
+        if is_done || (self.wire.is_closed() && self.down.is_empty()) {
+            if let Some(report) = self.caller.speak(&mut self.up) {
+                news.push(News::Reported(report));
+            }
+            self.leave();
+        }
+        news
+    }
+
+    /// Lets the program's task go on.
+    pub fn listen(&mut self) -> Vec<News> {
+        if let Some(session) = &mut self.session
+            && poll(session.as_mut()).is_ready()
+        {
+            self.session = None;
+        }
+        let said = self.wire.take_all();
+        let mut news = Vec::new();
+        for octet in &said {
+            self.line.push(*octet);
+            if *octet == b'\n' {
+                let line = std::mem::take(&mut self.line);
+                news.extend(self.note(&line));
+            }
+        }
+        if !self.left {
+            self.down.extend(said);
+        }
+        news
+    }
+
+    /// What a line of the program means.
+    fn note(&mut self, line: &[u8]) -> Option<News> {
+        let line = std::str::from_utf8(line).unwrap_or_default();
+        let id = line.split_once("queued as ").map(|(_, id)| id.trim());
+        match id.and_then(|id| id.parse().ok()) {
+            Some(id) if line.starts_with("250 ") => {
+                self.refusals = 0;
+                Some(News::Promised(id))
+            }
+            _ => {
+                let is_refusal = line.starts_with('5') && line.as_bytes().get(3) == Some(&b' ');
+                self.refusals += u32::from(is_refusal);
+                None
+            }
+        }
+    }
+
+    /// The peer goes, or the network fails. What it sent before may still be taken.
+    pub fn leave(&mut self) {
+        self.left = true;
+        (self.up, self.down) = (Vec::new(), Vec::new());
+        self.wire.cut();
+    }
+
+    /// The program ends the session where it is.
+    pub fn cut_off(&mut self) {
+        self.session = None;
+        self.leave();
+    }
+
+    /// Nobody is there any more, on either side.
+    pub fn is_over(&self) -> bool {
+        self.left && self.session.is_none()
+    }
+}
+
+/// The header of a message.
+fn header_of(content: &[u8]) -> &str {
+    let end = header_len(content).unwrap_or_default().min(content.len());
+    std::str::from_utf8(&content[..end]).unwrap_or_default()
 }
 
 /// What the message is called, if it says so.
 pub fn token_of(content: &[u8]) -> Option<u64> {
-    let text = std::str::from_utf8(content).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("X-Token: "))?;
+    let line = header_of(content).lines().find_map(|line| line.strip_prefix("X-Token: "))?;
     line.trim().parse().ok()
 }
 
 /// What policy does about the message.
 pub fn wish_of(content: &[u8]) -> Wish {
-    let text = std::str::from_utf8(content).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("X-Policy: "));
+    let line = header_of(content).lines().find_map(|line| line.strip_prefix("X-Policy: "));
     let wish = line.and_then(|name| Wish::ALL.into_iter().find(|wish| wish.name() == name.trim()));
     wish.unwrap_or(Wish::Pass)
 }
@@ -176,7 +210,9 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
     let most = MAX_RECIPIENTS + usize::from(random.random_bool(0.2));
     let recipients = (0..random.random_range(1..=most)).filter_map(|number| {
         let domain = DOMAINS[random.random_range(0..DOMAINS.len())];
-        format!("r{number}@{domain}").parse::<Mailbox>().ok().map(Addressee::from)
+        let name = if random.random_bool(0.1) { REFUSED } else { "r" };
+        let mailbox = format!("{name}{number}@{domain}").parse::<Mailbox>().ok()?;
+        Some(Addressee { notify: notify(random), ..Addressee::from(mailbox) })
     });
     let recipients = recipients.collect();
     let sender = match random.random_bool(0.1) {
@@ -191,9 +227,23 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
     Errand { token, letter, content }
 }
 
+/// Of what the sender wants to hear.
+fn notify(random: &mut StdRng) -> Notify {
+    match random.random_range(0..6) {
+        0 => Notify::Never,
+        1 | 2 => {
+            let mut any = || random.random();
+            let (success, failure, delay) = (any(), any(), any());
+            let all = success || failure || delay;
+            Notify::Of { success: success || !all, failure, delay }
+        }
+        _ => Notify::Unsaid,
+    }
+}
+
 /// What somebody says who does not listen: whole transactions, halves of them, and noise.
-fn speech(errands: &[Errand], random: &mut StdRng) -> Vec<u8> {
-    let mut speech = b"EHLO peer.example\r\n".to_vec();
+fn speech(hello: &str, errands: &[Errand], random: &mut StdRng) -> Vec<u8> {
+    let mut speech = format!("{hello} peer.example\r\n").into_bytes();
     for errand in errands {
         for _ in 0..random.random_range(0..4) {
             speech.extend_from_slice(NOISE[random.random_range(0..NOISE.len())]);

@@ -11,21 +11,16 @@ use bytes::Bytes;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use waypost_intake::{Door, Rules};
-use waypost_mail::{
-    Body, Clock, Envelope, Facts, ManualClock, Message, MessageId, Recipient, Timestamp,
-};
-use waypost_simulation::disk::{End, SimDisk};
+use waypost_mail::{Body, Clock, Envelope, Facts, Message, MessageId, Recipient};
+use waypost_simulation::disk::End;
 use waypost_simulation::relay::{Ground, Relay};
-use waypost_simulation::rows::ModelPlace;
 use waypost_smtp::{Reply, ReversePath};
 use waypost_spool::Spool;
 
 type Accepting = Pin<Box<dyn Future<Output = Result<Reply, Reply>>>>;
 
 fn ground() -> Ground {
-    let disk = SimDisk::new();
-    let place = ModelPlace::new(disk.clone());
-    Ground { disk, place, clock: Arc::new(ManualClock::at(Timestamp(1_800_000_000_000))), seal: 7 }
+    Ground::new(7)
 }
 
 /// A message of so many octets on its way into the queue.

@@ -6,11 +6,11 @@ use rand::Rng;
 use waypost_mail::{Clock, Timestamp};
 
 use super::Storm;
-use crate::attempt::Mood;
-use crate::book::{Law, Lawful, Standing, Violation, demand};
+use crate::book::{Law, Lawful, Violation, demand};
 use crate::disk::{End, Operation};
+use crate::net::{HOSTS, Mood};
 use crate::relay::Relay;
-use crate::visit::DOMAINS;
+use crate::visit::{DOMAINS, Visit};
 
 impl Storm {
     /// Time goes by: mostly a little, sometimes as long as a retry waits.
@@ -33,9 +33,10 @@ impl Storm {
     pub(super) async fn change_weather(&mut self) -> Lawful {
         match self.random.random_range(0..26) {
             0..8 => {
-                let at = self.random.random_range(0..DOMAINS.len());
-                self.moods[at] = Mood::any(&mut self.random);
-                self.story.tell(format_args!("{} is {:?}", DOMAINS[at], self.moods[at]));
+                let host = self.random.random_range(0..HOSTS);
+                let mood = Mood::any(&mut self.random);
+                self.ground.net.set_mood(host, mood);
+                self.story.tell(format_args!("host {host} is {mood:?}"));
             }
             8 => self.advise(),
             9 => self.jump(),
@@ -100,6 +101,7 @@ impl Storm {
         self.story.tell(format_args!("the clock jumps from {now} to {set}"));
         self.ground.clock.set(set);
         self.begun.clear();
+        self.is_clock_set = true;
     }
 
     /// An I/O error to come.
@@ -148,13 +150,12 @@ impl Storm {
     /// Nothing of the program is left, but for what it wrote.
     fn end(&mut self) {
         self.story.tell("the program ends");
-        for visit in self.visits.drain(..) {
-            if let Some((id, _)) = visit.accepting {
-                self.book.stands(id, Standing::Doubtful);
-            }
-        }
-        for settling in self.settlings.drain(..) {
-            settling.notice.into_iter().for_each(|id| self.book.stands(id, Standing::Doubtful));
+        self.visits.iter_mut().for_each(Visit::cut_off);
+        self.visits.clear();
+        self.pending.clear();
+        self.orphans.clear();
+        for mut hop in self.hops.drain(..) {
+            hop.hang_up();
         }
         self.orders.clear();
         self.facts.crashed();
@@ -182,6 +183,9 @@ impl Storm {
                     let facts = &mut self.facts;
                     self.ground.disk.observe(|| facts.check(&relay.spool, true))?;
                     self.checked = self.ground.place.version();
+                    if self.calm {
+                        relay.policy.calm_down();
+                    }
                     self.relay = Some(relay);
                     return adopted;
                 }

@@ -1,0 +1,161 @@
+//! What is known of one message.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_smtp::{Mailbox, Notify};
+
+use super::{Law, Lawful, demand};
+use crate::visit::token_of;
+use crate::witness::Letter;
+
+/// One message.
+#[derive(Debug)]
+pub struct Tale {
+    /// As the spool got it.
+    pub content: Bytes,
+    /// What is promised.
+    pub standing: Standing,
+    /// Storage failed while it came: whoever sent it may have heard that it was refused.
+    pub doubted: bool,
+    /// What its sender calls it.
+    pub(super) token: Option<u64>,
+    pub(super) parts: BTreeMap<u32, Part>,
+    /// Of a notice: the message and recipients whose bounce it tells.
+    pub(super) about: Option<(MessageId, Vec<u32>)>,
+    /// There is somebody to tell.
+    pub(super) has_sender: bool,
+    /// When it was accepted, by the clock of that moment.
+    pub(super) received: Timestamp,
+}
+
+/// What a peer may rely on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing yet: it is on its way.
+    Coming,
+    /// It was refused, or never finished.
+    Refused,
+    /// It was refused because storage failed in the middle: it may be there after a restart.
+    Doubtful,
+    /// It was accepted.
+    Kept,
+}
+
+/// One recipient of a message.
+#[derive(Debug)]
+pub(super) struct Part {
+    pub(super) mailbox: Mailbox,
+    pub(super) notify: Notify,
+    /// Notices of delay that were sent.
+    pub(super) told: u8,
+    /// How often a next hop took it.
+    pub(super) taken: u32,
+    /// It may be taken once more: what became of an attempt is not known for sure.
+    pub(super) excused: bool,
+    /// It is refused by policy and must not be attempted.
+    pub(super) doomed: bool,
+    pub(super) end: End,
+    pub(super) not_before: Timestamp,
+}
+
+/// How a recipient stands in the spool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// It waits.
+    Open,
+    /// It is held.
+    Held,
+    /// It is settled for good.
+    Done,
+    /// Either of these: storage failed, or a crash came, while it changed.
+    Unsure,
+}
+
+impl Tale {
+    /// A message that is about to be kept.
+    pub(super) fn of(letter: &Letter, about: Option<(MessageId, Vec<u32>)>) -> Tale {
+        let Letter { entry, content } = letter;
+        let part = |recipient: &waypost_mail::RecipientEntry| {
+            let part = Part {
+                mailbox: recipient.recipient.mailbox.clone(),
+                notify: recipient.recipient.notify,
+                told: 0,
+                taken: 0,
+                excused: false,
+                doomed: false,
+                end: End::Open,
+                not_before: Timestamp(0),
+            };
+            (recipient.recipient.id, part)
+        };
+        Tale {
+            content: content.clone(),
+            standing: Standing::Coming,
+            doubted: false,
+            token: token_of(content),
+            parts: entry.recipients.iter().map(part).collect(),
+            about,
+            has_sender: entry.sender.mailbox().is_some(),
+            received: entry.received,
+        }
+    }
+
+    pub(super) fn ends(&self) -> BTreeMap<u32, End> {
+        self.parts.iter().map(|(id, part)| (*id, part.end)).collect()
+    }
+
+    /// Nobody heard whether it was accepted; it was.
+    pub(super) fn turns_out_to_be_there(&mut self) {
+        if self.standing == Standing::Doubtful {
+            self.standing = Standing::Kept;
+        }
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.parts.values().all(|part| part.end == End::Done)
+    }
+
+    /// What was unsure is as the spool has it.
+    pub(super) fn adopt(&mut self, entry: Option<&Entry>) {
+        for (id, part) in &mut self.parts {
+            if part.end == End::Unsure {
+                part.end = state_in(entry, *id);
+            }
+            let found = entry.and_then(|e| e.recipients.iter().find(|r| r.recipient.id == *id));
+            part.told = found.map_or(part.told, |found| part.told.max(found.told));
+        }
+    }
+
+    pub(super) fn check(&self, id: MessageId, entry: Option<&Entry>, hurt: bool) -> Lawful {
+        for (recipient, part) in &self.parts {
+            let found = state_in(entry, *recipient);
+            let as_told = match part.end {
+                End::Unsure => true,
+                // What cannot be read is held.
+                End::Open if hurt => found != End::Done,
+                end => found == end,
+            };
+            let law = match part.end {
+                End::Held => Law::HeldStays,
+                End::Done => Law::SettledOnce,
+                End::Open | End::Unsure => Law::AcceptedIsKept,
+            };
+            demand(law, as_told, || {
+                let there = entry.is_some();
+                format!("{id} {recipient} is {:?}, in the spool {found:?} (row: {there})", part.end)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+fn state_in(entry: Option<&Entry>, recipient: u32) -> End {
+    let found = entry.and_then(|e| e.recipients.iter().find(|r| r.recipient.id == recipient));
+    match found.map(|found| &found.state) {
+        None | Some(RecipientState::Done(_)) => End::Done,
+        Some(RecipientState::Held { .. }) => End::Held,
+        Some(RecipientState::Waiting { .. }) => End::Open,
+    }
+}

@@ -1,0 +1,154 @@
+//! What the spool is asked, and what follows for the book.
+
+use waypost_mail::{Clock, Outcome, RecipientState, Timestamp, Why};
+use waypost_spool::SpoolError;
+
+use super::Storm;
+use crate::book::{End, Law, Lawful, Settling, Standing, demand};
+use crate::policy::{REFUSED, Wish};
+use crate::visit::wish_of;
+use crate::witness::{Asked, Letter, Note};
+
+impl Storm {
+    /// Takes note of what the spool was asked and what it answered, while the task of an attempt went on or
+    /// somebody else's.
+    pub(super) fn hear_spool(&mut self, attempt: Option<usize>) -> Lawful {
+        let Some(relay) = &self.relay else { return Ok(()) };
+        for note in relay.witness.notes() {
+            match note {
+                Note::Asked(number, asked) => {
+                    if let Some(attempt) = attempt.and_then(|at| self.attempts.get_mut(at)) {
+                        attempt.settling = Some(number);
+                    }
+                    self.asked(&asked)?;
+                    self.pending.insert(number, asked);
+                }
+                Note::Answered(number, answer) => {
+                    if let Some(asked) = self.pending.remove(&number) {
+                        self.answered(asked, &answer);
+                    }
+                    if let Some((id, recipients)) = self.orphans.remove(&number) {
+                        self.give_back(id, &recipients);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn asked(&mut self, asked: &Asked) -> Lawful {
+        match asked {
+            Asked::Accept(letter) => self.coming(letter),
+            Asked::Settle { id, states, told, notice } => {
+                let now = (!self.is_clock_set).then(|| self.ground.clock.now());
+                let notice = notice.as_deref();
+                let settling = Settling { id: *id, states, told, notice, now };
+                self.book.check_notice(settling)?;
+                for (recipient, state) in states {
+                    self.check_end(*id, *recipient, state)?;
+                }
+                let labels: Vec<_> = states.iter().map(|(n, state)| (n, label(state))).collect();
+                let about = notice.map(|letter| letter.entry.id);
+                self.story.tell(format_args!("{id} settles as {labels:?}, {told:?}, {about:?}"));
+                if let Some(letter) = notice {
+                    self.book.coming(letter, Some((*id, settling.bounced())));
+                }
+                Ok(())
+            }
+            Asked::Remove(id) => {
+                demand(Law::AcceptedIsKept, self.book.hurt, || format!("{id} is removed"))
+            }
+        }
+    }
+
+    fn coming(&mut self, letter: &Letter) -> Lawful {
+        let (id, wish) = (letter.entry.id, wish_of(&letter.content));
+        let count = letter.entry.recipients.len();
+        self.story.tell(format_args!("{id} is taken for {count} recipients, {wish:?}"));
+        let unwanted = matches!(wish, Wish::Refuse | Wish::Fail | Wish::Discard);
+        demand(Law::RefusedIsGone, !unwanted, || format!("{id} is kept, policy: {wish:?}"))?;
+        demand(Law::Limits, count <= crate::relay::MAX_RECIPIENTS, || {
+            format!("{id} has {count} recipients")
+        })?;
+        let mut recipients = letter.entry.recipients.iter();
+        let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
+        demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))?;
+        self.book.coming(letter, None);
+        match wish {
+            Wish::Quarantine => self.book.quarantined(id),
+            Wish::Doom => self.book.doomed(id),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// An outcome that is for good must be so.
+    fn check_end(
+        &self,
+        id: waypost_mail::MessageId,
+        recipient: u32,
+        state: &RecipientState,
+    ) -> Lawful {
+        match state {
+            RecipientState::Done(Outcome::Delivered { .. }) => {
+                self.book.counts_as_delivered(id, recipient)
+            }
+            RecipientState::Done(Outcome::Bounced(Why::Expired(_))) => {
+                self.book.check_age(id, self.ground.clock.now())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn answered(&mut self, asked: Asked, answer: &Result<(), SpoolError>) {
+        let is_kept = answer.is_ok();
+        let failed = self.relay.as_ref().is_some_and(|relay| relay.spool.failure().is_some());
+        match asked {
+            Asked::Accept(letter) => {
+                let standing = match answer {
+                    Ok(()) => Standing::Kept,
+                    Err(_) if failed => Standing::Doubtful,
+                    Err(_) => Standing::Refused,
+                };
+                self.story.tell(format_args!("{}: {standing:?}", letter.entry.id));
+                self.book.stands(letter.entry.id, standing);
+            }
+            Asked::Settle { id, states, told, notice } => {
+                self.story.tell(format_args!("settled {id}: {is_kept}"));
+                for (recipient, state) in &states {
+                    self.book.give_back(id, *recipient);
+                    if is_kept {
+                        let (end, not_before) = end_of(state);
+                        self.book.becomes(id, *recipient, end, not_before);
+                    } else {
+                        self.book.excuse(id, *recipient);
+                        self.book.becomes(id, *recipient, End::Unsure, Timestamp(0));
+                    }
+                }
+                if is_kept {
+                    self.book.told(id, &told);
+                }
+                let standing = if is_kept { Standing::Kept } else { Standing::Doubtful };
+                notice.into_iter().for_each(|notice| self.book.stands(notice.entry.id, standing));
+            }
+            Asked::Remove(id) if is_kept => self.book.removed(id),
+            Asked::Remove(_) => {}
+        }
+    }
+}
+
+fn end_of(state: &RecipientState) -> (End, Timestamp) {
+    match state {
+        RecipientState::Waiting { due, .. } => (End::Open, *due),
+        RecipientState::Held { .. } => (End::Held, Timestamp(0)),
+        RecipientState::Done(_) => (End::Done, Timestamp(0)),
+    }
+}
+
+fn label(state: &RecipientState) -> &'static str {
+    match state {
+        RecipientState::Waiting { .. } => "waiting",
+        RecipientState::Held { .. } => "held",
+        RecipientState::Done(outcome) => outcome.label(),
+    }
+}
