@@ -12,6 +12,7 @@ use waypost_intake::patience;
 use waypost_mail::{
     NextHop, Outcome, Recipient, RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
 };
+use waypost_mutant::planted;
 use waypost_queue::{Content, SpoolError, Ticket, expired};
 use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase};
@@ -126,7 +127,7 @@ impl<'a> Attempt<'a> {
                 Some(why) if tries == 0 && why.is_permanent() => Some(Fate::Doomed(why.clone())),
                 last if over => Some(Fate::Doomed(Why::Expired(last.cloned().map(Box::new)))),
                 // Here only so that the sender is told.
-                _ if due > now => Some(Fate::Postponed(due)),
+                _ if due > now || self.ticket.out_of_turn => Some(Fate::Postponed(due)),
                 _ => None,
             };
         }
@@ -367,7 +368,11 @@ impl<'a> Attempt<'a> {
     /// before the final dot the rest should be tried elsewhere.
     fn answers(&mut self, transfer: Transfer, members: &[usize], hop: &str) -> Result<(), Why> {
         let mut elsewhere = None;
-        for (index, answer) in members.iter().zip(transfer.answers) {
+        let mut answers = transfer.answers;
+        if planted!("answers are taken for those of others") {
+            answers.reverse();
+        }
+        for (index, answer) in members.iter().zip(answers) {
             match answer {
                 Some(answer) if is_farewell(&answer) => {
                     elsewhere = Some(refused(answer, hop));
@@ -382,6 +387,11 @@ impl<'a> Attempt<'a> {
         let open = self.open(members.iter().copied());
         if ours {
             self.all(&open, || Outcome::Deferred(why.clone()));
+        } else if transfer.phase == Phase::Eod
+            && planted!("no reply to the final dot counts as yes")
+        {
+            let reply = waypost_smtp::Reply::OK;
+            self.all(&open, || Outcome::Delivered { hop: hop.to_owned(), reply: reply.clone() });
         } else if transfer.phase == Phase::Eod {
             self.all(&open, || Outcome::Unknown(why.clone()));
         } else {

@@ -6,6 +6,7 @@ use waypost_intake::Notice;
 use waypost_mail::dsn::{Action, MAX_RETURNED, Report, StatusNotice};
 use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Terms};
+use waypost_mutant::planted;
 use waypost_queue::{Prepared, Settled, Ticket};
 use waypost_smtp::{ByMode, Notify};
 
@@ -89,7 +90,9 @@ fn action(
 ) -> Option<Action> {
     let notify = recipient.recipient.notify;
     match &plan.settled {
-        Settled::Done(Outcome::Bounced(why)) if notify.on_failure() => {
+        Settled::Done(Outcome::Bounced(why))
+            if notify.on_failure() || planted!("who wants to hear nothing is told") =>
+        {
             Some(Action::Failed(why.clone()))
         }
         Settled::Done(Outcome::Delivered { hop, reply })
@@ -120,7 +123,8 @@ fn is_late(ticket: &Ticket, recipient: &RecipientEntry) -> bool {
 fn ends_here(notify: Notify, terms: &Terms, promise: Promise) -> bool {
     let traced = terms.deliver_by.is_some_and(|by| by.trace || by.mode == ByMode::Notify);
     let deadline = traced && !promise.deliver_by && notify != Notify::Never;
-    deadline || (notify.on_success() && !promise.dsn)
+    let wanted = notify.on_success() || planted!("success is told to who did not ask");
+    deadline || (wanted && !promise.dsn)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::{error, info};
 use waypost_hooks::EventKind;
 use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_mutant::planted;
 use waypost_queue::{Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
@@ -42,7 +43,10 @@ pub(crate) async fn settle(
     // Until it is settled: reroutes are counted one by one.
     let _turn = delivery.judge(&ticket, &mut plans, tried.hop.as_deref()).await;
     let notice = delivery.notice(&ticket, &plans, &tried.promises).await;
-    let told = ticket.late.clone();
+    let mut told = ticket.late.clone();
+    if planted!("that a delay was told of is forgotten") {
+        told.clear();
+    }
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
     let (message, recipients) = (ticket.id, ticket.recipients.clone());
@@ -75,6 +79,12 @@ impl Delivery {
             Fate::Routed(route, at) => Plan::untried(Settled::Routed { route, at }),
             Fate::Tried(outcome) => {
                 let settled = match &outcome {
+                    Outcome::Deferred(why) if planted!("what may pass bounces") => {
+                        Settled::Done(Outcome::Bounced(why.clone()))
+                    }
+                    Outcome::Unknown(_) if planted!("who is in doubt is given up") => {
+                        Settled::Done(outcome.clone())
+                    }
                     // The final dot was sent and never answered: sending again may make a second
                     // copy, not sending again may lose the mail (RFC 1047).
                     Outcome::Deferred(why) | Outcome::Unknown(why) => again(why),

@@ -19,6 +19,7 @@ use waypost_hooks::{
 };
 use waypost_intake::{Gather, Rules};
 use waypost_mail::{Attr, Envelope, Facts, Message, MessageId, Recipient, Terms, Timestamp};
+use waypost_mutant::planted;
 use waypost_smtp::server::{Answer, MailFrom, Question};
 use waypost_smtp::{BodyType, Priority, Reply, ReversePath, Severity};
 
@@ -188,6 +189,9 @@ impl Decider {
     /// Takes a piece of the body.
     pub(crate) async fn chunk(&mut self, chunk: Bytes) {
         let Some(transaction) = &mut self.transaction else { return };
+        if planted!("a long piece of a message is dropped") && chunk.len() > 600 {
+            return;
+        }
         if let Incoming::Gathering(gather) = &mut transaction.body
             && let Err(error) = gather.push(chunk).await
         {
@@ -326,6 +330,9 @@ impl Decider {
     async fn hand_over(&mut self) -> Result<Vec<Reply>, Reply> {
         let transaction = self.transaction.take().ok_or(Reply::BAD_SEQUENCE)?;
         let id = transaction.id;
+        if planted!("250 and nothing is kept") && transaction.recipients.len() == 3 {
+            return Ok(vec![Reply::OK.with_text(format!("OK queued as {id}"))]);
+        }
         let body = match transaction.body {
             Incoming::Gathering(gather) => gather.finish().await.map_err(|error| {
                 warn!(message = %id, %error, "a body is lost, the message is refused");

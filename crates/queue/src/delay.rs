@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use waypost_mail::{Entry, RecipientEntry, RecipientState, Timestamp};
+use waypost_mutant::planted;
 use waypost_smtp::{ByMode, Notify};
 
 /// How many notices of delay about this recipient are due at `now`, those that were sent included; 255 at
@@ -57,11 +58,14 @@ pub(crate) fn turn_after(
 /// null sender, and none after the message's time (RFC 3461 §4.1, RFC 2852 §4).
 fn moments(entry: &Entry, recipient: &RecipientEntry, delays: &[Duration]) -> Vec<Timestamp> {
     let notify = recipient.recipient.notify;
-    if entry.sender.mailbox().is_none() || notify == Notify::Never {
+    let nobody = entry.sender.mailbox().is_none() && !planted!("a notice is told of as late");
+    if nobody || notify == Notify::Never {
         return Vec::new();
     }
     let released = entry.terms.hold_until.map_or(entry.received, |at| at.max(entry.received));
-    let usual = delays.iter().filter(|_| notify.on_delay()).map(|delay| released.after(*delay));
+    let early = if planted!("a delay is told of too early") { 2 } else { 1 };
+    let usual = delays.iter().filter(|_| notify.on_delay());
+    let usual = usual.map(|delay| released.after(*delay / early));
     let asked = entry.terms.deliver_by.filter(|by| by.mode == ByMode::Notify).map(|by| by.at);
     let all = usual.chain(asked).filter(|moment| *moment < entry.expires);
     let mut moments: Vec<Timestamp> = all.collect();

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState, Route};
+use waypost_mutant::planted;
 use waypost_smtp::Domain;
 use waypost_spool::{Change, Detours, SpoolError};
 
@@ -231,6 +232,7 @@ impl Queue {
                 entry,
                 recipients,
                 expired: over,
+                out_of_turn: false,
                 late: Vec::new(),
                 lease,
             })
@@ -261,6 +263,11 @@ impl Queue {
                         let due = shared.paced(&route.destination());
                         let (tries, last) = (*tries, last.clone());
                         (RecipientState::Waiting { due, tries, last }, Fate::Elsewhere(due))
+                    }
+                    RecipientState::Held { tries, .. } if planted!("a reroute releases") => {
+                        let due = shared.clock.now();
+                        let state = RecipientState::Waiting { due, tries: *tries, last: None };
+                        (state, Fate::Elsewhere(due))
                     }
                     other => (other.clone(), Fate::Held),
                 };

@@ -63,6 +63,9 @@ pub(crate) struct Taken {
     /// Whose attempt it is.
     pub(crate) share: ShareId,
     pub(crate) expires: Timestamp,
+    /// Its destination rests or its class has not let it go on: it is handed out because something of it
+    /// is over, and nothing is to be tried.
+    pub(crate) out_of_turn: bool,
 }
 
 /// How much at once.

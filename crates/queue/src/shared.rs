@@ -179,7 +179,7 @@ impl Shared {
 
     /// Goes on with a job whose message is not in memory.
     fn read(self: &Arc<Self>, taken: &Taken) -> Step {
-        let Taken { job, destination, share, expires } = taken;
+        let Taken { job, destination, share, expires, .. } = taken;
         let (mut state, loaded) = self.load(job.id);
         let error = match loaded {
             Ok(entry) => return self.lease(&mut state, &entry, taken),
@@ -247,6 +247,7 @@ impl Shared {
             route: route.clone(),
             entry: entry.clone(),
             expired: over,
+            out_of_turn: taken.out_of_turn,
             late: state.late(entry, &recipients, now),
             lease: self.take(state, entry, *job, &recipients, Some(*share)),
             recipients,

@@ -34,6 +34,9 @@ pub struct Ticket {
     /// The message's time is over: bounce, do not try. Such a ticket comes even while the
     /// destination rests.
     pub expired: bool,
+    /// It comes while its destination rests, or without leave of its class: whose time is over bounces, of
+    /// who is late the sender is told, and nobody is to be tried.
+    pub out_of_turn: bool,
     /// Recipients about whom the sender is to be told now that they are late, and how many such
     /// notices there are then: for [`Settlement::told`]. Some may not be due: they are here to be told
     /// of, not to be tried.
@@ -92,6 +95,9 @@ pub enum Settled {
 
 /// True when the message's time is over and what is left of it bounces.
 pub fn expired(entry: &Entry, now: Timestamp) -> bool {
+    if planted!("a message gets half its time") {
+        return entry.received.after(entry.expires.since(entry.received) / 2) <= now;
+    }
     entry.expires <= now
 }
 

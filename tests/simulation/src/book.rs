@@ -38,6 +38,8 @@ pub enum Law {
     NoticesAreTrue,
     /// Nothing bounces for its age that is not old.
     NotTooOld,
+    /// Nothing bounces that may still pass, and nothing is given up in silence.
+    EndsAreJust,
     /// Nothing is tried before it is due.
     NotTooEarly,
     /// A fact of the ledger is as it was put, crashes included.
@@ -126,10 +128,9 @@ impl Book {
         parts.into_iter().flatten().for_each(|(_, part)| part.end = End::Held);
     }
 
-    /// The first recipient was refused by policy and will bounce.
-    pub fn doomed(&mut self, id: MessageId) {
-        let first = self.tales.get_mut(&id).and_then(|tale| tale.parts.values_mut().next());
-        first.into_iter().for_each(|part| part.doomed = true);
+    /// A recipient was refused by policy and will bounce.
+    pub fn doomed(&mut self, id: MessageId, recipient: u32) {
+        self.part(id, recipient, |part| part.doomed = true);
     }
 
     /// A message, if it is known.

@@ -118,9 +118,14 @@ impl Sender {
                     TransactionStep::SendBody => {
                         out.extend(transaction.take_output());
                         let content = self.current.as_ref().map(|errand| errand.content.clone());
-                        let mut stuffer = Stuffer::new();
-                        stuffer.encode(&content.unwrap_or_default(), out);
-                        stuffer.finish(out);
+                        let content = content.unwrap_or_default();
+                        if transaction.is_counted() {
+                            out.extend_from_slice(&content);
+                        } else {
+                            let mut stuffer = Stuffer::new();
+                            stuffer.encode(&content, out);
+                            stuffer.finish(out);
+                        }
                         transaction.body_sent();
                     }
                     TransactionStep::Done(result) => {

@@ -65,7 +65,8 @@ impl Hop {
     /// A host that was called.
     pub fn new(host: usize, wire: Wire, mood: Mood, random: &mut StdRng) -> Hop {
         let tls = if mood == Mood::NoTls { TlsRule::Offered } else { TlsRule::Off };
-        let offers = Offers { dsn: random.random_bool(0.4), ..Offers::default() };
+        let (dsn, binary_mime) = (random.random_bool(0.4), random.random_bool(0.7));
+        let offers = Offers { dsn, binary_mime, ..Offers::default() };
         let usual = rules("hop.example", 1_000_000);
         let server = Conversation::new(Rules { tls, offers, ..usual });
         Hop {

@@ -38,8 +38,8 @@ pub struct Order {
     pub verb: Verb,
     /// The message.
     pub id: MessageId,
-    /// The recipients it is about.
-    pub recipients: Vec<u32>,
+    /// The recipients it is about, and how they stand when it is done.
+    pub recipients: Vec<(u32, End)>,
     /// The rest of it.
     pub future: Carrying,
 }
@@ -71,13 +71,14 @@ impl Verb {
         }
     }
 
-    /// What becomes of them; absent where they stay what they are.
-    pub fn end(self) -> Option<End> {
+    /// What becomes of one that stands so.
+    pub fn end(self, state: &RecipientState) -> End {
         match self {
-            Verb::Hold => Some(End::Held),
-            Verb::Release | Verb::Retry => Some(End::Open),
-            Verb::Reroute(_) => None,
-            Verb::Bounce | Verb::Delete => Some(End::Done),
+            Verb::Hold => End::Held,
+            Verb::Release | Verb::Retry => End::Open,
+            Verb::Reroute(_) if matches!(state, RecipientState::Held { .. }) => End::Held,
+            Verb::Reroute(_) => End::Open,
+            Verb::Bounce | Verb::Delete => End::Done,
         }
     }
 }
@@ -86,7 +87,8 @@ impl Order {
     /// Gives the order about those recipients of `entry` that nobody has in hand.
     pub fn new(verb: Verb, entry: &Entry, free: impl Fn(u32) -> bool, relay: &Relay) -> Order {
         let wanted = entry.recipients.iter().filter(|r| verb.wants(&r.state));
-        let recipients = wanted.map(|r| r.recipient.id).filter(|id| free(*id)).collect();
+        let wanted = wanted.filter(|r| free(r.recipient.id));
+        let recipients = wanted.map(|r| (r.recipient.id, verb.end(&r.state))).collect();
         let (id, queue, delivery) = (entry.id, relay.queue.clone(), relay.delivery.clone());
         let future = async move {
             match verb {

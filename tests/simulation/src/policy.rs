@@ -73,13 +73,16 @@ struct Mind {
     random: StdRng,
     calm: bool,
     discarded: BTreeSet<MessageId>,
+    doomed: BTreeSet<(MessageId, u32)>,
+    dropped: BTreeSet<(MessageId, u32)>,
 }
 
 impl Obedient {
     /// With a mind of its own.
     pub fn new(clock: Arc<ManualClock>, seed: u64) -> Obedient {
         let random = StdRng::seed_from_u64(seed);
-        let mind = Mind { random, calm: false, discarded: BTreeSet::new() };
+        let (doomed, dropped) = <(BTreeSet<_>, BTreeSet<_>)>::default();
+        let mind = Mind { random, calm: false, discarded: BTreeSet::new(), doomed, dropped };
         Obedient { clock, mind: Arc::new(Mutex::new(mind)) }
     }
 
@@ -91,6 +94,16 @@ impl Obedient {
     /// True for a message that was taken and dropped.
     pub fn has_discarded(&self, id: MessageId) -> bool {
         self.mind().discarded.contains(&id)
+    }
+
+    /// True for a recipient that was refused though the message was not.
+    pub fn has_doomed(&self, id: MessageId, recipient: u32) -> bool {
+        self.mind().doomed.contains(&(id, recipient))
+    }
+
+    /// True for a recipient that was dropped after an attempt.
+    pub fn has_dropped(&self, id: MessageId, recipient: u32) -> bool {
+        self.mind().dropped.contains(&(id, recipient))
     }
 
     fn mind(&self) -> MutexGuard<'_, Mind> {
@@ -171,6 +184,7 @@ impl Hooks for Obedient {
             Wish::Doom => {
                 let verdict = refusal().ok_or_else(fault)?;
                 let first = message.transaction.recipients.first().map_or(0, |first| first.id);
+                self.mind().doomed.insert((message.id, first));
                 let first = RecipientVerdict { id: first, verdict, reasons: Vec::new() };
                 answer.recipients = vec![first];
             }
@@ -194,6 +208,9 @@ impl Hooks for Obedient {
             for result in open {
                 let remedy = remedy(&mut mind.random, &self.clock);
                 let id = result.recipient.recipient.id;
+                if let Some(Remedy::Drop(_)) = &remedy {
+                    mind.dropped.insert((attempt.entry.id, id));
+                }
                 answer.remedies.extend(remedy.map(|remedy| (id, remedy)));
             }
         }

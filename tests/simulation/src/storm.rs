@@ -91,6 +91,8 @@ struct Storm {
     pending: BTreeMap<u64, Asked>,
     /// Settlements whose tasks are gone, and what these had in hand.
     orphans: BTreeMap<u64, (MessageId, Vec<u32>)>,
+    /// The message that an operator orders to be deleted, while that is asked.
+    deleting: Option<MessageId>,
     /// How operators ask for what waits, what is held and what is in flight.
     selectors: Vec<Selector>,
     /// When attempts of the slow class began, since the clock was set or the program started.
@@ -122,6 +124,7 @@ impl Storm {
             facts: Facts::default(),
             pending: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            deleting: None,
             selectors: STANDINGS.iter().filter_map(|text| text.parse().ok()).collect(),
             begun: Vec::new(),
             last: 0,

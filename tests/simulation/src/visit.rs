@@ -11,7 +11,7 @@ use waypost_inbound::{ListenerConfig, ListenerKind, Server};
 use waypost_mail::MessageId;
 use waypost_mail::header::header_len;
 use waypost_smtp::client::{Addressee, Letter};
-use waypost_smtp::{Mailbox, Notify, ReversePath};
+use waypost_smtp::{BodyType, Mailbox, Notify, ReversePath};
 
 use crate::caller::{Caller, Errand, Report};
 use crate::policy::{REFUSED, Wish};
@@ -223,7 +223,9 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
     };
     let content = Bytes::from(content);
     let size = content.len() as u64;
-    let letter = Letter::new(sender, recipients, size);
+    // Now and then it goes in counted octets.
+    let body = if random.random_bool(0.15) { BodyType::BinaryMime } else { BodyType::SevenBit };
+    let letter = Letter { body, ..Letter::new(sender, recipients, size) };
     Errand { token, letter, content }
 }
 

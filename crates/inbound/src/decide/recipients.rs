@@ -3,6 +3,7 @@
 use tracing::{info, warn};
 use waypost_hooks::{RecipientAnswer, Replacement, Verdict, are_legal};
 use waypost_mail::{Facts, Recipient};
+use waypost_mutant::planted;
 use waypost_smtp::Reply;
 use waypost_smtp::server::{Answer, RcptTo};
 
@@ -79,6 +80,9 @@ impl Decider {
                     // Those before it have replies of their own; a 421 ends the session.
                     replies[at] =
                         Reply::fixed(421, (4, 7, 0), "").with_text(refusal.reply().text.clone());
+                }
+                Verdict::Refuse(_) if planted!("who was refused at RCPT gets it too") => {
+                    replies[at] = transaction.add(recipient, answer, &self.facts, settings);
                 }
                 Verdict::Proceed => {
                     replies[at] = transaction.add(recipient, answer, &self.facts, settings);

@@ -158,7 +158,7 @@ impl Schedule {
         let expires = self.remove(job).map_or(Timestamp(u64::MAX), |slot| slot.expires);
         self.review(at);
         self.grant(to);
-        Some(Taken { job, destination, share, expires })
+        Some(Taken { job, destination, share, expires, out_of_turn: only_over })
     }
 
     /// Decides anew whether a destination rests, for all its flows.

@@ -50,6 +50,10 @@ impl Book {
         demand(Law::NoticesAreTrue, settling.notice.is_none() || tale.has_sender, || {
             format!("{id} has no sender, who is told of {all:?}")
         })?;
+        let told = settling.told;
+        demand(Law::NoticesAreTrue, told.is_empty() || tale.has_sender, || {
+            format!("{id} has no sender, who is told of {told:?}")
+        })?;
         demand(Law::NoticesAreTrue, settling.notice.is_none() || !all.is_empty(), || {
             format!("a notice about {id} tells nothing")
         })?;

@@ -102,6 +102,15 @@ impl Tale {
         }
     }
 
+    /// True when it goes to nobody but those of the letter, who are told of what its sender wants to hear.
+    pub fn has_envelope(&self, sent: &waypost_smtp::client::Letter) -> bool {
+        let known = |part: &Part| {
+            let to = sent.recipients.iter().find(|to| to.mailbox == part.mailbox);
+            to.is_some_and(|to| to.notify == part.notify)
+        };
+        self.has_sender == sent.sender.mailbox().is_some() && self.parts.values().all(known)
+    }
+
     pub(super) fn ends(&self) -> BTreeMap<u32, End> {
         self.parts.iter().map(|(id, part)| (*id, part.end)).collect()
     }

@@ -44,12 +44,15 @@ impl Storm {
         let mut order = Order::new(verb, &entry, free, relay);
         let answer = poll(order.future.as_mut());
         if answer.is_pending() {
-            for recipient in &order.recipients {
+            for (recipient, _) in &order.recipients {
                 self.book.take_in_hand(id, *recipient)?;
             }
             self.orders.push(order);
         }
-        self.hear_spool(None)
+        self.deleting = Some(id).filter(|_| verb == Verb::Delete);
+        let lawful = self.hear_spool(None);
+        self.deleting = None;
+        lawful
     }
 
     /// Orders that are carried out go on.
@@ -68,11 +71,10 @@ impl Storm {
     fn carried_out(&mut self, order: &Order, is_done: bool) -> Lawful {
         let Order { verb, id, recipients, .. } = order;
         self.story.tell(format_args!("{verb:?} {id}: {is_done}"));
-        self.give_back(*id, recipients);
-        let Some(end) = verb.end().filter(|_| is_done) else { return Ok(()) };
-        for recipient in recipients {
+        for (recipient, end) in recipients {
+            self.book.give_back(*id, *recipient);
             let found = self.book.end(*id, *recipient);
-            demand(Law::OrdersAreObeyed, found == Some(end), || {
+            demand(Law::OrdersAreObeyed, !is_done || found == Some(*end), || {
                 format!("{verb:?} was done, {recipient} of {id} is {found:?}")
             })?;
         }

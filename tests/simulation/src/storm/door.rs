@@ -107,6 +107,10 @@ impl Storm {
         let errands = self.visits[at].errands.iter();
         let sent = errands.into_iter().find(|errand| errand.token == report.token);
         let whole = kept.zip(sent).is_none_or(|(tale, sent)| tale.content.ends_with(&sent.content));
-        demand(Law::ContentIsWhole, whole, || format!("message {} has changed", report.token))
+        demand(Law::ContentIsWhole, whole, || format!("message {} has changed", report.token))?;
+        let whole = kept.zip(sent).is_none_or(|(tale, sent)| tale.has_envelope(&sent.letter));
+        demand(Law::ContentIsWhole, whole, || {
+            format!("the envelope of message {} has changed", report.token)
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! What the spool is asked, and what follows for the book.
 
-use waypost_mail::{Clock, Outcome, RecipientState, Timestamp, Why};
+use waypost_mail::{Clock, MessageId, Outcome, RecipientState, Timestamp, Why};
 use waypost_spool::SpoolError;
 
 use super::Storm;
@@ -51,7 +51,10 @@ impl Storm {
                 let about = notice.map(|letter| letter.entry.id);
                 self.story.tell(format_args!("{id} settles as {labels:?}, {told:?}, {about:?}"));
                 if let Some(letter) = notice {
-                    self.book.coming(letter, Some((*id, settling.bounced())));
+                    // What was unsure before may have ended in another way.
+                    let mut about = settling.bounced();
+                    about.retain(|recipient| self.book.end(*id, *recipient) != Some(End::Unsure));
+                    self.book.coming(letter, Some((*id, about)));
                 }
                 Ok(())
             }
@@ -74,30 +77,34 @@ impl Storm {
         let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
         demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))?;
         self.book.coming(letter, None);
-        match wish {
-            Wish::Quarantine => self.book.quarantined(id),
-            Wish::Doom => self.book.doomed(id),
-            _ => {}
+        if wish == Wish::Quarantine {
+            self.book.quarantined(id);
+        }
+        let numbers = letter.entry.recipients.iter().map(|recipient| recipient.recipient.id);
+        let policy = self.relay.as_ref().map(|relay| &relay.policy);
+        for number in numbers.filter(|n| policy.is_some_and(|policy| policy.has_doomed(id, *n))) {
+            self.book.doomed(id, number);
         }
         Ok(())
     }
 
     /// An outcome that is for good must be so.
-    fn check_end(
-        &self,
-        id: waypost_mail::MessageId,
-        recipient: u32,
-        state: &RecipientState,
-    ) -> Lawful {
-        match state {
-            RecipientState::Done(Outcome::Delivered { .. }) => {
-                self.book.counts_as_delivered(id, recipient)
+    fn check_end(&self, id: MessageId, recipient: u32, state: &RecipientState) -> Lawful {
+        let RecipientState::Done(outcome) = state else { return Ok(()) };
+        let just = match outcome {
+            Outcome::Delivered { .. } => return self.book.counts_as_delivered(id, recipient),
+            Outcome::Bounced(Why::Expired(_)) => {
+                return self.book.check_age(id, self.ground.clock.now());
             }
-            RecipientState::Done(Outcome::Bounced(Why::Expired(_))) => {
-                self.book.check_age(id, self.ground.clock.now())
+            Outcome::Bounced(why) => why.is_permanent(),
+            Outcome::Deleted => {
+                let policy = self.relay.as_ref().map(|relay| &relay.policy);
+                let dropped = policy.is_some_and(|policy| policy.has_dropped(id, recipient));
+                dropped || self.deleting == Some(id)
             }
-            _ => Ok(()),
-        }
+            Outcome::Deferred(_) | Outcome::Unknown(_) => false,
+        };
+        demand(Law::EndsAreJust, just, || format!("{recipient} of {id} ends as {outcome:?}"))
     }
 
     fn answered(&mut self, asked: Asked, answer: &Result<(), SpoolError>) {

@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use rand::Rng;
-use waypost_mail::{Clock, RecipientState, Timestamp};
+use waypost_mail::{Clock, MessageId, RecipientState, Timestamp};
 use waypost_queue::Ticket;
 
 use super::{Storm, poll};
@@ -23,7 +23,10 @@ impl Storm {
         self.last += 1;
         let (name, now) = (self.last, self.ground.clock.now());
         let (id, count, late) = (ticket.id, ticket.recipients.len(), ticket.late.len());
-        self.story.tell(format_args!("attempt {name}: {id}, {count} recipients, {late} late"));
+        let out_of_turn = ticket.out_of_turn;
+        self.story.tell(format_args!(
+            "attempt {name}: {id}, {count} recipients, {late} late, out of turn: {out_of_turn}"
+        ));
         demand(Law::Limits, count <= PER_TICKET, || format!("{count} recipients in a ticket"))?;
         check_class(&mut self.begun, &ticket, now)?;
         for recipient in &ticket.recipients {
@@ -31,7 +34,7 @@ impl Storm {
             let excused = ticket.expired || ticket.late.iter().any(|(late, _)| *late == number);
             self.book.leased(id, number, &recipient.state, excused, now)?;
         }
-        self.attempts.push(Attempt::new(name, ticket, delivery));
+        self.attempts.push(Attempt::new(name, ticket, delivery, now));
         Ok(())
     }
 
@@ -74,6 +77,11 @@ impl Storm {
             })?;
             for recipient in &taken {
                 self.book.taken(id, *recipient)?;
+                let mut attempts = self.attempts.iter().filter(|attempt| attempt.id == id);
+                let untried = attempts.find(|attempt| attempt.untried.contains(recipient));
+                demand(Law::NotTooEarly, untried.is_none(), || {
+                    format!("{recipient} of {id} is tried, and was here to be told of or to bounce")
+                })?;
             }
             hop.took(id, &taken, mood, &mut self.random);
         }
@@ -84,12 +92,16 @@ impl Storm {
         match deed {
             Deed::Over(unheard) => {
                 self.story.tell(format_args!("host {}: over, unheard {unheard:?}", hop.host));
-                // RFC 1047: it comes again.
-                unheard.into_iter().for_each(|(id, recipient)| self.book.excuse(id, recipient));
+                self.unheard(unheard);
             }
             _ => self.hops.push(hop),
         }
         Ok(())
+    }
+
+    /// What was taken, and nobody heard of, comes again (RFC 1047).
+    pub(super) fn unheard(&mut self, unheard: Vec<(MessageId, u32)>) {
+        unheard.into_iter().for_each(|(id, recipient)| self.book.excuse(id, recipient));
     }
 
     /// A task is gone, perhaps after the next hop took the message. A settlement that was begun goes on by
@@ -131,7 +143,7 @@ impl Storm {
         Ok(())
     }
 
-    pub(super) fn give_back(&mut self, id: waypost_mail::MessageId, recipients: &[u32]) {
+    pub(super) fn give_back(&mut self, id: MessageId, recipients: &[u32]) {
         recipients.iter().for_each(|recipient| self.book.give_back(id, *recipient));
     }
 }
@@ -146,7 +158,7 @@ fn check_class(begun: &mut Vec<Timestamp>, ticket: &Ticket, now: Timestamp) -> L
         RecipientState::Waiting { due, .. } => *due <= now,
         _ => true,
     });
-    if !slow || ticket.expired || !tried {
+    if !slow || ticket.expired || ticket.out_of_turn || !tried {
         return Ok(());
     }
     demand(Law::NotTooEarly, DAYTIME.next(now) == now, || format!("an attempt at {now}"))?;

@@ -8,6 +8,7 @@ use waypost_mail::{Clock, Timestamp};
 use super::Storm;
 use crate::book::{Law, Lawful, Violation, demand};
 use crate::disk::{End, Operation};
+use crate::hop::Deed;
 use crate::net::{HOSTS, Mood};
 use crate::relay::Relay;
 use crate::visit::{DOMAINS, Visit};
@@ -154,8 +155,10 @@ impl Storm {
         self.visits.clear();
         self.pending.clear();
         self.orphans.clear();
-        for mut hop in self.hops.drain(..) {
-            hop.hang_up();
+        for mut hop in std::mem::take(&mut self.hops) {
+            if let Deed::Over(unheard) = hop.hang_up() {
+                self.unheard(unheard);
+            }
         }
         self.orders.clear();
         self.facts.crashed();
