@@ -54,7 +54,10 @@ fn no_storm_breaks_a_law() {
                             deliveries.fetch_add(outcome.deliveries as usize, Ordering::Relaxed);
                             restarts.fetch_add(outcome.restarts, Ordering::Relaxed);
                         }
-                        Err(failure) => failures.lock().unwrap().push(failure),
+                        Err(failure) => {
+                            eprintln!("{failure}");
+                            failures.lock().unwrap().push(failure);
+                        }
                     }
                 }
             });
@@ -64,7 +67,7 @@ fn no_storm_breaks_a_law() {
     assert!(
         failures.is_empty(),
         "{}\nreplay: WAYPOST_SEED=<seed> cargo test -p waypost-simulation --test storms",
-        failures.join("\n\n")
+        failures.iter().filter_map(|failure| failure.lines().last()).collect::<Vec<_>>().join("\n")
     );
     println!(
         "{seeds} seeds: {accepted:?} messages, {deliveries:?} deliveries, {restarts:?} restarts"

@@ -124,6 +124,21 @@ async fn a_delay_is_told_once_at_its_time_even_while_the_destination_rests() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_is_late_while_the_destination_is_left_alone_is_told_of_and_not_tried() {
+    let upstream = down();
+    let (plan, home) = Plan::with(&upstream);
+    let relay = plan.run().await;
+    let id = relay.send().await;
+    relay.deferred(id).await;
+    relay.queue.pause("there.example", 6 * HOUR, "policy asked for it".into());
+    let attempts = || upstream.heard().matches("MAIL FROM").count();
+    let before = attempts();
+    relay.until("the notice", || !home.mails().is_empty()).await;
+    assert!(home.mails()[0].content.contains("Action: delayed\r\n"));
+    assert_eq!(attempts(), before);
+}
+
+#[tokio::test(start_paused = true)]
 async fn who_wants_no_notice_of_delay_and_the_null_sender_get_none() {
     for (sender, notify) in [("", SUCCESS), ("alice@home.example", Notify::Never)] {
         let (plan, home) = Plan::with(&down());

@@ -121,6 +121,7 @@ async fn senders_are_told_of_delay_when_the_class_says() {
     for (id, after) in [(1, 600), (2, HOUR)] {
         let ticket = house.next_after(seconds(2 * HOUR)).await;
         assert_eq!((ticket.id, ticket.late.len()), (MessageId(id), 1));
+        assert!(ticket.out_of_turn, "it is not to be tried");
         assert!((after..=after + 31).contains(&began.elapsed().as_secs()));
         let at = START.after(seconds(5 * HOUR));
         let states = vec![(0, Settled::Later { at })];
