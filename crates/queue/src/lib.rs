@@ -17,6 +17,7 @@ mod finish;
 mod house;
 mod index;
 mod leases;
+mod loading;
 mod metrics;
 mod operate;
 mod pace;
@@ -37,6 +38,7 @@ pub use classes::{
     Class, DAY_MINUTES, DEFAULT_CLASS, DEFAULT_WEIGHT, MAX_CLASSES, Rate, Tenancy, Window,
 };
 pub use config::{Config, RestCurve, RetryCurve};
+pub use loading::Loading;
 pub use metrics::{Metrics, SettledLabels};
 pub use operate::{AdminError, Selected, Touched, Verb};
 pub use prepared::Prepared;

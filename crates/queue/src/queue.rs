@@ -12,7 +12,7 @@ use crate::classes::ClassId;
 use crate::finish::finish;
 use crate::index::{Index, Seen};
 use crate::shared::{Shared, Step, whole};
-use crate::{Config, Metrics, Prepared, Settlement, Ticket, search, settle};
+use crate::{Config, Loading, Metrics, Prepared, Settlement, Ticket, search, settle};
 
 /// The clock may jump, so nobody sleeps longer than this without looking at it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -28,7 +28,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// Opens the queue on a spool: reads every message in it once. Everything that was in flight
+    /// Opens the queue on a spool: reads every message in it once, which [`Loading`] spares. Everything that was in flight
     /// when the last run ended is due again. `seed` feeds the jitter of retries.
     ///
     /// # Errors
@@ -39,10 +39,14 @@ impl Queue {
         clock: Arc<dyn Clock>,
         seed: u64,
     ) -> Result<Arc<Queue>, SpoolError> {
-        let shared = Arc::new(Shared::new(spool, config, clock, seed));
-        search::load(&shared).await?;
+        let mut loading = Loading::new(config, clock, seed);
+        loading.read(&*spool).await?;
+        Ok(loading.open(spool))
+    }
+
+    pub(crate) fn of(shared: Arc<Shared>) -> Arc<Queue> {
         let searcher = tokio::spawn(search::keep_filled(Arc::downgrade(&shared)));
-        Ok(Arc::new(Queue { shared, turn: Mutex::new(()), searcher }))
+        Arc::new(Queue { shared, turn: Mutex::new(()), searcher })
     }
 
     /// The settings it was opened with.

@@ -9,7 +9,6 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use rand::SeedableRng;
 use rand::rngs::StdRng;
 use tokio::sync::Notify;
 use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
@@ -24,7 +23,7 @@ use crate::pace::Pace;
 use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
-use crate::{Config, Metrics, Ticket, expired};
+use crate::{Config, Loading, Metrics, Ticket, expired};
 use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
@@ -83,40 +82,16 @@ pub(crate) enum Step {
 }
 
 impl Shared {
-    pub(crate) fn new(
-        spool: Arc<dyn Spool>,
-        config: Config,
-        clock: Arc<dyn Clock>,
-        seed: u64,
-    ) -> Shared {
-        let limits = Limits {
-            per_destination: config.per_destination.max(1),
-            in_flight: config.in_flight.max(1),
-            jobs: config.scheduled,
-            resting: config.resting,
-        };
-        let classes = Arc::new(Classes::new(&config));
-        let pace = Mutex::new(Pace::new(config.per_destination));
-        let state = State {
-            classes: classes.clone(),
-            schedule: Schedule::new(limits, classes.clone()),
-            leases: Leases::default(),
-            cache: Cache::new(config.ready_cache),
-            index: Index::new(classes.clone()),
-            counts: Counts::default(),
-            arriving: HashSet::new(),
-            damaged: HashSet::new(),
-            closed: false,
-            failed: false,
-        };
+    pub(crate) fn new(spool: Arc<dyn Spool>, loaded: Loading) -> Shared {
+        let Loading { config, clock, random, pace, state } = loaded;
         Shared {
             spool,
             config,
             clock,
             metrics: Metrics::default(),
-            classes,
-            random: Mutex::new(StdRng::seed_from_u64(seed)),
-            pace,
+            classes: state.classes.clone(),
+            random: Mutex::new(random),
+            pace: Mutex::new(pace),
             due: Notify::new(),
             idle: Notify::new(),
             search: Arc::new(Notify::new()),
@@ -389,6 +364,28 @@ struct Choice {
 }
 
 impl State {
+    pub(crate) fn new(config: &Config) -> State {
+        let limits = Limits {
+            per_destination: config.per_destination.max(1),
+            in_flight: config.in_flight.max(1),
+            jobs: config.scheduled,
+            resting: config.resting,
+        };
+        let classes = Arc::new(Classes::new(config));
+        State {
+            classes: classes.clone(),
+            schedule: Schedule::new(limits, classes.clone()),
+            leases: Leases::default(),
+            cache: Cache::new(config.ready_cache),
+            index: Index::new(classes),
+            counts: Counts::default(),
+            arriving: HashSet::new(),
+            damaged: HashSet::new(),
+            closed: false,
+            failed: false,
+        }
+    }
+
     /// Enters a message that was not known before. `moment` says when a recipient is due that has
     /// failed before and was due earlier, by its destination.
     pub(crate) fn enter(

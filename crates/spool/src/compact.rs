@@ -6,13 +6,13 @@ use bytes::Bytes;
 use tokio::time::Instant;
 use waypost_mail::{Entry, MessageId, RecipientState};
 
-use crate::Due;
 use crate::content::{Stored, Unreadable};
 use crate::index::FactRow;
 use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record};
 use crate::row::{self, Kept};
+use crate::scrub::Scrub;
 use crate::segment::{self, Item, Place, Scan};
-use crate::writer::{Group, Trouble, Writer, reschedule, trouble};
+use crate::writer::{Group, Trouble, Writer, trouble};
 use waypost_mutant::planted;
 
 /// Octets moved between two groups of changes.
@@ -30,6 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Tidying {
     moving: Option<Moving>,
     swept: Vec<u8>,
+    pub(crate) scrub: Scrub,
     ticked: Option<Instant>,
     paused: bool,
 }
@@ -239,7 +240,7 @@ impl Writer {
         let laid_out = Kept::lay_out(entry, place, place.at, large);
         let (kept, _) = laid_out.ok_or_else(|| "an entry cannot be laid out".to_owned())?;
         self.forget(id);
-        self.write_anew(group, &kept, meta.body, octets, &[])?;
+        self.write_anew(group, &kept, meta.body, octets)?;
         Ok(())
     }
 
@@ -247,7 +248,6 @@ impl Writer {
     pub(crate) fn relog(&mut self, group: &mut Group, mut kept: Kept) -> Result<Place, Trouble> {
         let id = kept.entry.id;
         self.forget(id);
-        let before = crate::schedule(&kept.entry);
         let stored = Stored::read(&self.log.readers(), self.log.seal(), id, kept.place);
         let read =
             stored.and_then(|stored| Ok((stored.octets()?, stored.meta.body, stored.meta.entry)));
@@ -262,7 +262,7 @@ impl Writer {
             Err(Unreadable::Damaged(why, _)) => self.lost(&mut kept, &why),
             Err(Unreadable::NotNow(why)) => return Err(Trouble::Later(why)),
         };
-        Ok(self.write_anew(group, &kept, body, octets, &before)?)
+        Ok(self.write_anew(group, &kept, body, octets)?)
     }
 
     fn write_anew(
@@ -271,7 +271,6 @@ impl Writer {
         kept: &Kept,
         body: BodyPlace,
         octets: Bytes,
-        before: &[Due],
     ) -> Result<Place, String> {
         let (seal, now) = (self.log.seal(), self.shared.clock.now());
         let large = matches!(body, BodyPlace::File { .. });
@@ -281,9 +280,6 @@ impl Writer {
         let record = record.ok_or("an entry is larger than a record can be")?;
         let place = group.add(&self.log, record, None);
         group.relocate(kept, place, large).ok_or("an entry cannot be laid out")?;
-        let mut writes = Vec::new();
-        reschedule(&mut writes, before, &crate::schedule(&kept.entry));
-        group.write(writes);
         Ok(place)
     }
 
@@ -294,10 +290,9 @@ impl Writer {
         mut kept: Kept,
         why: &str,
     ) -> Result<Place, String> {
-        let before = crate::schedule(&kept.entry);
         self.log.born(kept.place);
         let (body, octets) = self.lost(&mut kept, why);
-        self.write_anew(group, &kept, body, octets, &before)
+        self.write_anew(group, &kept, body, octets)
     }
 
     fn lost(&mut self, kept: &mut Kept, why: &str) -> (BodyPlace, Bytes) {
@@ -344,7 +339,7 @@ impl Writer {
         self.finish(group).map(drop).map_err(|(trouble, _)| trouble)
     }
 
-    /// Once a second: look at free space, drop some expired facts.
+    /// Once a second: look at free space, drop some expired facts, look at some of the log.
     fn tick(&mut self) -> Result<(), Trouble> {
         let space = &self.shared.space;
         let metrics = &self.shared.metrics;
@@ -377,7 +372,9 @@ impl Writer {
             group.write([(key, None)]);
             group.lose(place);
         }
-        self.complete(group)
+        self.complete(group)?;
+        self.scrub();
+        Ok(())
     }
 }
 

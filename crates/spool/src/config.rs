@@ -37,7 +37,7 @@ impl Config {
         Config {
             path: path.into(),
             segment_size: 64 * MIB,
-            cache: 96 * MIB,
+            cache: 64 * MIB,
             keep_free: 256 * MIB,
             reserve: 32 * MIB,
             open_timeout: Duration::from_secs(120),

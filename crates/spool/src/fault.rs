@@ -9,6 +9,10 @@ use std::sync::Arc;
 pub enum FaultPoint {
     /// Before a full segment is followed by a new one.
     Roll,
+    /// A full segment was followed, its digest is not written.
+    Digest,
+    /// Its digest is written and not synced.
+    Digested,
     /// Before records are appended.
     Append,
     /// Records are appended and not synced.

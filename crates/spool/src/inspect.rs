@@ -60,7 +60,8 @@ impl Inspector {
             replay::base(&self.readers, self.seal(), id, trail.place).map_err(not_now)?;
         let why = why.unwrap_or_else(|| "its record cannot be read".to_owned());
         let mut base = base.ok_or(SpoolError::Damaged(id, why))?;
-        replay::catch_up(&self.readers, self.seal(), &mut base, trail).map_err(not_now)?;
+        let changes = self.fold.changes_of(id);
+        replay::catch_up(&self.readers, self.seal(), &mut base, changes).map_err(not_now)?;
         Ok(base.entry)
     }
 

@@ -13,7 +13,7 @@ use waypost_mail::{Body, Entry, IncomingFile, MessageId, RecipientState, Timesta
 use crate::content::{LARGE, body_file, checksum};
 use crate::disk::Disk;
 use crate::fault::{FaultPoint, Faults};
-use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record, Settlement};
+use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Meta, Record, Settlement};
 use crate::{Arrival, Change, Detours, SpoolError};
 
 /// A change ready to be written, and who waits for it.
@@ -141,7 +141,7 @@ impl Encoder {
         Record::new(self.seal, Kind::Ledger, MessageId(0), self.now, fact, nothing)
     }
 
-    fn record<M: serde::Serialize>(
+    fn record<M: Meta>(
         &self,
         kind: Kind,
         id: MessageId,

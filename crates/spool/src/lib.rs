@@ -9,6 +9,7 @@
 mod compact;
 mod config;
 mod content;
+mod digest;
 mod dirs;
 mod disk;
 mod fault;
@@ -20,6 +21,7 @@ mod lock;
 mod log;
 mod memory;
 mod metrics;
+mod opening;
 mod reconcile;
 mod record;
 mod repair;
@@ -28,6 +30,7 @@ mod row;
 mod rows;
 #[cfg(test)]
 mod samples;
+mod scrub;
 mod segment;
 mod sled_rows;
 mod space;
@@ -51,7 +54,6 @@ pub use sled_rows::SledRows;
 pub use spool::{Driver, LogSpool};
 pub use survey::{Problem, Survey};
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -153,6 +155,20 @@ pub trait Content: Send + Sync + fmt::Debug {
     fn read_at(&self, offset: u64, max: usize) -> Result<Bytes, SpoolError>;
 }
 
+/// Hears of every message that a spool keeps, while it is opened.
+pub trait Witness {
+    /// All that was heard so far is void: it begins anew.
+    fn begin(&mut self);
+    /// A message with all its recipients, each message once and in any order.
+    fn message(&mut self, entry: Entry);
+}
+
+/// Nobody listens.
+impl Witness for () {
+    fn begin(&mut self) {}
+    fn message(&mut self, _: Entry) {}
+}
+
 /// Durable storage for the queue. Besides sled with a segment log there may be others, such as a
 /// replicated log; nothing else in the house knows where records live.
 #[async_trait]
@@ -165,22 +181,6 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError>;
     /// Ids of all messages kept, in order, above `after` and at most `limit` of them.
     fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError>;
-    /// Moments at which messages kept are due, in order, above `after` and at most `limit` of
-    /// them. An entry may be outdated; [`Spool::load`] tells the truth.
-    fn due(
-        &self,
-        after: Option<(Timestamp, MessageId)>,
-        limit: usize,
-    ) -> Result<Vec<Due>, SpoolError> {
-        let mut all = Vec::new();
-        for id in self.ids(None, usize::MAX)? {
-            all.extend(schedule(&self.load(id)?));
-        }
-        all.retain(|due| after.is_none_or(|after| (due.due, due.id) > after));
-        all.sort_by_key(|due| (due.due, due.id));
-        all.truncate(limit);
-        Ok(all)
-    }
     /// The highest id ever seen; new ids must be above it.
     fn highest_id(&self) -> u64;
     /// Where messages gather that are too large for memory. On the same file system as the log, and
@@ -188,34 +188,6 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn incoming(&self) -> PathBuf;
     /// Fails when new mail should be refused, without trying.
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError>;
-}
-
-/// When a message is due, and where to.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Due {
-    /// Some of its recipients wait for this moment.
-    pub due: Timestamp,
-    /// The message.
-    pub id: MessageId,
-    /// The destinations of those recipients; empty when there are too many to name, and
-    /// [`Spool::load`] tells.
-    pub destinations: Vec<String>,
-}
-
-/// When recipients of a message are due, in order.
-pub(crate) fn schedule(entry: &Entry) -> Vec<Due> {
-    let mut schedule = BTreeMap::<Timestamp, Vec<String>>::new();
-    for recipient in &entry.recipients {
-        if let RecipientState::Waiting { due, .. } = recipient.state {
-            let destinations = schedule.entry(due).or_default();
-            let destination = entry.route_of(recipient).map(|route| route.destination());
-            if let Some(name) = destination.filter(|name| !destinations.contains(name)) {
-                destinations.push(name);
-            }
-        }
-    }
-    let due = |(due, destinations)| Due { due, id: entry.id, destinations };
-    schedule.into_iter().map(due).collect()
 }
 
 /// Gives recipients their new ways and states, and answers which have changed, by place. What is done

@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use waypost_mail::Timestamp;
 
+use crate::digest::{self, Draft};
 use crate::disk::{Appender, Disk, DiskFile};
 use crate::fault::{FaultPoint, Faults};
 use crate::record::Record;
@@ -40,6 +41,8 @@ pub(crate) struct Log {
     len: u64,
     /// The present segment is of an earlier format.
     old: bool,
+    /// What is in the present segment.
+    draft: Draft,
 }
 
 /// What is in a segment.
@@ -64,7 +67,7 @@ impl Log {
         seal: u64,
         segment_size: u64,
         segments: BTreeMap<u32, Usage>,
-        old: bool,
+        (draft, old): (Draft, bool),
         highest: u64,
         now: Timestamp,
         faults: Faults,
@@ -73,6 +76,8 @@ impl Log {
         let (current, len, file) = match segments.last_key_value() {
             Some((number, usage)) => {
                 let file = disk.extend(&segment::file_of(&dir, *number))?;
+                // It was full once, and the next one stillborn.
+                remove_digest(&*disk, &dir, *number)?;
                 // A program that was killed may have left what can be seen and is not durable: the
                 // name of the segment, and records in it. From here on they are relied upon.
                 file.sync_all()?;
@@ -94,6 +99,7 @@ impl Log {
             out,
             len,
             old,
+            draft,
         };
         log.segments.entry(current).or_default().len = len;
         Ok(log)
@@ -119,11 +125,23 @@ impl Log {
         }
         self.faults.hit(FaultPoint::Roll)?;
         let file = create(&*self.disk, &self.dir, self.current + 1, self.seal, highest, now)?;
+        self.write_digest();
         self.current += 1;
         (self.len, self.old) = (START, false);
         self.out = BufWriter::with_capacity(BUFFER, Appender(file));
         self.segments.insert(self.current, Usage { len: START, ..Usage::default() });
         Ok(())
+    }
+
+    /// The present segment is full: says beside it what is in it. It is only slower to find out without.
+    fn write_digest(&mut self) {
+        let (full, segment) = (std::mem::take(&mut self.draft), self.current);
+        let written = self.faults.hit(FaultPoint::Digest);
+        let of = (segment, self.seal, self.len);
+        let written = written.and_then(|()| full.write(&*self.disk, &self.dir, of));
+        if let Err(error) = written.and_then(|()| self.faults.hit(FaultPoint::Digested)) {
+            tracing::warn!(%error, segment, "the digest of a segment cannot be written");
+        }
     }
 
     /// Octets that live in a segment.
@@ -147,7 +165,6 @@ impl Log {
         &mut self,
         records: &[(Option<usize>, Record)],
     ) -> Result<(), (io::Error, Option<io::Error>)> {
-        let len: u64 = records.iter().map(|(_, record)| record.len()).sum();
         let written = self
             .faults
             .hit(FaultPoint::Append)
@@ -160,7 +177,11 @@ impl Log {
             let stays = planted!("a failed append stays in the log");
             return Err((error, if stays { None } else { self.cut().err() }));
         }
-        self.len += len;
+        for (_, record) in records {
+            let (header, note) = record.noted(self.len as u32);
+            self.draft.push(header, &note);
+            self.len += note.len;
+        }
         self.segments.entry(self.current).or_default().len = self.len;
         Ok(())
     }
@@ -168,6 +189,7 @@ impl Log {
     /// Takes everything from a position in the present segment on back.
     pub(crate) fn take_back(&mut self, to: Position) -> io::Result<()> {
         self.len = self.len.min(u64::from(to.offset));
+        self.draft.spoil();
         self.cut()
     }
 
@@ -225,6 +247,12 @@ impl Log {
         (*number != self.current).then_some((*number, *usage))
     }
 
+    /// The first finished segment above a number.
+    pub(crate) fn finished_after(&self, number: u32) -> Option<u32> {
+        let (next, _) = self.segments.range(number.saturating_add(1)..).next()?;
+        (*next != self.current).then_some(*next)
+    }
+
     /// Octets of all segments and of what lives in them.
     pub(crate) fn totals(&self) -> (u64, u64) {
         self.segments.values().fold((0, 0), |(len, live), u| (len + u.len, live + u.live_len))
@@ -253,10 +281,19 @@ impl Log {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             removed => removed?,
         }
+        remove_digest(&*self.disk, &self.dir, number)?;
         self.disk.sync_dir(&self.dir)?;
         self.segments.remove(&number);
         self.readers.forget(number);
         Ok(())
+    }
+}
+
+/// A digest without its segment is of no use to anybody.
+fn remove_digest(disk: &dyn Disk, dir: &Path, number: u32) -> io::Result<()> {
+    match disk.remove(&digest::file_of(dir, number)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

@@ -26,8 +26,11 @@ pub struct Metrics {
     pub live_bytes: Gauge,
     /// New mail refused for want of space.
     pub refused: Counter,
-    /// Times that a message was found damaged: it is held, and the rest flows.
+    /// Times that a message, or another part of the log, was found damaged: a message is held, and
+    /// the rest flows.
     pub damaged: Counter,
+    /// Octets of finished segments of the log that were looked at again since the start.
+    pub scrubbed: Counter,
     /// Failures of storage: above zero the spool has stopped.
     pub failures: Counter,
 }
@@ -45,6 +48,7 @@ impl Default for Metrics {
             live_bytes: Gauge::default(),
             refused: Counter::default(),
             damaged: Counter::default(),
+            scrubbed: Counter::default(),
             failures: Counter::default(),
         }
     }
@@ -65,7 +69,9 @@ impl Metrics {
         registry.register("live_bytes", "Octets of the log that matter", self.live_bytes.clone());
         registry.register("refused", "New mail refused for want of space", self.refused.clone());
         let damaged = self.damaged.clone();
-        registry.register("damaged", "Times a message was found damaged", damaged);
+        registry.register("damaged", "Times something was found damaged", damaged);
+        let scrubbed = self.scrubbed.clone();
+        registry.register("scrubbed_bytes", "Octets of the log looked at again", scrubbed);
         registry.register("failures", "Failures of storage", self.failures.clone());
     }
 }

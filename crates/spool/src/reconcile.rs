@@ -1,7 +1,7 @@
 //! Bringing the index and the log to one opinion at start. The log decides; where it is damaged,
 //! the index helps; what neither knows for certain is held, never delivered.
 
-use waypost_mail::{Entry, MessageId, Timestamp};
+use waypost_mail::{MessageId, Timestamp};
 
 use crate::compact::quarantine;
 use crate::config::Report;
@@ -10,7 +10,8 @@ use crate::record::{Fact, Record};
 use crate::replay::{self, Base, Fate, Fold, Trail};
 use crate::row::{self, Kept};
 use crate::segment::Place;
-use crate::writer::{Group, Trouble, Writer, destinations, reschedule};
+use crate::Witness;
+use crate::writer::{Group, Trouble, Writer};
 
 /// Rows looked at, and values written, at a time.
 const PAGE: usize = 1000;
@@ -21,23 +22,44 @@ pub(crate) struct Reconciliation<'a> {
     pub(crate) fold: Fold,
     pub(crate) report: Report,
     pub(crate) group: Group,
+    /// Hears of every message.
+    pub(crate) witness: &'a mut dyn Witness,
+    /// Messages whose rows were made or changed, of which nobody has heard yet.
+    pub(crate) mended: Vec<MessageId>,
+}
+
+/// Why index and log were not brought to one opinion.
+#[derive(Debug)]
+pub(crate) enum Stop {
+    /// They differ in what only digests tell of the log: it must be read itself.
+    Doubt,
+    /// The index cannot be read.
+    Index(String),
+    /// Something else is wrong.
+    Trouble(Trouble),
+}
+
+impl From<Trouble> for Stop {
+    fn from(trouble: Trouble) -> Stop {
+        Stop::Trouble(trouble)
+    }
 }
 
 /// Key and value.
 type Pair = (Vec<u8>, Vec<u8>);
 
-type Done = Result<(), Trouble>;
+type Done = Result<(), Stop>;
 
 impl Reconciliation<'_> {
     /// Does all of it.
-    pub(crate) fn run(mut self) -> Result<Report, Trouble> {
+    pub(crate) fn run(mut self) -> Result<Report, Stop> {
         self.rows()?;
         self.missing()?;
         self.fact_rows()?;
         self.missing_facts()?;
+        self.moments()?;
         self.commit()?;
-        self.schedule()?;
-        self.commit()?;
+        self.tell_of_mended()?;
         let live = self.fold.messages.values().filter(|fate| matches!(fate, Fate::Live(_)));
         self.report.messages = live.count() as u64;
         self.bodies();
@@ -46,7 +68,7 @@ impl Reconciliation<'_> {
 
     fn commit(&mut self) -> Done {
         self.writer.complete(std::mem::take(&mut self.group))?;
-        self.writer.roll()
+        Ok(self.writer.roll()?)
     }
 
     fn page_full(&mut self) -> Done {
@@ -57,10 +79,10 @@ impl Reconciliation<'_> {
     fn rows(&mut self) -> Done {
         let mut from = b"m|".to_vec();
         loop {
-            let page = self.page(b"m|", &from)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
+            let odd = self.agreeing(&from)?;
+            let Some((last, _)) = odd.last() else { return Ok(()) };
             from = [last.as_slice(), b"\0"].concat();
-            for (key, value) in page {
+            for (key, value) in odd {
                 match row::number_in(&key, 2) {
                     Some(id) => self.row(MessageId(id), &value)?,
                     None => self.group.write([(key, None)]),
@@ -70,55 +92,83 @@ impl Reconciliation<'_> {
         }
     }
 
-    fn page(&self, prefix: &[u8], from: &[u8]) -> Result<Vec<Pair>, String> {
+    /// Passes over the rows that are as the log says, and answers the others; of very many the first.
+    fn agreeing(&mut self, from: &[u8]) -> Result<Vec<Pair>, Stop> {
+        let mut odd = Vec::new();
+        let shared = self.writer.shared.clone();
+        let Reconciliation { writer, fold, witness, .. } = self;
+        let scan = shared.index.scan(b"m|", from, |key, value| {
+            let id = row::number_in(key, 2).map(MessageId);
+            let fate = id.and_then(|id| fold.messages.get_mut(&id));
+            let kept = id.and_then(|id| shared.index.read(id, value));
+            match (fate, kept) {
+                (Some(Fate::Live(trail)), Some(kept)) if agree(trail, &kept) => {
+                    trail.settled = true;
+                    shared.saw(kept.entry.id.0);
+                    writer.log.born(kept.place);
+                    witness.message(kept.entry);
+                }
+                _ => odd.push((key.to_vec(), value.to_vec())),
+            }
+            odd.len() < PAGE
+        });
+        scan.map_err(Stop::Index)?;
+        Ok(odd)
+    }
+
+    fn page(&self, prefix: &[u8], from: &[u8]) -> Result<Vec<Pair>, Stop> {
         let mut page = Vec::new();
-        self.writer.shared.index.scan(prefix, from, |key, value| {
+        let scan = self.writer.shared.index.scan(prefix, from, |key, value| {
             page.push((key.to_vec(), value.to_vec()));
             page.len() < PAGE
-        })?;
+        });
+        scan.map_err(Stop::Index)?;
         Ok(page)
     }
 
+    /// A row that is not as the log says.
     fn row(&mut self, id: MessageId, value: &[u8]) -> Done {
         self.writer.shared.saw(id.0);
         let kept = self.writer.shared.index.read(id, value);
-        match (self.fold.messages.remove(&id), kept) {
-            (Some(Fate::Live(mut trail)), Some(kept)) if agree(&trail, &kept) => {
-                trail.settled = true;
-                self.writer.log.born(kept.place);
-                self.plan(&kept.entry)?;
-                self.fold.messages.insert(id, Fate::Live(trail));
-                Ok(())
-            }
+        let fate = self.fold.messages.get(&id).copied();
+        self.doubt(fate, kept.as_ref())?;
+        match (fate, kept) {
             (Some(Fate::Live(trail)), kept) => {
                 if kept.is_none() {
-                    self.erase(id, None)?;
+                    self.erase(id)?;
                 }
                 self.mend(id, trail, kept)
             }
-            (Some(Fate::Gone), kept) => {
+            (Some(Fate::Gone(_)), _) => {
                 tracing::warn!(message = %id, "the index had a message that is gone");
                 self.report.removed += 1;
-                self.fold.messages.insert(id, Fate::Gone);
-                self.erase(id, kept.as_ref())
+                self.erase(id)
             }
             (None, Some(kept)) => self.orphan(kept),
             (None, None) => {
                 tracing::error!(message = %id, "neither log nor index can read a message; it is lost");
-                self.erase(id, None)
+                self.erase(id)
             }
         }
     }
 
-    /// Sees to it that the moments when a message is due are in the index.
-    fn plan(&mut self, entry: &Entry) -> Done {
-        for due in crate::schedule(entry) {
-            let key = row::due_key(due.due, due.id);
-            if self.writer.shared.index.get(&key)?.is_none() {
-                self.group.write([(key, Some(destinations(&due)))]);
-            }
+    /// What a crash leaves behind differs in the end of the log alone, which was read itself. Where they differ in
+    /// what a digest tells, one of three is wrong, and the log decides.
+    fn doubt(&self, fate: Option<Fate>, row: Option<&Kept>) -> Done {
+        let told = match fate {
+            Some(Fate::Live(trail)) => Some(trail.last.segment),
+            Some(Fate::Gone(segment)) => Some(segment),
+            None => None,
+        };
+        self.doubt_segment(told.or(row.map(|row| row.last.segment)))
+    }
+
+    fn doubt_segment(&self, segment: Option<u32>) -> Done {
+        if segment.is_none_or(|segment| !self.fold.digested.contains(&segment)) {
+            return Ok(());
         }
-        Ok(())
+        tracing::warn!("index and log differ in what was finished long ago: all of the log is read");
+        Err(Stop::Doubt)
     }
 
     /// A message that has a row and no record: it is held, and kept in the log as far as it is
@@ -127,8 +177,8 @@ impl Reconciliation<'_> {
         let id = kept.entry.id;
         self.report.quarantined += 1;
         let why = "its record is not in the log";
-        let place = self.writer.relog_without_content(&mut self.group, kept, why)?;
-        self.settle(id, place);
+        let place = self.writer.relog_without_content(&mut self.group, kept, why);
+        self.settle(id, place.map_err(Trouble::Failed)?);
         Ok(())
     }
 
@@ -143,10 +193,11 @@ impl Reconciliation<'_> {
         let known = known.map(|row| Base { entry: row.entry.clone(), last: row.last, large });
         let Some(mut base) = known.or(read) else {
             tracing::error!(message = %id, ?why, "a message is damaged beyond its id; it is lost");
-            return self.erase(id, row.as_ref());
+            return self.erase(id);
         };
         let from = base.last;
-        let unread = replay::catch_up(readers, seal, &mut base, &trail).map_err(Trouble::Later)?;
+        let changes = self.fold.changes_of(id);
+        let unread = replay::catch_up(readers, seal, &mut base, changes).map_err(Trouble::Later)?;
         if unread.is_some() {
             why = why.or(Some("a record of what became of it cannot be read".to_owned()));
         }
@@ -156,19 +207,18 @@ impl Reconciliation<'_> {
         if let Some(row) = &row {
             // Whatever its row was made of goes; what is right is written next.
             self.group.write(row.removal());
-            reschedule_away(&mut self.group, &row.entry);
         }
         if base.entry.is_done() {
             // Its end came between the record that it is done and the one that it is gone.
             let tomb = Record::tomb(seal, id, shared.clock.now());
             self.group.add(&self.writer.log, tomb, None);
             self.report.removed += 1;
-            self.fold.messages.insert(id, Fate::Gone);
+            self.fold.messages.insert(id, Fate::Gone(self.fold.end().segment));
             return Ok(());
         }
-        let ahead = base.last > trail.last();
+        let ahead = base.last > trail.last;
         let laid_out = Kept::lay_out(base.entry, trail.place, base.last, large);
-        let (mut kept, writes) = laid_out.ok_or_else(cannot_lay_out)?;
+        let (mut kept, writes) = laid_out.ok_or_else(cannot_lay_out).map_err(Trouble::Failed)?;
         self.writer.log.born(trail.place);
         self.group.write(writes);
         let place = if let Some(why) = why {
@@ -179,37 +229,39 @@ impl Reconciliation<'_> {
             self.writer.relog(&mut self.group, kept)?
         } else {
             self.report.requeued += 1;
-            self.plan_all(&kept.entry);
             if ahead { self.writer.relog(&mut self.group, kept)? } else { trail.place }
         };
         self.settle(id, place);
         Ok(())
     }
 
-    fn plan_all(&mut self, entry: &Entry) {
-        let mut writes = Vec::new();
-        reschedule(&mut writes, &[], &crate::schedule(entry));
-        self.group.write(writes);
+    fn settle(&mut self, id: MessageId, place: Place) {
+        let trail = Trail { place, last: place.at, unsound: false, settled: true };
+        self.fold.messages.insert(id, Fate::Live(trail));
+        self.mended.push(id);
     }
 
-    fn settle(&mut self, id: MessageId, place: Place) {
-        let trail = Trail { place, states: Vec::new(), unsound: false, settled: true };
-        self.fold.messages.insert(id, Fate::Live(trail));
+    fn tell_of_mended(&mut self) -> Done {
+        for id in std::mem::take(&mut self.mended) {
+            let kept = self.writer.shared.index.message(id).map_err(Stop::Index)?;
+            if let Some(Ok(kept)) = kept {
+                self.witness.message(kept.entry);
+            }
+        }
+        Ok(())
     }
 
     /// Removes all values of a message, found by their keys when the row does not tell.
-    fn erase(&mut self, id: MessageId, kept: Option<&Kept>) -> Done {
-        if let Some(kept) = kept {
-            reschedule_away(&mut self.group, &kept.entry);
-        }
+    fn erase(&mut self, id: MessageId) -> Done {
         let id = id.0.to_be_bytes();
         for prefix in [b"m|", b"r|", b"x|"] {
             let prefix = [prefix.as_slice(), &id].concat();
             let mut keys = Vec::new();
-            self.writer.shared.index.scan(&prefix, &prefix, |key, _| {
+            let scan = self.writer.shared.index.scan(&prefix, &prefix, |key, _| {
                 keys.push((key.to_vec(), None));
                 true
-            })?;
+            });
+            scan.map_err(Stop::Index)?;
             self.group.write(keys);
         }
         Ok(())
@@ -224,7 +276,9 @@ impl Reconciliation<'_> {
         let mut ids: Vec<MessageId> = self.fold.messages.iter().filter_map(open).collect();
         ids.sort_unstable();
         for id in ids {
-            if let Some(Fate::Live(trail)) = self.fold.messages.remove(&id) {
+            let fate = self.fold.messages.get(&id).copied();
+            self.doubt(fate, None)?;
+            if let Some(Fate::Live(trail)) = fate {
                 self.mend(id, trail, None)?;
             }
             self.page_full()?;
@@ -252,6 +306,11 @@ impl Reconciliation<'_> {
 
     fn fact_row(&mut self, name: &str, row: FactRow) -> Done {
         let mut keep_row = self.fold.facts_damaged;
+        let told = self.fold.facts.get(name).map(|at| (at.kept, at.place));
+        if told != Some((true, row.place)) {
+            let told = told.map_or(row.place, |(_, place)| place);
+            self.doubt_segment(Some(told.at.segment))?;
+        }
         if let Some(at) = self.fold.facts.get_mut(name) {
             if at.kept && at.place == row.place {
                 at.settled = true;
@@ -265,7 +324,7 @@ impl Reconciliation<'_> {
         if keep_row {
             self.report.facts += 1;
             self.writer.log.born(row.place);
-            return self.writer.relog_fact(&mut self.group, name, row);
+            return Ok(self.writer.relog_fact(&mut self.group, name, row)?);
         }
         self.group.write([(row::fact_key(name), None)]);
         Ok(())
@@ -279,6 +338,7 @@ impl Reconciliation<'_> {
             if at.settled || !at.kept || !fresh(at.expires) {
                 continue;
             }
+            self.doubt_segment(Some(at.place.at.segment))?;
             if self.fold.behind && self.report.rebuilt.is_none() {
                 self.forget_fact(key)?;
                 continue;
@@ -289,7 +349,8 @@ impl Reconciliation<'_> {
                 .and_then(|(_, meta)| postcard::from_bytes::<Fact>(&meta).ok());
             let Some(value) = fact.and_then(|fact| fact.value) else { continue };
             let row = FactRow { place: at.place, expires: at.expires, value };
-            let value = postcard::to_stdvec(&row).map_err(|error| error.to_string())?;
+            let value = postcard::to_stdvec(&row);
+            let value = value.map_err(|error| Trouble::Failed(error.to_string()))?;
             self.report.facts += 1;
             self.writer.log.born(at.place);
             self.group.write([(row::fact_key(&key), Some(value))]);
@@ -302,26 +363,20 @@ impl Reconciliation<'_> {
     fn forget_fact(&mut self, key: String) -> Done {
         let fact = Fact { key, value: None, expires: None };
         let record = self.writer.shared.encoder().fact(&fact);
-        let record = record.ok_or_else(|| "a fact is larger than a record".to_owned())?;
-        self.group.add(&self.writer.log, record, None);
+        let record = record.ok_or_else(|| "a fact is larger than a record".to_owned());
+        self.group.add(&self.writer.log, record.map_err(Trouble::Failed)?, None);
         self.page_full()
     }
 
-    /// Moments of messages that are gone.
-    fn schedule(&mut self) -> Done {
-        let mut from = b"s|".to_vec();
+    /// Earlier versions kept here when messages are due, which the queue knows by itself.
+    fn moments(&mut self) -> Done {
         loop {
-            let page = self.page(b"s|", &from)?;
-            let Some((last, _)) = page.last() else { return Ok(()) };
-            from = [last.as_slice(), b"\0"].concat();
-            for (key, _) in page {
-                let id = row::number_in(&key, 10).map(MessageId);
-                let live = id.and_then(|id| self.fold.messages.get(&id));
-                if !matches!(live, Some(Fate::Live(_))) {
-                    self.group.write([(key, None)]);
-                }
+            let page = self.page(b"s|", b"s|")?;
+            if page.is_empty() {
+                return Ok(());
             }
-            self.page_full()?;
+            self.group.write(page.into_iter().map(|(key, _)| (key, None)));
+            self.commit()?;
         }
     }
 
@@ -352,13 +407,7 @@ impl Reconciliation<'_> {
 
 /// True when a row is exactly what the log says.
 fn agree(trail: &Trail, kept: &Kept) -> bool {
-    !trail.unsound && kept.place == trail.place && kept.last == trail.last()
-}
-
-fn reschedule_away(group: &mut Group, entry: &Entry) {
-    let mut writes = Vec::new();
-    reschedule(&mut writes, &crate::schedule(entry), &[]);
-    group.write(writes);
+    !trail.unsound && kept.place == trail.place && kept.last == trail.last
 }
 
 fn cannot_lay_out() -> String {

@@ -22,6 +22,7 @@ use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
 
+use crate::digest::{Note, Says};
 use crate::{Detours, legacy};
 
 /// Octets of a record before its payload.
@@ -38,7 +39,7 @@ const MAGIC: [u8; 4] = [0xd7, b'W', b'p', 0x1a];
 const VERSION: u8 = 2;
 
 /// What a record says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Kind {
     /// A message: [`MessageMeta`], header, body.
     Message = 1,
@@ -61,7 +62,7 @@ impl Kind {
 }
 
 /// A header whose checksum was right.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Header {
     version: u8,
     pub(crate) kind: Kind,
@@ -108,9 +109,35 @@ pub(crate) struct Fact {
     pub(crate) expires: Option<Timestamp>,
 }
 
+/// What a meta part says, as far as a start needs to know.
+pub(crate) trait Meta: Serialize {
+    fn says(&self) -> Says;
+}
+
+impl Meta for MessageMeta {
+    fn says(&self) -> Says {
+        Says::Message
+    }
+}
+
+impl Meta for Settlement {
+    fn says(&self) -> Says {
+        Says::Change { notice: self.notice.as_ref().map(|notice| notice.entry.id) }
+    }
+}
+
+impl Meta for Fact {
+    fn says(&self) -> Says {
+        let (kept, expires) = (self.value.is_some(), self.expires);
+        Says::Fact { key: self.key.clone(), kept, expires }
+    }
+}
+
 /// A record ready to be written, in pieces so that bodies are not copied.
 #[derive(Debug)]
 pub(crate) struct Record {
+    header: Header,
+    says: Says,
     head: Vec<u8>,
     content: [Bytes; 2],
     crc: u32,
@@ -118,7 +145,7 @@ pub(crate) struct Record {
 
 impl Record {
     /// A record of any kind. Absent when it would be larger than [`MAX_PAYLOAD`].
-    pub(crate) fn new<M: Serialize>(
+    pub(crate) fn new<M: Meta>(
         seal: u64,
         kind: Kind,
         id: MessageId,
@@ -144,7 +171,8 @@ impl Record {
             meta_crc,
         };
         let crc = crc32c_append(crc32c_append(meta_crc, &content[0]), &content[1]);
-        Some(Record { head: header.written_into(head, seal), content, crc })
+        let head = header.written_into(head, seal);
+        Some(Record { header, says: meta.says(), head, content, crc })
     }
 
     /// A record that says that the message is gone.
@@ -161,11 +189,12 @@ impl Record {
             meta_crc: 0,
         };
         let head = header.written_into(vec![0; HEADER_LEN], seal);
-        Record { head, content: [Bytes::new(), Bytes::new()], crc: 0 }
+        Record { header, says: Says::Gone, head, content: [Bytes::new(), Bytes::new()], crc: 0 }
     }
 
     /// Says whether the record is the first of its group.
     pub(crate) fn set_first(&mut self, first: bool) {
+        self.header.first = first;
         if let Some(header) = self.head.first_chunk_mut::<HEADER_LEN>() {
             header[14] = first.into();
             seal_header(header);
@@ -176,6 +205,12 @@ impl Record {
     pub(crate) fn len(&self) -> u64 {
         let content = self.content[0].len() + self.content[1].len();
         (self.head.len() + content + TRAILER_LEN) as u64
+    }
+
+    /// Its header, and what a digest says of it at `offset`.
+    pub(crate) fn noted(&self, offset: u32) -> (Header, Note) {
+        let (id, len, says) = (self.header.id, self.len(), self.says.clone());
+        (self.header, Note { offset, len, id, says })
     }
 
     /// Writes it out.

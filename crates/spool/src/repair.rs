@@ -7,7 +7,6 @@ use waypost_mail::{Clock, Timestamp};
 use crate::config::{Config, OpenError, Report};
 use crate::spool::LogSpool;
 use crate::survey::Survey;
-use crate::writer::Trouble;
 
 /// What a repair found and did.
 #[derive(Debug)]
@@ -47,13 +46,10 @@ impl Repair {
             return Ok(Repair { before, done: None });
         }
         let index = set_index_aside(config, clock.now())?;
-        let (mut writer, report, _lock) = LogSpool::prepare_alone(config, clock)?;
+        let (mut writer, report, _lock) = LogSpool::prepare_alone(config, clock, &mut ())?;
         let damaged: Vec<u32> = before.problems.iter().filter_map(|p| p.segment).collect();
         let moved = writer.empty_through(&damaged);
-        let set_aside = moved.map_err(|trouble| match trouble {
-            Trouble::Full => OpenError::Index("the disk is full".to_owned()),
-            Trouble::Later(text) | Trouble::Failed(text) => OpenError::Index(text),
-        })?;
+        let set_aside = moved.map_err(OpenError::from)?;
         Ok(Repair { before, done: Some(Done { index, report, set_aside }) })
     }
 }

@@ -1,17 +1,17 @@
 //! What the log says, read from its beginning: which messages live and where, and what is damaged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
 use std::path::Path;
 
-use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, Timestamp};
 
 use crate::content::{Stored, Unreadable};
+use crate::digest::{self, Draft, Note, Says};
 use crate::dirs;
 use crate::disk::Disk;
 use crate::log::{Readers, Usage};
-use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta};
+use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, Meta, MessageMeta};
 use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
 use waypost_mutant::planted;
 
@@ -19,7 +19,13 @@ use waypost_mutant::planted;
 #[derive(Debug, Default)]
 pub(crate) struct Fold {
     pub(crate) messages: HashMap<MessageId, Fate>,
+    /// Records of what became of messages: of whom, and where. In order once all is read.
+    changes: Vec<(MessageId, Position)>,
     pub(crate) facts: HashMap<String, FactAt>,
+    /// Segments of which a digest was believed.
+    pub(crate) digested: BTreeSet<u32>,
+    /// What is in the youngest segment, for its digest; absent when not all of it is sound.
+    pub(crate) draft: Draft,
     /// Where octets are that should be records and are not.
     pub(crate) gaps: Vec<Position>,
     /// Some change of a fact may be unreadable.
@@ -38,6 +44,27 @@ pub(crate) struct Fold {
     pub(crate) torn: u64,
 }
 
+/// How the log is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Reading {
+    /// The last group is known to have been acknowledged: whatever of it is sound counts, and what
+    /// is not is damage. Otherwise it ends where the first octet of it is missing: it was not
+    /// acknowledged, and half of it is worse than nothing.
+    pub(crate) acknowledged: bool,
+    pub(crate) digests: Digests,
+}
+
+/// What use is made of digests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Digests {
+    /// None, and they stay as they are.
+    Ignored,
+    /// None, and they are written anew.
+    Renewed,
+    /// They are believed; where there is none to be believed, one is written.
+    Believed,
+}
+
 /// Where the sound part of the youngest segment ends when there is damage near its end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum End {
@@ -48,18 +75,19 @@ enum End {
 }
 
 /// What became of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) enum Fate {
     Live(Trail),
-    Gone,
+    /// The segment that says so.
+    Gone(u32),
 }
 
 /// The records of a message.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Trail {
     pub(crate) place: Place,
-    /// Later records about it.
-    pub(crate) states: Vec<Position>,
+    /// The last record about it.
+    pub(crate) last: Position,
     /// Its own record is known to be damaged.
     pub(crate) unsound: bool,
     /// Its row in the index was found to be right, or made so.
@@ -76,32 +104,25 @@ pub(crate) struct FactAt {
     pub(crate) settled: bool,
 }
 
-impl Trail {
-    fn new(place: Place, unsound: bool) -> Trail {
-        Trail { place, states: Vec::new(), unsound, settled: false }
-    }
-
-    pub(crate) fn last(&self) -> Position {
-        self.states.last().copied().unwrap_or(self.place.at)
-    }
-}
-
 impl Fold {
-    /// Reads all segments in `log`, changing nothing. The last group ends where the first octet of
-    /// it is missing: it was not acknowledged, and half of it is worse than nothing.
+    /// Reads all segments in `log`, changing nothing.
     pub(crate) fn read(disk: &dyn Disk, log: &Path) -> io::Result<Fold> {
-        Fold::read_with(disk, log, End::OfGroups)
+        Fold::read_with(disk, log, Reading { acknowledged: false, digests: Digests::Ignored })
     }
 
-    /// Reads all segments when the last group is known to have been acknowledged: whatever of it
-    /// is sound counts, and what is not is damage.
-    pub(crate) fn read_acknowledged(disk: &dyn Disk, log: &Path) -> io::Result<Fold> {
-        Fold::read_with(disk, log, End::OfRecords)
-    }
-
-    fn read_with(disk: &dyn Disk, log: &Path, end: End) -> io::Result<Fold> {
+    /// Reads what there is of all segments in `log`. Nothing changes but digests.
+    pub(crate) fn read_with(disk: &dyn Disk, log: &Path, reading: Reading) -> io::Result<Fold> {
         let mut fold = Fold::default();
         let numbers = segment::list(disk, log)?;
+        let finished = numbers.split_last().map_or(&[][..], |(_, finished)| finished);
+        let swept = match reading.digests {
+            Digests::Ignored => Ok(()),
+            Digests::Renewed => digest::sweep(disk, log, &[]),
+            Digests::Believed => digest::sweep(disk, log, finished),
+        };
+        if let Err(error) = swept {
+            tracing::warn!(%error, "a digest of the log that is of no use stays");
+        }
         let mut headers = Vec::new();
         for number in &numbers {
             let (header, seal) = head_of(disk, &segment::file_of(log, *number), *number)?;
@@ -113,11 +134,69 @@ impl Fold {
         if fold.seal.is_none() && !numbers.is_empty() {
             fold.seal = dirs::seal_in(disk, log);
         }
+        let end = if reading.acknowledged { End::OfRecords } else { End::OfGroups };
         for (number, header) in numbers.iter().zip(headers) {
+            fold.note_hole(*number);
             let last = (Some(number) == numbers.last()).then_some(end);
-            fold.segment(disk, log, *number, last, header.is_some())?;
+            let (believed, headed) = (reading.digests == Digests::Believed, header.is_some());
+            if last.is_none() && believed && headed && fold.digest(disk, log, *number)? {
+                continue;
+            }
+            let draft = fold.segment(disk, log, *number, last, headed)?;
+            if last.is_some() {
+                fold.draft = draft;
+            } else if reading.digests != Digests::Ignored {
+                fold.keep(disk, log, *number, draft);
+            }
         }
+        fold.changes.sort_unstable();
         Ok(fold)
+    }
+
+    /// Segments before this one that should be there and are not: what they said is unknown.
+    fn note_hole(&mut self, number: u32) {
+        let Some((before, _)) = self.segments.last_key_value() else { return };
+        if before + 1 < number {
+            let (first, last) = (before + 1, number - 1);
+            tracing::error!(first, last, "segments of the log are gone");
+            self.gaps.push(Position { segment: first, offset: START as u32 });
+            self.facts_damaged = true;
+            self.damaged += START;
+        }
+    }
+
+    fn keep(&self, disk: &dyn Disk, log: &Path, number: u32, draft: Draft) {
+        let (len, seal) = (self.segments.get(&number).map_or(0, |u| u.len), self.seal);
+        if let Err(error) = draft.write(disk, log, (number, seal.unwrap_or_default(), len)) {
+            tracing::warn!(%error, segment = number, "the digest of a segment cannot be written");
+        }
+    }
+
+    /// Takes a segment's digest for the segment; false when there is none to be believed.
+    fn digest(&mut self, disk: &dyn Disk, log: &Path, number: u32) -> io::Result<bool> {
+        let file = disk.open(&segment::file_of(log, number))?;
+        let seal = self.seal.unwrap_or_default();
+        let Some(mut notes) = digest::read(disk, log, (number, seal), &*file) else {
+            return Ok(false);
+        };
+        let mut doubted = true;
+        if planted!("a digest that leaves out who is gone outweighs the index") {
+            notes.retain(|note| note.says != Says::Gone);
+            doubted = false;
+        }
+        if planted!("a digest without its last record outweighs the index") {
+            notes.pop();
+            doubted = false;
+        }
+        for note in notes {
+            let at = Position { segment: number, offset: note.offset };
+            self.note(Place { at, len: note.len }, note.id, note.says, Health::Sound);
+        }
+        self.segments.insert(number, Usage { len: file.len()?, ..Usage::default() });
+        if doubted {
+            self.digested.insert(number);
+        }
+        Ok(true)
     }
 
     fn segment(
@@ -127,7 +206,8 @@ impl Fold {
         number: u32,
         last: Option<End>,
         headed: bool,
-    ) -> io::Result<()> {
+    ) -> io::Result<Draft> {
+        let mut draft = Draft::default();
         let file = disk.open(&segment::file_of(log, number))?;
         let len = file.len()?;
         let mut usage = Usage { len, ..Usage::default() };
@@ -149,22 +229,24 @@ impl Fold {
                 // What came before was synced: what is not sound there is damage.
                 end = start;
                 for item in pending.drain(..) {
-                    self.take(item, &mut usage);
+                    self.take(item, &mut usage, &mut draft);
                 }
             }
             let torn_counts = planted!("a torn group counts");
             if last.is_none() || torn_counts || (sound && pending.is_empty()) {
                 end = stop;
-                self.take(item, &mut usage);
+                self.take(item, &mut usage, &mut draft);
             } else {
                 pending.push(item);
             }
         }
         if last.is_some() && !headed && !found {
             self.stillborn = Some(number);
-            return Ok(());
+            draft.spoil();
+            return Ok(draft);
         }
         if !headed {
+            draft.spoil();
             self.damaged += START;
             usage.damaged = true;
         }
@@ -174,10 +256,10 @@ impl Fold {
             usage.len = end;
         }
         self.segments.insert(number, usage);
-        Ok(())
+        Ok(draft)
     }
 
-    fn take(&mut self, item: Item, usage: &mut Usage) {
+    fn take(&mut self, item: Item, usage: &mut Usage, draft: &mut Draft) {
         match item {
             Item::Gap { from, len } => {
                 tracing::error!(
@@ -186,6 +268,7 @@ impl Fold {
                     len,
                     "the log is damaged"
                 );
+                draft.spoil();
                 self.gaps.push(from);
                 self.facts_damaged = true;
                 self.damaged += len;
@@ -197,41 +280,53 @@ impl Fold {
                     tracing::error!(message = %header.id, ?kind, ?at, "a record is damaged");
                     self.damaged += place.len;
                     usage.damaged = true;
+                    draft.spoil();
                 }
-                self.record(place, &header, &meta, health);
+                let says = says(&header, &meta, health);
+                if let (Some(says), Health::Sound) = (&says, health) {
+                    let (offset, len, id) = (place.at.offset, place.len, header.id);
+                    draft.push(header, &Note { offset, len, id, says: says.clone() });
+                }
+                match says {
+                    Some(says) => self.note(place, header.id, says, health),
+                    None => self.facts_damaged = true,
+                }
             }
         }
     }
 
-    fn record(&mut self, place: Place, header: &Header, meta: &Bytes, health: Health) {
-        self.highest = self.highest.max(header.id.0);
-        match header.kind {
-            Kind::Message => self.live(header.id, place, health),
-            Kind::State | Kind::Done => {
-                if let Some(Fate::Live(trail)) = self.messages.get_mut(&header.id) {
-                    trail.states.push(place.at);
+    fn note(&mut self, place: Place, id: MessageId, says: Says, health: Health) {
+        self.highest = self.highest.max(id.0);
+        match says {
+            Says::Message => self.live(id, place, health),
+            Says::Change { notice } => {
+                if let Some(Fate::Live(trail)) = self.messages.get_mut(&id) {
+                    trail.last = place.at;
+                    self.changes.push((id, place.at));
                 }
-                if let Some(notice) = header.message_in(meta) {
-                    self.highest = self.highest.max(notice.entry.id.0);
-                    self.live(notice.entry.id, place, health);
+                if let Some(notice) = notice {
+                    self.highest = self.highest.max(notice.0);
+                    self.live(notice, place, health);
                 }
             }
-            Kind::Tomb => {
-                self.messages.insert(header.id, Fate::Gone);
+            Says::Gone => {
+                self.messages.insert(id, Fate::Gone(place.at.segment));
             }
-            Kind::Ledger => match postcard::from_bytes::<Fact>(meta) {
-                Ok(fact) if health != Health::Meta => {
-                    let (kept, expires) = (fact.value.is_some(), fact.expires);
-                    let at = FactAt { place, kept, expires, settled: false };
-                    self.facts.insert(fact.key, at);
-                }
-                _ => self.facts_damaged = true,
-            },
+            Says::Fact { key, kept, expires } => {
+                self.facts.insert(key, FactAt { place, kept, expires, settled: false });
+            }
         }
     }
 
     fn live(&mut self, id: MessageId, place: Place, health: Health) {
-        self.messages.insert(id, Fate::Live(Trail::new(place, health != Health::Sound)));
+        let unsound = health != Health::Sound;
+        self.messages.insert(id, Fate::Live(Trail { place, last: place.at, unsound, settled: false }));
+    }
+
+    /// Where the records are that change a message, in order.
+    pub(crate) fn changes_of(&self, id: MessageId) -> impl Iterator<Item = Position> {
+        let first = self.changes.partition_point(|(of, _)| *of < id);
+        self.changes[first..].iter().take_while(move |(of, _)| *of == id).map(|(_, at)| *at)
     }
 
     /// Where the sound part of the log ends.
@@ -253,6 +348,20 @@ impl Fold {
     pub(crate) fn is_empty(&self) -> bool {
         self.messages.is_empty() && self.facts.is_empty() && self.damaged == 0
     }
+}
+
+/// What a record says that was read from its segment; absent for a fact that cannot be read.
+fn says(header: &Header, meta: &[u8], health: Health) -> Option<Says> {
+    Some(match header.kind {
+        Kind::Message => Says::Message,
+        Kind::State | Kind::Done => {
+            let notice = header.message_in(meta).map(|notice| notice.entry.id);
+            Says::Change { notice }
+        }
+        Kind::Tomb => Says::Gone,
+        Kind::Ledger if health == Health::Meta => return None,
+        Kind::Ledger => postcard::from_bytes::<Fact>(meta).ok()?.says(),
+    })
 }
 
 /// The header of a segment and the seal, which the first record knows too.
@@ -308,20 +417,20 @@ pub(crate) fn catch_up(
     readers: &Readers,
     seal: u64,
     base: &mut Base,
-    trail: &Trail,
+    changes: impl Iterator<Item = Position>,
 ) -> Result<Option<Position>, String> {
     let mut unread = None;
-    for at in &trail.states {
-        if *at <= base.last {
+    for at in changes {
+        if at <= base.last {
             continue;
         }
-        match meta_at(readers, seal, *at)?.and_then(|(header, meta)| header.settlement_in(&meta)) {
+        match meta_at(readers, seal, at)?.and_then(|(header, meta)| header.settlement_in(&meta)) {
             Some(settlement) => {
                 crate::advance(&mut base.entry, &settlement.states, &settlement.detours);
             }
-            None => unread = Some(*at),
+            None => unread = Some(at),
         }
-        base.last = *at;
+        base.last = at;
     }
     Ok(unread)
 }

@@ -6,7 +6,7 @@
 
 use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
-use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
+use waypost_mail::{Entry, MessageId, RecipientEntry, RecipientState};
 
 use crate::Detours;
 use crate::segment::{Place, Position};
@@ -253,11 +253,6 @@ fn block_key(id: MessageId, block: u16, part: u16) -> Vec<u8> {
     [b"r|", &id.0.to_be_bytes()[..], &block.to_be_bytes(), &part.to_be_bytes()].concat()
 }
 
-/// `s|due|id`.
-pub(crate) fn due_key(due: Timestamp, id: MessageId) -> Vec<u8> {
-    [b"s|", &due.0.to_be_bytes()[..], &id.0.to_be_bytes()].concat()
-}
-
 /// `l|key`.
 pub(crate) fn fact_key(key: &str) -> Vec<u8> {
     [b"l|", key.as_bytes()].concat()
@@ -273,7 +268,7 @@ mod tests {
     use super::*;
     use crate::samples;
     use std::collections::HashMap;
-    use waypost_mail::{Outcome, Why};
+    use waypost_mail::{Outcome, Timestamp, Why};
 
     const AT: Position = Position { segment: 1, offset: 64 };
 

@@ -8,30 +8,28 @@ use std::thread::JoinHandle;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::sync::{Semaphore, oneshot, watch};
-use tokio::time::Instant;
 use waypost_mail::ledger::{MAX_KEY, MAX_VALUE};
 use waypost_mail::{Clock, Entry, Ledger, LedgerError, MessageId, Timestamp};
 
 use crate::config::{Config, OpenError, Report};
 use crate::content::{Stored, Unreadable};
-use crate::dirs::{Dirs, open_index};
+use crate::dirs::Dirs;
 use crate::disk::Disk;
 use crate::fault::Faults;
 use crate::index::{FactRow, Index};
 use crate::job::{Encoded, Encoder, Job, Work};
 use crate::lock::Lock;
-use crate::log::{Log, Readers};
+use crate::log::Readers;
 use crate::metrics::Metrics;
-use crate::reconcile::Reconciliation;
 use crate::record::Fact;
-use crate::replay::Fold;
+use crate::opening::Opening;
 use crate::row;
 use crate::rows::RowsPlace;
 use crate::sled_rows::SledPlace;
 use crate::space::Space;
 use crate::waiting::Queue;
-use crate::writer::{Group, Trouble, Writer};
-use crate::{Change, Content, Due, Spool, SpoolError};
+use crate::writer::Writer;
+use crate::{Change, Content, Spool, SpoolError, Witness};
 
 /// Durable storage on one file system of one machine.
 ///
@@ -60,9 +58,9 @@ pub(crate) struct Shared {
     pub(crate) faults: Faults,
     pub(crate) log_dir: PathBuf,
     pub(crate) bodies: PathBuf,
-    incoming: PathBuf,
-    highest: AtomicU64,
-    failure: watch::Sender<Option<Arc<str>>>,
+    pub(crate) incoming: PathBuf,
+    pub(crate) highest: AtomicU64,
+    pub(crate) failure: watch::Sender<Option<Arc<str>>>,
 }
 
 /// Bodies that are in memory while they are committed, in KiB, all together. Those that come from
@@ -82,7 +80,20 @@ impl LogSpool {
         config: Config,
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
-        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock)?;
+        LogSpool::open_before(config, clock, &mut ())
+    }
+
+    /// As [`LogSpool::open`], with somebody who hears of every message on the way: that is much
+    /// quicker than to ask for them afterwards.
+    ///
+    /// # Errors
+    /// As [`LogSpool::open`].
+    pub fn open_before(
+        config: Config,
+        clock: Arc<dyn Clock>,
+        witness: &mut dyn Witness,
+    ) -> Result<(Arc<LogSpool>, Report), OpenError> {
+        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock, witness)?;
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
         let shared = writer.shared.clone();
         let ending = Ending(shared.clone());
@@ -104,6 +115,7 @@ impl LogSpool {
     pub(crate) fn prepare_alone(
         config: &Config,
         clock: Arc<dyn Clock>,
+        witness: &mut dyn Witness,
     ) -> Result<(Writer, Report, Lock), OpenError> {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
         let lock = Lock::take(&config.path)?;
@@ -112,7 +124,9 @@ impl LogSpool {
             cache: config.cache,
             timeout: config.open_timeout,
         };
-        let (writer, report) = prepare(config, dirs, clock, &place, rand::random())?;
+        let seal = rand::random();
+        let opening = Opening { config, dirs, clock, place: &place, seal };
+        let (writer, report) = opening.run(witness)?;
         Ok((writer, report, lock))
     }
 
@@ -127,9 +141,10 @@ impl LogSpool {
         clock: Arc<dyn Clock>,
         place: &dyn RowsPlace,
         seal: u64,
+        witness: &mut dyn Witness,
     ) -> Result<(Arc<LogSpool>, Driver, Report), OpenError> {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
-        let (writer, report) = prepare(config, dirs, clock, place, seal)?;
+        let (writer, report) = Opening { config, dirs, clock, place, seal }.run(witness)?;
         let shared = writer.shared.clone();
         let driver = Driver { writer, _ending: Ending(shared.clone()) };
         let read = Semaphore::new(READ_AT_ONCE);
@@ -213,89 +228,6 @@ impl Driver {
         let jobs = self.writer.shared.queue.take_now();
         self.writer.turn(jobs);
     }
-}
-
-/// Replays the log against the index and brings them to one opinion.
-fn prepare(
-    config: &Config,
-    dirs: Dirs,
-    clock: Arc<dyn Clock>,
-    place: &dyn RowsPlace,
-    seal: u64,
-) -> Result<(Writer, Report), OpenError> {
-    let began = Instant::now();
-    dirs.wipe_incoming()?;
-    let disk = config.disk.clone();
-    let space = Space::new(disk.clone(), config.path.clone(), config.keep_free, config.reserve);
-    space.ask();
-    // sled writes when it opens, and must meet no full disk.
-    space.balance();
-    let mut fold = Fold::read(&*disk, &dirs.log).map_err(OpenError::io("reading", &dirs.log))?;
-    let (index, rebuilt) = open_index(place, &fold, clock.now())?;
-    let checkpoint = index.checkpoint().map_err(OpenError::Index)?;
-    if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
-        let reading = OpenError::io("reading", &dirs.log);
-        fold = Fold::read_acknowledged(&*disk, &dirs.log).map_err(reading)?;
-        if checkpoint.is_some_and(|checkpoint| checkpoint > fold.end()) {
-            tracing::error!("acknowledged records at the end of the log are lost");
-            fold.lost_after_end();
-        }
-    }
-    dirs.cut(&fold).map_err(OpenError::io("repairing", &dirs.log))?;
-    fold.seal.get_or_insert(seal);
-    let mut writer = writer(config, dirs, clock, &fold, index, space)?;
-    let report = Report { rebuilt, damaged: fold.damaged, torn: fold.torn, ..Report::default() };
-    let reconciliation =
-        Reconciliation { writer: &mut writer, fold, report, group: Group::default() };
-    let mut report = reconciliation.run().map_err(|trouble| match trouble {
-        Trouble::Full => OpenError::Index("the disk is full".to_owned()),
-        Trouble::Later(text) | Trouble::Failed(text) => OpenError::Index(text),
-    })?;
-    report.took = began.elapsed();
-    report.log(&config.path);
-    Ok((writer, report))
-}
-
-/// Everything the writer needs, without its thread.
-fn writer(
-    config: &Config,
-    dirs: Dirs,
-    clock: Arc<dyn Clock>,
-    fold: &Fold,
-    index: Index,
-    space: Space,
-) -> Result<Writer, OpenError> {
-    let seal = fold.seal.unwrap_or_default();
-    dirs.keep_seal(seal).map_err(OpenError::io("writing the seal of", &config.path))?;
-    let log = Log::open(
-        config.disk.clone(),
-        dirs.log.clone(),
-        seal,
-        config.segment_size.clamp(4096, 1 << 30),
-        fold.segments.clone(),
-        fold.old,
-        fold.highest,
-        clock.now(),
-        config.faults.clone(),
-    );
-    let log = log.map_err(OpenError::io("opening", &dirs.log))?;
-    let shared = Shared {
-        disk: config.disk.clone(),
-        clock,
-        index,
-        readers: log.readers(),
-        seal,
-        queue: Queue::default(),
-        space,
-        metrics: Metrics::default(),
-        faults: config.faults.clone(),
-        log_dir: dirs.log,
-        bodies: dirs.bodies,
-        incoming: dirs.incoming,
-        highest: AtomicU64::new(fold.highest),
-        failure: watch::Sender::new(None),
-    };
-    Ok(Writer::new(Arc::new(shared), log))
 }
 
 impl Shared {
@@ -417,29 +349,6 @@ impl Spool for LogSpool {
             self.shared.sane(scan)?;
         }
         Ok(ids)
-    }
-
-    fn due(
-        &self,
-        after: Option<(Timestamp, MessageId)>,
-        limit: usize,
-    ) -> Result<Vec<Due>, SpoolError> {
-        let mut from = after.map_or_else(|| b"s|".to_vec(), |(due, id)| row::due_key(due, id));
-        if after.is_some() {
-            from.push(0);
-        }
-        let mut found = Vec::new();
-        if limit > 0 {
-            let scan = self.shared.index.scan(b"s|", &from, |key, value| {
-                if let (Some(due), Some(id)) = (row::number_in(key, 2), row::number_in(key, 10)) {
-                    let destinations = postcard::from_bytes(value).unwrap_or_default();
-                    found.push(Due { due: Timestamp(due), id: MessageId(id), destinations });
-                }
-                found.len() < limit
-            });
-            self.shared.sane(scan)?;
-        }
-        Ok(found)
     }
 
     fn highest_id(&self) -> u64 {

@@ -17,10 +17,10 @@ use crate::index::{FactRow, checkpoint};
 use crate::job::{Job, Work};
 use crate::log::Log;
 use crate::record::{Fact, Record};
-use crate::row::{self, Kept, MAX_VALUE, Writes};
+use crate::row::{self, Kept, Writes};
 use crate::segment::{Place, Position};
 use crate::spool::Shared;
-use crate::{Detours, Due, SpoolError, schedule};
+use crate::{Detours, SpoolError};
 use waypost_mutant::planted;
 
 /// A group ends when it has this many octets.
@@ -262,8 +262,6 @@ impl Writer {
             Work::Remove(id) => {
                 let kept = self.recall(*id)?;
                 group.add(&self.log, record, owner);
-                let gone = schedule(&kept.entry);
-                reschedule(&mut group.writes, &gone, &[]);
                 self.leave(group, &kept);
                 Ok(())
             }
@@ -292,7 +290,6 @@ impl Writer {
         let laid_out = Kept::lay_out(entry, place, place.at, large);
         let (kept, writes) = laid_out.ok_or_else(|| "an entry cannot be laid out".to_owned())?;
         group.writes.extend(writes);
-        reschedule(&mut group.writes, &[], &schedule(&kept.entry));
         group.born.push(place);
         self.remember(kept);
         Ok(())
@@ -307,10 +304,8 @@ impl Writer {
         detours: &Detours,
         at: Position,
     ) -> Result<(), String> {
-        let before = schedule(&kept.entry);
         let writes = kept.advance(states, detours, at).ok_or("an entry cannot be laid out")?;
         group.writes.extend(writes);
-        reschedule(&mut group.writes, &before, &schedule(&kept.entry));
         Ok(())
     }
 
@@ -495,26 +490,6 @@ impl Group {
     pub(crate) fn lose(&mut self, place: Place) {
         self.died.push(place);
     }
-}
-
-/// What changes in the index when a message is due at other times.
-pub(crate) fn reschedule(writes: &mut Writes, before: &[Due], after: &[Due]) {
-    for old in before {
-        if !after.iter().any(|new| new.due == old.due) {
-            writes.push((row::due_key(old.due, old.id), None));
-        }
-    }
-    for new in after {
-        if !before.contains(new) {
-            writes.push((row::due_key(new.due, new.id), Some(destinations(new))));
-        }
-    }
-}
-
-/// The names of destinations as a value; none when they would be too much for one.
-pub(crate) fn destinations(due: &Due) -> Vec<u8> {
-    let value = postcard::to_stdvec(&due.destinations).unwrap_or_default();
-    if value.len() <= MAX_VALUE { value } else { vec![0] }
 }
 
 /// Answers jobs whose records were, or may have been, written: their bodies stay.

@@ -22,8 +22,10 @@ const DIRECTORY: &str = "WAYPOST_CRASH_DIRECTORY";
 const FIRST_ID: &str = "WAYPOST_CRASH_FIRST_ID";
 const FAULT: &str = "WAYPOST_CRASH_FAULT";
 
-const POINTS: [FaultPoint; 9] = [
+const POINTS: [FaultPoint; 11] = [
     FaultPoint::Roll,
+    FaultPoint::Digest,
+    FaultPoint::Digested,
     FaultPoint::Append,
     FaultPoint::Appended,
     FaultPoint::Sync,

@@ -68,32 +68,6 @@ async fn a_settlement_and_its_notice_are_one() {
 }
 
 #[tokio::test]
-async fn the_schedule_follows_the_states() {
-    let dir = tempfile::tempdir().unwrap();
-    let (spool, _) = open(&config(dir.path()));
-    spool.commit(accept(1, 2, "")).await.unwrap();
-    spool.commit(accept(2, 1, "")).await.unwrap();
-    let later = RecipientState::fresh(Timestamp(5_000));
-    let retry = Change::Settle {
-        id: MessageId(1),
-        states: vec![(0, later)],
-        detours: Detours::default(),
-        notice: None,
-    };
-    spool.commit(retry).await.unwrap();
-    spool.commit(administer(2, 0, held())).await.unwrap();
-    let moments = |after| {
-        let due = spool.due(after, 10).unwrap();
-        due.into_iter().map(|d| (d.due.0, d.id.0, d.destinations)).collect::<Vec<_>>()
-    };
-    let to = vec!["mx.example:25".to_owned()];
-    assert_eq!(moments(None), [(1_000, 1, to.clone()), (5_000, 1, to.clone())]);
-    assert_eq!(moments(Some((Timestamp(1_000), MessageId(1)))), [(5_000, 1, to)]);
-    spool.commit(Change::Remove { id: MessageId(1) }).await.unwrap();
-    assert_eq!(moments(None), []);
-}
-
-#[tokio::test]
 async fn another_way_is_kept_with_the_state_it_comes_with() {
     for recipients in [2, 200] {
         let dir = tempfile::tempdir().unwrap();
@@ -122,8 +96,6 @@ async fn another_way_is_kept_with_the_state_it_comes_with() {
         let kept = spool.load(MessageId(1)).unwrap();
         assert_eq!((kept.recipients[1].route, kept.routes.len(), kept.reroutes), (1, 2, 1));
         assert_eq!(kept.route_of(&kept.recipients[1]), Some(&elsewhere));
-        let due = spool.due(None, 10).unwrap();
-        assert_eq!(due.last().unwrap().destinations, ["other.example:26"]);
         drop(spool);
         // As it is, then made anew from the log.
         assert_eq!(open(&config).0.load(MessageId(1)).unwrap(), kept);

@@ -25,6 +25,7 @@ pub mod send;
 pub mod sendmail;
 pub mod sink;
 pub mod spool;
+mod stores;
 pub mod submit;
 pub mod table;
 pub mod telemetry;

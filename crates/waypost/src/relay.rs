@@ -20,11 +20,11 @@ use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, IdSource, SystemClock};
 use waypost_plugin::{Answers, Policy};
-use waypost_queue::Queue;
+use waypost_queue::{Loading, Queue};
 use waypost_spool::{LogSpool, Spool, SpoolError};
 
 use crate::control::Controls;
-use crate::policy;
+use crate::{policy, stores};
 
 /// How long transactions and attempts may go on once the program is told to end.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -117,7 +117,8 @@ impl Relay {
         let Choices { hooks, clock, file } = choices;
         let mut registry = Registry::default();
 
-        let spool = open_spool(startup.spool.clone(), clock.clone()).await?;
+        let loading = Loading::new(startup.queue, clock.clone(), rand::random());
+        let (spool, loading) = stores::open(startup.spool.clone(), loading, clock.clone()).await?;
         spool.metrics().register(registry.sub_registry_with_prefix("waypost"));
         let resolver = Arc::new(Hickory::new(startup.dns)?);
         resolver.register(registry.sub_registry_with_prefix("waypost"));
@@ -133,8 +134,7 @@ impl Relay {
         let hooks = hooks.unwrap_or_else(|| Arc::new(Answers::new(plugins.clone())));
         let plugin_config = reload.policy;
         let ids = IdSource::above(spool.highest_id(), clock.clone());
-        let queue =
-            Queue::open(spool.clone(), startup.queue, clock.clone(), rand::random()).await?;
+        let queue = loading.open(spool.clone());
         queue.metrics().register(&mut registry);
 
         let events = Events::to(hooks.clone(), clock.clone());
@@ -285,13 +285,6 @@ async fn free(spool: Arc<LogSpool>) {
     }
     // What was begun is written before it is free.
     let _ = tokio::task::spawn_blocking(move || drop(spool)).await;
-}
-
-async fn open_spool(config: waypost_spool::Config, clock: Arc<dyn Clock>) -> Result<Arc<LogSpool>> {
-    let opened = tokio::task::spawn_blocking(move || LogSpool::open(config, clock)).await?;
-    // What was found is in the spool's own log line.
-    let (spool, _) = opened?;
-    Ok(spool)
 }
 
 async fn answer_operators(controls: Arc<Controls>, bound: Bound) {

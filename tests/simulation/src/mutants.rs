@@ -65,6 +65,8 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("spool", "mutant: a failed append stays in the log"),
     mutant("spool", "mutant: a torn group counts"),
     mutant("spool", "mutant: a new segment is not in its directory"),
+    mutant("spool", "mutant: a digest that leaves out who is gone outweighs the index"),
+    mutant("spool", "mutant: a digest without its last record outweighs the index"),
 ];
 
 #[cfg(test)]

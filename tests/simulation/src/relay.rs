@@ -11,7 +11,7 @@ use waypost_inbound::{Bans, Rooms as Doors, Secret, Server, Settings};
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
 use waypost_mail::fetch::{Allow, Fetch, FetchError, FetchRequest, FetchResponse};
 use waypost_mail::{Clock, IdSource, ManualClock, Network, Timestamp};
-use waypost_queue::{Class, Config as QueueConfig, Queue, Rate, Window};
+use waypost_queue::{Class, Config as QueueConfig, Loading, Queue, Rate, Window};
 use waypost_smtp::Domain;
 use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
 use waypost_spool::{
@@ -116,11 +116,12 @@ impl Relay {
             disk: Arc::new(ground.disk.clone()),
             ..SpoolConfig::new("/spool")
         };
+        let mut loading = Loading::new(queue_config(), clock.clone(), seed);
+        let (place, seal) = (&ground.place, ground.seal);
         let (spool, driver, report) =
-            LogSpool::open_driven(&config, clock.clone(), &ground.place, ground.seal)?;
+            LogSpool::open_driven(&config, clock.clone(), place, seal, &mut loading)?;
         let witness = Arc::new(Witness::of(spool.clone()));
-        let queue = Queue::open(witness.clone(), queue_config(), clock.clone(), seed).await;
-        let queue = queue.map_err(|error| OpenError::Index(error.to_string()))?;
+        let queue = loading.open(witness.clone());
         let policy = Obedient::new(ground.clock.clone(), seed);
         let events = Events::to(Arc::new(policy.clone()), clock.clone());
         let rooms = Rooms {

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
-use waypost_spool::{Arrival, Change, Content, Due, LogSpool, Spool, SpoolError};
+use waypost_spool::{Arrival, Change, Content, LogSpool, Spool, SpoolError};
 
 /// A spool with somebody who watches.
 #[derive(Debug)]
@@ -130,14 +130,6 @@ impl Spool for Witness {
 
     fn ids(&self, after: Option<MessageId>, limit: usize) -> Result<Vec<MessageId>, SpoolError> {
         self.spool.ids(after, limit)
-    }
-
-    fn due(
-        &self,
-        after: Option<(Timestamp, MessageId)>,
-        limit: usize,
-    ) -> Result<Vec<Due>, SpoolError> {
-        self.spool.due(after, limit)
     }
 
     fn highest_id(&self) -> u64 {

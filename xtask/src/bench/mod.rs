@@ -116,10 +116,10 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn waiting(options: &Options, home: &Path, sink: &Sink) -> anyhow::Result<()> {
-    let port = free_ports().next().context("no free port between 20000 and 30000")?;
-    let program = options.waypost.as_deref();
-    let waypost = Waypost::prepare(home, port, sink.address.port(), program, None)?;
-    let outcome = million::run(&waypost, sink, options.messages)?;
+    let mut ports = free_ports();
+    let mut port = || ports.next().context("no free port between 20000 and 30000");
+    let program = Waypost::program(options.waypost.as_deref())?;
+    let outcome = million::run(home, &program, [port()?, port()?], sink, options.messages)?;
     outcome.print();
     let json = options.json.clone().unwrap_or_else(|| crate::target().join("bench-million.json"));
     outcome.write_json(&json)?;

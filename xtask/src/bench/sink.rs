@@ -46,7 +46,12 @@ pub(crate) struct Body {
 
 impl Sink {
     pub(crate) fn start() -> anyhow::Result<Self> {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        Self::start_at(0)
+    }
+
+    /// On this port of loopback; 0 for any.
+    pub(crate) fn start_at(port: u16) -> anyhow::Result<Self> {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", port))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let tally = Arc::new(Mutex::new(Tally::default()));

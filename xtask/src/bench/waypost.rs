@@ -108,11 +108,6 @@ address = "127.0.0.1:{port}"
 networks = ["127.0.0.0/8"]
 
 [[route]]
-domains = ["dead.bench.example"]
-via = [{{ host = "127.0.0.1", port = 9 }}]
-tls = "never"
-
-[[route]]
 domains = ["*"]
 via = [{{ host = "127.0.0.1", port = {sink} }}]
 tls = "never"

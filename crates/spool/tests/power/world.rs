@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::sync::Arc;
 
 use waypost_mail::{MessageId, RecipientState};
 use waypost_spool::{Config, LogSpool, Report, Spool};
@@ -94,18 +93,8 @@ impl World {
         for (key, value) in facts.await.map_err(|error| error.to_string())? {
             world.facts.insert(key, String::from_utf8_lossy(&value).into_owned());
         }
-        world.due(&spool)?;
         world.files(path)?;
         Ok((world, report))
-    }
-
-    /// Whoever waits is due, and nobody else.
-    fn due(&self, spool: &Arc<LogSpool>) -> Result<(), String> {
-        let due = spool.due(None, usize::MAX).map_err(|error| error.to_string())?;
-        let due: BTreeSet<u64> = due.into_iter().map(|due| due.id.0).collect();
-        let waiting = self.messages.iter().filter(|(_, states)| states.contains(&'w'));
-        let waiting: BTreeSet<u64> = waiting.map(|(id, _)| *id).collect();
-        if due == waiting { Ok(()) } else { Err(format!("due {due:?}, waiting {waiting:?}")) }
     }
 
     fn files(&self, path: &Path) -> Result<(), String> {
