@@ -185,8 +185,7 @@ fn whole(head: &Head, mut bytes: &[u8]) -> Option<Vec<Note>> {
 
 /// Removes digests of segments that are not among `finished`.
 pub(crate) fn sweep(disk: &dyn Disk, log: &Path, finished: &[u32]) -> io::Result<()> {
-    let finished: BTreeSet<PathBuf> =
-        finished.iter().map(|number| file_of(log, *number)).collect();
+    let finished: BTreeSet<PathBuf> = finished.iter().map(|number| file_of(log, *number)).collect();
     for name in disk.names(log)? {
         let path = log.join(name);
         if path.extension().is_some_and(|end| end == "digest") && !finished.contains(&path) {

@@ -3,6 +3,7 @@
 
 use waypost_mail::{MessageId, Timestamp};
 
+use crate::Witness;
 use crate::compact::quarantine;
 use crate::config::Report;
 use crate::index::FactRow;
@@ -10,7 +11,6 @@ use crate::record::{Fact, Record};
 use crate::replay::{self, Base, Fate, Fold, Trail};
 use crate::row::{self, Kept};
 use crate::segment::Place;
-use crate::Witness;
 use crate::writer::{Group, Trouble, Writer};
 
 /// Rows looked at, and values written, at a time.
@@ -79,9 +79,7 @@ impl Reconciliation<'_> {
     fn rows(&mut self) -> Done {
         let mut from = b"m|".to_vec();
         loop {
-            let odd = self.agreeing(&from)?;
-            let Some((last, _)) = odd.last() else { return Ok(()) };
-            from = [last.as_slice(), b"\0"].concat();
+            let (odd, on) = self.agreeing(&from)?;
             for (key, value) in odd {
                 match row::number_in(&key, 2) {
                     Some(id) => self.row(MessageId(id), &value)?,
@@ -89,11 +87,14 @@ impl Reconciliation<'_> {
                 }
                 self.page_full()?;
             }
+            let Some(on) = on else { return Ok(()) };
+            from = on;
         }
     }
 
-    /// Passes over the rows that are as the log says, and answers the others; of very many the first.
-    fn agreeing(&mut self, from: &[u8]) -> Result<Vec<Pair>, Stop> {
+    /// Passes over the rows that are as the log says, and answers the others; of very many the first,
+    /// and where to go on.
+    fn agreeing(&mut self, from: &[u8]) -> Result<(Vec<Pair>, Option<Vec<u8>>), Stop> {
         let mut odd = Vec::new();
         let shared = self.writer.shared.clone();
         let Reconciliation { writer, fold, witness, .. } = self;
@@ -113,7 +114,9 @@ impl Reconciliation<'_> {
             odd.len() < PAGE
         });
         scan.map_err(Stop::Index)?;
-        Ok(odd)
+        let last = odd.last().filter(|_| odd.len() >= PAGE);
+        let on = last.map(|(last, _)| [last.as_slice(), b"\0"].concat());
+        Ok((odd, on))
     }
 
     fn page(&self, prefix: &[u8], from: &[u8]) -> Result<Vec<Pair>, Stop> {
@@ -167,7 +170,9 @@ impl Reconciliation<'_> {
         if segment.is_none_or(|segment| !self.fold.digested.contains(&segment)) {
             return Ok(());
         }
-        tracing::warn!("index and log differ in what was finished long ago: all of the log is read");
+        tracing::warn!(
+            "index and log differ in what was finished long ago: all of the log is read"
+        );
         Err(Stop::Doubt)
     }
 

@@ -11,7 +11,7 @@ use crate::digest::{self, Draft, Note, Says};
 use crate::dirs;
 use crate::disk::Disk;
 use crate::log::{Readers, Usage};
-use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, Meta, MessageMeta};
+use crate::record::{self, BodyPlace, Fact, HEADER_LEN, Header, Kind, MessageMeta, Meta};
 use crate::segment::{self, Health, Item, Place, Position, START, Scan, SegmentHeader};
 use waypost_mutant::planted;
 
@@ -320,7 +320,8 @@ impl Fold {
 
     fn live(&mut self, id: MessageId, place: Place, health: Health) {
         let unsound = health != Health::Sound;
-        self.messages.insert(id, Fate::Live(Trail { place, last: place.at, unsound, settled: false }));
+        self.messages
+            .insert(id, Fate::Live(Trail { place, last: place.at, unsound, settled: false }));
     }
 
     /// Where the records are that change a message, in order.

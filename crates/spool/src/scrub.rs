@@ -35,7 +35,11 @@ impl Writer {
     }
 
     fn scrub_some(&mut self, scrub: &mut Scrub) {
-        let mut scan = match scrub.scan.take().map_or_else(|| self.next_scan(scrub), |s| Ok(Some(s))) {
+        let mut scan = match scrub
+            .scan
+            .take()
+            .map_or_else(|| self.next_scan(scrub), |s| Ok(Some(s)))
+        {
             Ok(Some(scan)) => scan,
             Ok(None) => {
                 *scrub = Scrub { ended: Some(Instant::now()), ..Scrub::default() };

@@ -14,10 +14,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use common::*;
-use waypost_mail::{Ledger, MessageId, RecipientState, Timestamp};
+use waypost_mail::{Entry, Ledger, MessageId, RecipientState, Timestamp};
 use waypost_spool::{
-    Config, Disk, DiskFile, LogSpool, RealDisk, Report, Rows, RowsError, RowsPlace, SledRows, Spool,
-    SpoolError, Writes,
+    Config, Disk, DiskFile, LogSpool, RealDisk, Report, Rows, RowsError, RowsPlace, SledRows,
+    Spool, SpoolError, Witness, Writes,
 };
 
 /// The machine's disk, which counts what is read of segments that are finished.
@@ -35,8 +35,10 @@ impl Counting {
     /// Octets read of all segments but the youngest, since the last time.
     fn read(&self) -> u64 {
         let counters = self.0.lock().unwrap();
-        let segments: Vec<_> =
-            counters.iter().filter(|(path, _)| path.extension().is_some_and(|e| e == "log")).collect();
+        let segments: Vec<_> = counters
+            .iter()
+            .filter(|(path, _)| path.extension().is_some_and(|e| e == "log"))
+            .collect();
         let finished = segments.split_last().map_or(&[][..], |(_, finished)| finished);
         let read = finished.iter().map(|(_, count)| count.load(Ordering::SeqCst)).sum();
         counters.values().for_each(|count| count.store(0, Ordering::SeqCst));
@@ -262,6 +264,19 @@ async fn one_of_a_segment_that_is_another_now_is_not_believed() {
     }
 }
 
+/// Ids of the messages told of.
+#[derive(Debug, Default)]
+struct Heard(Vec<u64>);
+
+impl Witness for Heard {
+    fn begin(&mut self) {
+        self.0.clear();
+    }
+    fn message(&mut self, entry: Entry) {
+        self.0.push(entry.id.0);
+    }
+}
+
 /// An index from before: it knows nothing of what finished segments say.
 #[tokio::test]
 async fn what_the_index_does_not_know_is_read_in_the_log_itself() {
@@ -288,8 +303,11 @@ async fn what_the_index_does_not_know_is_read_in_the_log_itself() {
     copied(&copy, &config.path.join("index"));
     let segments = named(&config, "log").len() as u64;
     disk.read();
-    let (spool, report) = open(&config);
+    let mut heard = Heard::default();
+    let (spool, report) = LogSpool::open_before(config.clone(), clock(), &mut heard).unwrap();
     assert!(disk.read() > SEGMENT * (segments - 2), "digests were believed: {report:?}");
+    heard.0.sort_unstable();
+    assert_eq!(heard.0, ids(&*spool), "each was told of once");
     assert_eq!((report.quarantined, report.damaged), (0, 0), "{report:?}");
     assert!(report.requeued > 0 && report.removed > 0, "{report:?}");
     assert_eq!(world(&spool).await, before);
@@ -423,7 +441,9 @@ struct FailingRows(SledRows, Option<AtomicU64>);
 
 impl FailingRows {
     fn read(&self) -> Result<(), String> {
-        let left = self.1.as_ref().map(|left| left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |l| l.checked_sub(1)));
+        let left = self.1.as_ref().map(|left| {
+            left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |l| l.checked_sub(1))
+        });
         match left {
             Some(Err(_)) => Err("sled: Input/output error (os error 5)".to_owned()),
             _ => Ok(()),
@@ -479,7 +499,8 @@ async fn an_index_that_cannot_be_read_any_more_is_made_anew() {
     drop(spool);
     let mut rebuilt = 0;
     for after in (0..60).step_by(5) {
-        let place = Failing { dir: config.path.join("index"), after, failed: AtomicBool::new(false) };
+        let place =
+            Failing { dir: config.path.join("index"), after, failed: AtomicBool::new(false) };
         let (spool, driver, report) =
             LogSpool::open_driven(&config, clock(), &place, 7, &mut ()).unwrap();
         assert_eq!((report.quarantined, report.damaged), (0, 0), "after {after} reads: {report:?}");
