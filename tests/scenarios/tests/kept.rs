@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+#[path = "kept/a_message_is_damaged_while_it_waits.rs"]
+mod a_message_is_damaged_while_it_waits;
 #[path = "kept/index_is_damaged_or_deleted.rs"]
 mod index_is_damaged_or_deleted;
 #[path = "kept/policy_refuses_just_before_a_crash.rs"]
