@@ -148,6 +148,26 @@ pub(crate) fn parse_rcpt(
     Ok(rcpt)
 }
 
+/// Reads what VRFY asks about: a name or an address, in brackets or not, and the parameter SMTPUTF8
+/// (RFC 5321 §4.1.1.6, RFC 6531 §3.7.4.2).
+pub(crate) fn parse_vrfy(args: &str, esmtp: bool) -> Result<(), Reply> {
+    let (text, smtputf8) = match args.rsplit_once(' ') {
+        Some((text, word)) if word.eq_ignore_ascii_case("SMTPUTF8") => (text, true),
+        _ => (args, false),
+    };
+    if smtputf8 && !esmtp {
+        return Err(Reply::UNKNOWN_PARAMETER);
+    }
+    let inner = text.strip_prefix('<').and_then(|text| text.strip_suffix('>')).unwrap_or(text);
+    let is_address = strip_route(inner).is_some_and(|path| Mailbox::parse(path).is_ok());
+    let is_name = || Mailbox::parse(&format!("{inner}@name.invalid")).is_ok();
+    match is_address || is_name() {
+        true if inner.is_ascii() || smtputf8 => Ok(()),
+        true => Err(Reply::RECIPIENT_NEEDS_SMTPUTF8),
+        false => Err(Reply::BAD_ARGUMENTS),
+    }
+}
+
 /// Reads `mechanism [initial-response]` (RFC 4954 §4); the mechanism comes in upper case.
 pub(crate) fn parse_auth(args: &str) -> Result<(String, Option<Vec<u8>>), Reply> {
     let (mechanism, initial) = match args.split_once(' ') {

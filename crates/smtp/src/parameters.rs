@@ -162,6 +162,21 @@ pub(crate) fn read_rcpt(words: &str, rcpt: &mut RcptTo, dialect: Dialect<'_>) ->
     read(&RCPT, words, rcpt, dialect)
 }
 
+/// The keywords of MAIL's parameters that are on offer, for HELP.
+pub(crate) fn of_mail(dialect: Dialect<'_>) -> String {
+    offered(&MAIL, dialect)
+}
+
+/// The keywords of RCPT's parameters that are on offer.
+pub(crate) fn of_rcpt(dialect: Dialect<'_>) -> String {
+    offered(&RCPT, dialect)
+}
+
+fn offered<C>(table: &[Parameter<C>], dialect: Dialect<'_>) -> String {
+    let offered = table.iter().filter(|one| dialect.esmtp && (one.offered)(&dialect));
+    offered.map(|one| one.keyword).collect::<Vec<_>>().join(" ")
+}
+
 fn read<C>(
     table: &[Parameter<C>],
     words: &str,

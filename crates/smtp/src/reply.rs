@@ -281,6 +281,9 @@ impl Reply {
     /// 504 5.5.4
     pub const PARAMETER_NOT_IMPLEMENTED: Reply =
         Reply::fixed(504, (5, 5, 4), "Parameter not implemented");
+    /// 504 5.5.4
+    pub const NO_SUCH_HELP: Reply =
+        Reply::fixed(504, (5, 5, 4), "No help about that; HELP alone tells the commands");
     /// 530 5.7.0
     pub const STARTTLS_FIRST: Reply = Reply::fixed(530, (5, 7, 0), "Must issue STARTTLS first");
     /// 530 5.7.0
@@ -324,7 +327,7 @@ impl Reply {
     pub const REFUSED_BY_POLICY: Reply = Reply::fixed(554, (5, 7, 1), "Refused by policy");
     /// 555 5.5.4
     pub const UNKNOWN_PARAMETER: Reply =
-        Reply::fixed(555, (5, 5, 4), "MAIL or RCPT parameter not recognized");
+        Reply::fixed(555, (5, 5, 4), "Parameter not recognized");
 }
 
 /// Control characters other than LF become spaces: no text of ours can carry a second reply.

@@ -142,6 +142,9 @@ pub enum Hold {
 pub struct Priority(i8);
 
 impl Priority {
+    /// The highest level of the policy `MIXER` (RFC 6710 Appendix B).
+    pub const URGENT: Priority = Priority(4);
+
     /// The priority, unless it is out of range.
     pub const fn new(priority: i8) -> Option<Priority> {
         if priority >= -9 && priority <= 9 { Some(Priority(priority)) } else { None }

@@ -101,7 +101,8 @@ impl Letter {
             BodyType::EightBitMime => Some("BODY=8BITMIME".to_owned()),
             BodyType::BinaryMime => Some("BODY=BINARYMIME".to_owned()),
         };
-        let asked = Some(self.priority).filter(|p| extensions.mt_priority && p.get() != 0);
+        // RFC 6710 §4.2, RFC 6758 §3.2: said wherever it is understood, 0 too.
+        let asked = Some(self.priority).filter(|_| extensions.mt_priority);
         let words = [
             extensions.declares_size.then(|| format!("SIZE={}", self.size)),
             body,

@@ -375,8 +375,13 @@ impl Conversation {
                 self.reply(Reply::OK);
             }
             Verb::Noop => self.reply(Reply::OK),
-            Verb::Vrfy => self.reply(Reply::CANNOT_VERIFY),
-            Verb::Help => self.reply(order::help(&self.rules, &self.session)),
+            Verb::Vrfy => {
+                command::parse_vrfy(args, self.session.esmtp)?;
+                self.reply(Reply::CANNOT_VERIFY);
+            }
+            Verb::Help => {
+                self.reply(order::help(args, &self.rules, &self.session, self.dialect()));
+            }
             Verb::Quit => self.close(Reply::CLOSING),
             Verb::Expn | Verb::Bdat => return Err(Reply::NOT_IMPLEMENTED),
         }

@@ -168,9 +168,10 @@ pub struct Offers {
     pub deliver_by: Option<u32>,
     /// `HOLDFOR` and `HOLDUNTIL` (RFC 4865).
     pub future_release: Option<FutureRelease>,
-    /// `MT-PRIORITY` (RFC 6710).
+    /// `MT-PRIORITY` by the policy `MIXER`: urgent from 1, non-urgent from -4 down (RFC 6710).
     pub mt_priority: bool,
-    /// LIMITS (RFC 9422): `RCPTMAX` is [`Rules::max_recipients`].
+    /// LIMITS (RFC 9422): `MAILMAX` is [`Rules::max_messages`], `RCPTMAX` the smaller of
+    /// [`Rules::max_recipients`] and [`Rules::max_session_recipients`].
     pub limits: bool,
 }
 

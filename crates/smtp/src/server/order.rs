@@ -2,7 +2,8 @@
 
 use super::session::{Session, Transaction};
 use super::{AuthRule, Rules, TlsRule, XclientRule};
-use crate::{Reply, terms, xclient};
+use crate::command::Dialect;
+use crate::{Reply, parameters, terms, xclient};
 
 /// A command word we know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,6 +82,8 @@ pub(super) struct Order {
     pub(super) idle: bool,
     /// What EHLO says of it, where it is an extension.
     pub(super) keyword: Option<&'static str>,
+    /// What HELP says of it: how it is written, and what it does.
+    pub(super) usage: &'static str,
 }
 
 /// A command that is in order at any time, takes no argument and counts against its limit.
@@ -94,6 +97,7 @@ const PLAIN: Order = Order {
     behind: Behind::Commands,
     idle: true,
     keyword: None,
+    usage: "NOOP [anything]\nDoes nothing.",
 };
 
 /// A command that brings mail forward.
@@ -104,21 +108,50 @@ const MAIL: Order = Order {
     args: Args::Yes,
     before_tls: false,
     idle: false,
+    usage: "MAIL FROM:<address> [parameters]\nBegins a message; bounces go to the address.",
     ..PLAIN
 };
 
 pub(super) const TABLE: [Order; 16] = [
-    Order { verb: Verb::Ehlo, word: "EHLO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
-    Order { verb: Verb::Helo, word: "HELO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
-    Order { verb: Verb::Lhlo, word: "LHLO", args: Args::Yes, behind: Behind::Reply, ..PLAIN },
+    Order {
+        verb: Verb::Ehlo,
+        word: "EHLO",
+        args: Args::Yes,
+        behind: Behind::Reply,
+        usage: "EHLO your-name\nGreets; the reply tells the extensions there are.",
+        ..PLAIN
+    },
+    Order {
+        verb: Verb::Helo,
+        word: "HELO",
+        args: Args::Yes,
+        behind: Behind::Reply,
+        usage: "HELO your-name\nGreets, without extensions.",
+        ..PLAIN
+    },
+    Order {
+        verb: Verb::Lhlo,
+        word: "LHLO",
+        args: Args::Yes,
+        behind: Behind::Reply,
+        usage: "LHLO your-name\nGreets; the reply tells the extensions there are.",
+        ..PLAIN
+    },
     Order { before_auth: false, ..MAIL },
-    Order { verb: Verb::Rcpt, word: "RCPT", when: When::Envelope, ..MAIL },
+    Order {
+        verb: Verb::Rcpt,
+        word: "RCPT",
+        when: When::Envelope,
+        usage: "RCPT TO:<address> [parameters]\nAdds a recipient.",
+        ..MAIL
+    },
     Order {
         verb: Verb::Data,
         word: "DATA",
         when: When::Envelope,
         args: Args::No,
         behind: Behind::Body,
+        usage: "DATA\nThe message follows once we say so, and ends with a dot on a line of its own.",
         ..MAIL
     },
     Order {
@@ -126,11 +159,24 @@ pub(super) const TABLE: [Order; 16] = [
         word: "BDAT",
         when: When::Transaction,
         keyword: Some("CHUNKING"),
+        usage: "BDAT octets [LAST]\nSo many octets of the message follow at once.",
         ..MAIL
     },
-    Order { verb: Verb::Rset, word: "RSET", ..PLAIN },
+    Order {
+        verb: Verb::Rset,
+        word: "RSET",
+        usage: "RSET\nDrops the message that was begun.",
+        ..PLAIN
+    },
     Order { args: Args::Maybe, ..PLAIN },
-    Order { verb: Verb::Vrfy, word: "VRFY", args: Args::Yes, before_tls: false, ..PLAIN },
+    Order {
+        verb: Verb::Vrfy,
+        word: "VRFY",
+        args: Args::Yes,
+        before_tls: false,
+        usage: "VRFY address [SMTPUTF8]\nNobody is told who has a mailbox: send mail and see.",
+        ..PLAIN
+    },
     Order { verb: Verb::Expn, word: "EXPN", args: Args::Maybe, ..PLAIN },
     Order {
         verb: Verb::StartTls,
@@ -138,6 +184,7 @@ pub(super) const TABLE: [Order; 16] = [
         when: When::Extended,
         behind: Behind::Nothing,
         keyword: Some("STARTTLS"),
+        usage: "STARTTLS\nEncrypts the connection; greet again behind it.",
         ..PLAIN
     },
     Order {
@@ -148,6 +195,7 @@ pub(super) const TABLE: [Order; 16] = [
         before_tls: false,
         behind: Behind::Reply,
         keyword: Some("AUTH"),
+        usage: "AUTH mechanism [initial-response]\nLogs in, on an encrypted connection.",
         ..PLAIN
     },
     Order {
@@ -156,11 +204,25 @@ pub(super) const TABLE: [Order; 16] = [
         when: When::Idle,
         args: Args::Yes,
         keyword: Some("XCLIENT"),
+        usage: "XCLIENT name=value ...\nSays for whom you speak.",
         ..PLAIN
     },
     // Behind the extensions that matter: there are clients that overlook the last line.
-    Order { verb: Verb::Help, word: "HELP", args: Args::Maybe, keyword: Some("HELP"), ..PLAIN },
-    Order { verb: Verb::Quit, word: "QUIT", behind: Behind::Nothing, ..PLAIN },
+    Order {
+        verb: Verb::Help,
+        word: "HELP",
+        args: Args::Maybe,
+        keyword: Some("HELP"),
+        usage: "HELP [command]\nTells the commands, or how one is written.",
+        ..PLAIN
+    },
+    Order {
+        verb: Verb::Quit,
+        word: "QUIT",
+        behind: Behind::Nothing,
+        usage: "QUIT\nEnds the session.",
+        ..PLAIN
+    },
 ];
 
 impl Order {
@@ -288,7 +350,8 @@ fn offers(rules: &Rules) -> Vec<String> {
     let plain = [
         (offers.dsn, "DSN"),
         (offers.binary_mime, "BINARYMIME"),
-        (offers.mt_priority, "MT-PRIORITY"),
+        // RFC 6710 §9.2: three levels, which are what the default policy has.
+        (offers.mt_priority, "MT-PRIORITY MIXER"),
         // RFC 8689 §2: only once the channel is encrypted.
         (offers.require_tls && rules.tls == TlsRule::Active, "REQUIRETLS"),
     ];
@@ -306,15 +369,39 @@ fn offers(rules: &Rules) -> Vec<String> {
             .map(|most| format!("FUTURERELEASE {} {}", most.interval, terms::moment(most.until))),
     );
     if offers.limits {
-        // RFC 9422 §4
-        lines.push(format!("LIMITS RCPTMAX={}", rules.max_recipients));
+        lines.push(format!("LIMITS{}", limits(rules)));
     }
     lines
 }
 
-/// The reply to HELP.
-pub(super) fn help(rules: &Rules, session: &Session) -> Reply {
-    let offered = TABLE.iter().filter(|order| order.is_offered(rules, session));
-    let words: Vec<_> = offered.map(|order| order.word).collect();
-    Reply::fixed(214, (2, 0, 0), "").with_text(format!("Commands: {}", words.join(" ")))
+/// What one session and one message of it may have at most, as far as there is a limit (RFC 9422 §4).
+/// Nothing here depends on the domains of recipients, so no RCPTDOMAINMAX is told.
+fn limits(rules: &Rules) -> String {
+    let mails = Some(rules.max_messages).filter(|most| *most < u32::MAX);
+    let mails = mails.map(|most| format!(" MAILMAX={most}")).unwrap_or_default();
+    format!("{mails} RCPTMAX={}", rules.max_recipients.min(rules.max_session_recipients))
+}
+
+/// The reply to HELP (RFC 5321 §4.1.1.8): all commands, or how one is written, with the parameters that
+/// are on offer now.
+pub(super) fn help(topic: &str, rules: &Rules, session: &Session, dialect: Dialect<'_>) -> Reply {
+    let told = |text: String| Reply::fixed(214, (2, 0, 0), "").with_text(text);
+    if topic.is_empty() {
+        let offered = TABLE.iter().filter(|order| order.is_offered(rules, session));
+        let words: Vec<_> = offered.map(|order| order.word).collect();
+        return told(format!("Commands: {}\nHELP command tells more.", words.join(" ")));
+    }
+    let about = |order: &&Order| order.word.eq_ignore_ascii_case(topic) && order.exists(rules);
+    let Some(order) = TABLE.iter().find(about) else { return Reply::NO_SUCH_HELP };
+    let parameters = match order.verb {
+        Verb::Mail => parameters::of_mail(dialect),
+        Verb::Rcpt => parameters::of_rcpt(dialect),
+        Verb::Auth => rules.mechanisms.join(" "),
+        _ => String::new(),
+    };
+    let name = if order.verb == Verb::Auth { "Mechanisms" } else { "Parameters" };
+    match parameters.as_str() {
+        "" => told(order.usage.to_owned()),
+        all => told(format!("{}\n{name}: {all}", order.usage)),
+    }
 }
