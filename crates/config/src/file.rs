@@ -120,6 +120,7 @@ pub(crate) struct Delivery {
     pub(crate) idle: Option<Duration>,
     pub(crate) messages_per_connection: Option<u32>,
     pub(crate) hosts_per_attempt: Option<usize>,
+    pub(crate) priority_field: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
 }
@@ -286,6 +287,7 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         idle: span(&mut section, "idle", notes),
         messages_per_connection: count(&mut section, "messages-per-connection", notes),
         hosts_per_attempt: count(&mut section, "hosts-per-attempt", notes),
+        priority_field: section.boolean("priority-field", notes).map(|field| field.value),
         connect_timeout: span(&mut section, "connect-timeout", notes),
         reply_timeout: span(&mut section, "reply-timeout", notes),
     };

@@ -305,6 +305,8 @@ fn delivery(
     delivery.credentials = credentials.clone();
     delivery.sources = policy::sources(file);
     delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
+    delivery.priority_field = given.priority_field.unwrap_or(delivery.priority_field);
+    delivery.max_returned = file.queue.return_size.unwrap_or(delivery.max_returned);
     delivery.connections.idle = given.idle.unwrap_or(delivery.connections.idle);
     delivery.connections.messages =
         given.messages_per_connection.unwrap_or(delivery.connections.messages);

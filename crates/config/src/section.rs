@@ -1,6 +1,6 @@
 //! One table of the file, taken apart key by key; what is left over is unknown.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::str::FromStr;
 
 use serde_json::Value;
@@ -125,6 +125,28 @@ impl<'s> Section<'s> {
                 None
             }
         }
+    }
+
+    /// A whole number that may be below zero.
+    pub(crate) fn signed(
+        &mut self,
+        key: &str,
+        legal: RangeInclusive<i64>,
+        notes: &mut Notes<'_>,
+    ) -> Option<i64> {
+        let found = self.take(key)?;
+        let DeValue::Integer(integer) = &found.value else {
+            return self.wrong_type(key, "a whole number", &found.value, &found.at, notes);
+        };
+        let digits = integer.as_str().replace('_', "");
+        let number = i64::from_str_radix(&digits, integer.radix()).ok();
+        let number = number.filter(|number| legal.contains(number));
+        if number.is_none() {
+            let (low, high) = (legal.start(), legal.end());
+            let message = format!("'{}' must be from {low} to {high}", self.path(key));
+            notes.add(&found.at, message, "");
+        }
+        number
     }
 
     /// A number with or without a fraction, more than zero and at most `most`.

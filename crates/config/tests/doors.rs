@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use waypost_config::{Settings, words};
-use waypost_inbound::{ListenerKind, Place};
+use waypost_inbound::{ListenerKind, Place, PriorityRule};
 
 const TOP: &str = "hostname = \"relay.example\"\n[spool]\npath = \"/var/spool/waypost\"\n\
                    [relay]\nnetworks = [\"192.0.2.0/24\"]\n";
@@ -92,4 +92,33 @@ fn tokens_do_not_go_over_a_network_in_clear_text() {
         "[http]\ntokens = \"/nonexistent\"\n[[listener]]\nkind = \"local\"\n",
         "cannot read the tokens file",
     );
+}
+
+#[test]
+fn how_urgent_mail_may_be_is_said_at_each_door() {
+    let door = |name: &str, lines: &str| {
+        format!(
+            "[[listener]]\nname = {name:?}\nkind = \"lmtp\"\naddress = \"127.0.0.1:24\"\n{lines}\n"
+        )
+    };
+    let rule = |lines: &str| {
+        let settings = parsed(&door("a", lines)).unwrap();
+        settings.reload.inbound.doors["a"].priority.clone()
+    };
+    assert_eq!(rule(""), PriorityRule::default());
+    let given = rule("priority = { offer = true, highest = -2 }");
+    assert_eq!((given.offered, given.highest.get()), (Some(true), -2));
+    for (value, words) in [
+        ("{ highest = 10 }", "'listener.priority.highest' must be from -9 to 9"),
+        ("{ highest = \"4\" }", "'listener.priority.highest' must be a whole number"),
+        ("{ offer = 1 }", "'listener.priority.offer' must be true or false"),
+        ("{ lowest = 1 }", "unknown key 'lowest' in [listener.priority]"),
+    ] {
+        refused(&door("a", &format!("priority = {value}")), words);
+    }
+    let more = "[delivery]\npriority-field = false\n[queue]\nreturn-size = \"0\"\n";
+    let delivery = parsed(&format!("{}{more}", door("a", ""))).unwrap().startup.delivery;
+    assert_eq!((delivery.priority_field, delivery.max_returned), (false, 0));
+    let more = "[queue]\nreturn-size = \"65MiB\"\n";
+    refused(&format!("{}{more}", door("a", "")), "'queue.return-size' must be at most 64MiB");
 }

@@ -9,13 +9,14 @@ use std::sync::Arc;
 use tracing::debug;
 use waypost_dns::{Host, Search, hosts};
 use waypost_intake::patience;
+use waypost_mail::header::field;
 use waypost_mail::{
     NextHop, Outcome, Recipient, RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
 };
 use waypost_mutant::planted;
 use waypost_queue::{Content, SpoolError, Ticket, expired};
 use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientResult};
-use waypost_smtp::{BodyType, Mailbox, Phase};
+use waypost_smtp::{BodyType, Mailbox, Phase, Priority};
 
 use self::prepare::Prepared;
 use crate::connection::{Connection, Copy, Failure, Promise, Transfer, Wish};
@@ -231,6 +232,11 @@ impl<'a> Attempt<'a> {
             self.answered = true;
             if copy.is_none() {
                 copy = self.copy(route, &label, &members).await;
+                if let Some(copy) = &mut copy
+                    && !connection.knows_priority()
+                {
+                    copy.prefix.splice(0..0, self.tunnel());
+                }
             }
             let Some(copy) = &copy else {
                 self.delivery.pool.park(key, connection);
@@ -315,6 +321,16 @@ impl<'a> Attempt<'a> {
                 self.all(members, || Outcome::Deferred(why.clone()));
                 None
             }
+        }
+    }
+
+    /// The field that carries the priority past a host that does not know the extension, unless it is
+    /// the usual one (RFC 6758 §3.3).
+    fn tunnel(&self) -> Vec<u8> {
+        let priority = self.ticket.entry.terms.priority;
+        match self.delivery.config.priority_field && priority != Priority::default() {
+            true => field("MT-Priority", &priority.to_string()),
+            false => Vec::new(),
         }
     }
 

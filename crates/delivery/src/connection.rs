@@ -332,6 +332,11 @@ impl Connection {
         Promise { dsn: *dsn, deliver_by: deliver_by.is_some() }
     }
 
+    /// This host is told by MAIL how urgent a message is (RFC 6710).
+    pub(crate) fn knows_priority(&self) -> bool {
+        self.extensions.mt_priority
+    }
+
     /// What this host takes at most.
     pub(crate) fn limits(&self) -> &Limits {
         &self.extensions.limits

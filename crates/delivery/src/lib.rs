@@ -79,6 +79,10 @@ pub struct Config {
     pub hosts_per_attempt: usize,
     /// Pools of source addresses by the name that routes use.
     pub sources: Sources,
+    /// Hosts that do not know MT-PRIORITY are told by a field of the message (RFC 6758).
+    pub priority_field: bool,
+    /// Octets of the largest message that a notice of its failure returns whole.
+    pub max_returned: u64,
 }
 
 impl Config {
@@ -94,6 +98,8 @@ impl Config {
             credentials: HashMap::new(),
             hosts_per_attempt: 5,
             sources: Sources::new(),
+            priority_field: true,
+            max_returned: waypost_mail::dsn::MAX_RETURNED,
         }
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use tracing::warn;
 use waypost_intake::Notice;
-use waypost_mail::dsn::{Action, MAX_RETURNED, Report, StatusNotice};
+use waypost_mail::dsn::{Action, Report, StatusNotice};
 use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Terms};
 use waypost_mutant::planted;
@@ -33,8 +33,9 @@ impl Delivery {
             return None;
         }
         let entry = &*ticket.entry;
-        let whole = match StatusNotice::returns_all(entry, &reports) {
-            true => self.start(ticket, MAX_RETURNED as usize).await,
+        let most = self.config.max_returned;
+        let whole = match StatusNotice::returns_all(entry, &reports, most) {
+            true => self.start(ticket, most as usize).await,
             false => None,
         };
         let original_header = match &whole {
@@ -60,6 +61,7 @@ impl Delivery {
             body: notice.body,
             about: ticket.id,
             require_tls: entry.terms.require_tls,
+            priority: entry.terms.priority,
         };
         self.parts.intake.notice(notice).await
     }

@@ -10,7 +10,7 @@ use waypost_mail::{DomainPattern, Network, Timestamp};
 use waypost_smtp::server::{
     AuthRule, FutureRelease, Offers, Rules, Strictness, TlsRule, XclientRule,
 };
-use waypost_smtp::{Domain, Mailbox};
+use waypost_smtp::{Domain, Mailbox, Priority};
 
 use crate::manner::Manner;
 use crate::mechanism::Mechanism;
@@ -189,6 +189,23 @@ pub struct DoorRules {
     pub proxy: Option<ProxyRule>,
     /// Peers that may say by XCLIENT for whom they speak.
     pub xclient: XclientPeers,
+    /// How urgent mail may be.
+    pub priority: PriorityRule,
+}
+
+/// Who may say how urgent mail is (RFC 6710 §4.1).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PriorityRule {
+    /// MT-PRIORITY is offered, and fields of messages count (RFC 6758); absent, where mail is submitted.
+    pub offered: Option<bool>,
+    /// The most that those may ask for who may relay. For all others it is 0, or this when it is less.
+    pub highest: Priority,
+}
+
+impl Default for PriorityRule {
+    fn default() -> PriorityRule {
+        PriorityRule { offered: None, highest: Priority::URGENT }
+    }
 }
 
 /// Peers that may use XCLIENT. They are believed: the client they name has the rights of its address.
@@ -332,23 +349,30 @@ impl Settings {
         }
     }
 
-    /// The extensions of a listener of this kind for a session that begins at `now`.
-    pub(crate) fn offers(&self, kind: ListenerKind, now: Timestamp) -> Offers {
+    /// The extensions of a listener for a session that begins at `now`.
+    pub(crate) fn offers(&self, listener: &ListenerConfig, now: Timestamp) -> Offers {
         let interval = self.limits.max_hold.as_secs();
         let until = (now.0 / 1000).saturating_add(interval);
         let until = i64::try_from(until).unwrap_or(i64::MAX);
         // RFC 4865 §1: mail is held where it is submitted.
-        let holds = kind.is_submission() && interval > 0;
+        let holds = listener.kind.is_submission() && interval > 0;
         Offers {
             dsn: true,
             binary_mime: true,
             require_tls: true,
             deliver_by: Some(0),
             future_release: holds.then_some(FutureRelease { interval, until }),
-            // Not before the schedule obeys it.
-            mt_priority: false,
+            mt_priority: self.highest_priority(&listener.name, listener.kind).is_some(),
             limits: true,
         }
+    }
+
+    /// The most urgent that mail by this listener may be, where it may say so at all.
+    pub(crate) fn highest_priority(&self, listener: &str, kind: ListenerKind) -> Option<Priority> {
+        let usual = PriorityRule::default();
+        let rule = self.door(listener).map_or(&usual, |door| &door.priority);
+        // RFC 6710 §4.1: others are trusted by agreement alone.
+        rule.offered.unwrap_or_else(|| kind.is_submission()).then_some(rule.highest)
     }
 
     pub(crate) fn origin(&self) -> Option<Domain> {
@@ -523,13 +547,34 @@ mod tests {
     #[test]
     fn submitters_may_have_mail_held_as_long_as_the_limit_says() {
         let mut settings = Settings::new("mx.example.org");
-        let offered =
-            |settings: &Settings, kind| settings.offers(kind, Timestamp(5_000)).future_release;
+        let offered = |settings: &Settings, kind| {
+            settings.offers(&listener(kind), Timestamp(5_000)).future_release
+        };
         settings.limits.max_hold = Duration::from_secs(90);
         let most = Some(FutureRelease { interval: 90, until: 95 });
         assert_eq!(offered(&settings, ListenerKind::Submissions), most);
         assert_eq!(offered(&settings, ListenerKind::Relay), None);
         settings.limits.max_hold = Duration::ZERO;
         assert_eq!(offered(&settings, ListenerKind::Submissions), None);
+    }
+
+    #[test]
+    fn submitters_say_how_urgent_mail_is_and_others_where_that_is_agreed() {
+        let mut settings = Settings::new("mx.example.org");
+        let offered =
+            |settings: &Settings, kind| settings.offers(&listener(kind), Timestamp(0)).mt_priority;
+        for (kind, usual) in [
+            (ListenerKind::Relay, false),
+            (ListenerKind::Lmtp, false),
+            (ListenerKind::Submission, true),
+            (ListenerKind::Submissions, true),
+            (ListenerKind::Local, true),
+        ] {
+            assert_eq!(offered(&settings, kind), usual, "{kind}");
+            let priority = PriorityRule { offered: Some(!usual), ..PriorityRule::default() };
+            let rules = DoorRules { priority, ..DoorRules::default() };
+            settings.doors.insert(kind.to_string(), rules);
+            assert_eq!(offered(&settings, kind), !usual, "{kind}");
+        }
     }
 }

@@ -81,6 +81,8 @@ struct Transaction {
     body_type: BodyType,
     smtputf8: bool,
     terms: Terms,
+    /// MAIL said how urgent it is.
+    said_priority: bool,
     meta: Vec<Attr>,
     recipients: Vec<Recipient>,
     /// For each RCPT that was taken, the recipients it stands for.
@@ -254,6 +256,7 @@ impl Decider {
             declared_size: from.size,
             body_type: from.body,
             smtputf8: from.smtputf8,
+            said_priority: from.priority.is_some(),
             meta: Vec::new(),
             recipients: Vec::new(),
             named: Vec::new(),
@@ -283,11 +286,18 @@ impl Decider {
         answer
     }
 
+    /// The most urgent that this peer's mail may be, where it may say so. RFC 6710 §4.1: who is not
+    /// trusted may lower it and no more.
+    fn highest_priority(&self) -> Option<Priority> {
+        let settings = &self.current.settings;
+        let highest = settings.highest_priority(&self.facts.listener, self.manner.0)?;
+        let trusted = self.facts.may_relay;
+        Some(if trusted { highest } else { highest.min(Priority::default()) })
+    }
+
     /// What this peer may ask for: urgency and the word of others are for who may relay.
     fn permitted(&self, mut terms: Terms) -> Terms {
-        if !self.facts.may_relay {
-            terms.priority = terms.priority.min(Priority::default());
-        }
+        terms.priority = terms.priority.min(self.highest_priority().unwrap_or_default());
         // RFC 4954 §5: a user who logged in speaks for nobody else.
         if !self.current.settings.relay.lists(self.facts.client.ip()) {
             terms.submitter = terms.submitter.map(|_| ReversePath::Null);
@@ -361,6 +371,10 @@ impl Decider {
             check_header: &|header| self.author().map_or(Ok(()), |author| author.check(header)),
             groups: &groups,
             origin: origin.as_ref(),
+            // What MAIL says goes before; a stranger's field says nothing (RFC 6758 §7).
+            tunnelled: self
+                .highest_priority()
+                .filter(|_| self.facts.may_relay && !transaction.said_priority),
         };
         Ok(self.house.rooms.intake.accept(message, self.manner.door(), rules).await)
     }

@@ -46,7 +46,7 @@ pub use bans::{Ban, Bans};
 pub use bearers::{Bearers, BearersError, BearersFile};
 pub use config::{
     AuthSettings, DoorRules, HttpSettings, Limits, ListenerConfig, ListenerKind, Place, Prefixes,
-    Settings, SettingsError, XclientPeers,
+    PriorityRule, Settings, SettingsError, XclientPeers,
 };
 pub use external::CertificateLogins;
 pub use failures::FailureRules;

@@ -103,7 +103,7 @@ async fn welcome(visit: Visit, mut stream: Stream, pass: Arc<Pass>) -> io::Resul
     let (manner, known) = (Manner(listener.kind), peer.uid.is_some());
     let user = peer.user().await;
     let rules = settings.rules(&listener, address, channel.as_ref(), known);
-    let offers = settings.offers(listener.kind, house.rooms.clock.now());
+    let offers = settings.offers(&listener, house.rooms.clock.now());
     let conversation = Conversation::new(Rules { offers, ..rules });
     let (tls, binding) = channel.map(|channel| (channel.facts, channel.binding)).unzip();
     let facts = Facts {

@@ -16,6 +16,7 @@ mod gather;
 mod notice;
 mod plan;
 mod policy;
+mod priority;
 mod routing;
 mod shortage;
 mod submission;
@@ -39,7 +40,7 @@ use waypost_mail::{
     Timestamp,
 };
 use waypost_queue::{Prepared, Queue, SpoolError};
-use waypost_smtp::{Domain, Reply, ReversePath};
+use waypost_smtp::{Domain, Priority, Reply, ReversePath};
 
 use crate::answers::Answers;
 use crate::budget::Budget;
@@ -109,6 +110,9 @@ pub struct Rules<'a> {
     pub groups: &'a [Vec<u32>],
     /// Completes addresses in the message's fields that have no domain.
     pub origin: Option<&'a Domain>,
+    /// The most that the message's field MT-Priority may ask for; absent where it does not count
+    /// (RFC 6758 §3.1).
+    pub tunnelled: Option<Priority>,
 }
 
 /// The door. One for the whole program.
@@ -226,8 +230,8 @@ impl Intake {
         let id = message.envelope.id;
         let mut answers = Answers::new(rules.groups);
         let reply = match self.prepare(message, door, rules, &mut answers).await {
-            Ok(Some(prepared)) => self.commit(prepared).await,
-            Ok(None) => queued_as(id),
+            Ok(Some(Ready { prepared, lowered })) => self.commit(prepared, lowered).await,
+            Ok(None) => queued_as(id, None),
             Err(reply) => {
                 info!(message = %id, reply = %reply, "message refused");
                 self.events.tell(EventKind::MessageRefused, Some(id), reply.to_string());
@@ -244,7 +248,7 @@ impl Intake {
         door: Door,
         rules: Rules<'_>,
         answers: &mut Answers<'_>,
-    ) -> Result<Option<Prepared>, Reply> {
+    ) -> Result<Option<Ready>, Reply> {
         let hooks = rules.pinned.unwrap_or(&*self.hooks);
         let Message { mut envelope, facts, body, received } = message;
         let mut content = Content::read(body).await?;
@@ -260,6 +264,7 @@ impl Intake {
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
+        let lowered = tell_urgency(&mut envelope, &mut content, rules.tunnelled);
         envelope.terms.tls_optional = !envelope.terms.require_tls && content.waives_tls();
         let judge = Judge { hooks, may_send_to: rules.may_send_to };
         let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content, answers).await?;
@@ -277,7 +282,8 @@ impl Intake {
         })?;
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
         let stage = Finish { envelope, facts, content, waiting, sign, received };
-        self.finish(hooks, stage, answers).await.map(Some)
+        let prepared = self.finish(hooks, stage, answers).await?;
+        Ok(Some(Ready { prepared, lowered }))
     }
 
     fn check_header(&self, content: &Content) -> Result<(), Reply> {
@@ -347,31 +353,39 @@ impl Intake {
         Ok(Prepared::new(entry, header, body))
     }
 
-    async fn commit(&self, prepared: Prepared) -> Reply {
+    async fn commit(&self, prepared: Prepared, lowered: Option<Priority>) -> Reply {
         let id = prepared.id();
         let (size, recipients) = (prepared.entry().size, prepared.entry().recipients.len());
         let sender = prepared.entry().sender.clone();
         let user = prepared.entry().facts.identity.clone();
+        let priority = prepared.entry().terms.priority;
         if planted!("250 before it is written") {
             let queue = self.queue.clone();
             tokio::spawn(async move { queue.commit(prepared).await });
-            return queued_as(id);
+            return queued_as(id, lowered);
         }
         match self.queue.commit(prepared).await {
             Ok(_) => {
-                info!(message = %id, %sender, user, size, recipients, "message accepted");
+                info!(message = %id, %sender, user, size, recipients, %priority, "message accepted");
                 self.events.tell(EventKind::MessageAccepted, Some(id), String::new());
-                queued_as(id)
+                queued_as(id, lowered)
             }
             Err(failure) => {
                 error!(message = %id, error = %failure, "message not accepted, storage failed");
                 if planted!("250 though storage failed") {
-                    return queued_as(id);
+                    return queued_as(id, lowered);
                 }
                 storage_reply(&failure)
             }
         }
     }
+}
+
+/// A message that can be committed.
+struct Ready {
+    prepared: Prepared,
+    /// It is less urgent than its field said.
+    lowered: Option<Priority>,
 }
 
 /// A message that policy has judged.
@@ -395,8 +409,26 @@ enum Unsigned {
     Bug,
 }
 
-fn queued_as(id: waypost_mail::MessageId) -> Reply {
-    Reply::OK.with_text(format!("OK queued as {id}"))
+/// Where the field of a message asked for more than it got, the reply says so (RFC 6710 §4.1).
+fn queued_as(id: waypost_mail::MessageId, lowered: Option<Priority>) -> Reply {
+    match lowered {
+        None => Reply::OK.with_text(format!("OK queued as {id}")),
+        Some(priority) => Reply::fixed(250, (2, 3, 6), "")
+            .with_text(format!("{priority} is the new priority of the message queued as {id}")),
+    }
+}
+
+/// Takes the field MT-Priority away, and obeys it where it counts, up to `most`. Gives the priority when
+/// that is less than the field asked for.
+fn tell_urgency(
+    envelope: &mut Envelope,
+    content: &mut Content,
+    most: Option<Priority>,
+) -> Option<Priority> {
+    let asked = priority::take(content)?;
+    let most = most?;
+    envelope.terms.priority = asked.min(most);
+    (asked > most).then_some(most)
 }
 
 fn storage_reply(error: &SpoolError) -> Reply {

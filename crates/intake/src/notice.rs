@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tracing::{error, warn};
 use waypost_mail::{Envelope, Facts, HeaderBlock, MessageId, Recipient};
 use waypost_queue::Prepared;
-use waypost_smtp::{Mailbox, ReversePath};
+use waypost_smtp::{Mailbox, Priority, ReversePath};
 
 use crate::answers::Answers;
 use crate::content::Content;
@@ -25,6 +25,8 @@ pub struct Notice {
     pub about: MessageId,
     /// That message required TLS, and so does this (RFC 8689 §5).
     pub require_tls: bool,
+    /// How urgent that message was, and so is this (RFC 6710 §4.6).
+    pub priority: Priority,
 }
 
 impl Intake {
@@ -38,6 +40,7 @@ impl Intake {
         let recipient = Recipient::new(0, notice.to);
         let mut envelope = Envelope::new(self.ids.message(), ReversePath::Null, vec![recipient])?;
         envelope.terms.require_tls = notice.require_tls;
+        envelope.terms.priority = notice.priority;
         let header = HeaderBlock::parse(notice.header);
         let body = notice.body.strip_prefix(b"\r\n").map_or(0, |_| 2);
         let mut content = Content::new(header, notice.body.slice(body..));

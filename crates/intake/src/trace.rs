@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use waypost_mail::{Envelope, Facts, Protocol, Timestamp, header};
+use waypost_smtp::Priority;
 
 /// The field for a message that came in by `facts` at `now`. It names the recipient only when there
 /// is one, and never the user who logged in.
@@ -25,6 +26,11 @@ pub(crate) fn received(
     value += &format!("by {hostname} (Waypost) with {} id {}", with(facts, envelope), envelope.id);
     if let [only] = envelope.recipients() {
         value += &format!(" for <{}>", only.mailbox);
+    }
+    // RFC 6710 §4.1, §7
+    let priority = envelope.terms.priority;
+    if priority != Priority::default() {
+        value += &format!(" PRIORITY {priority}");
     }
     value += &format!("; {}", now.rfc5322());
     header::field("Received", &value)
@@ -125,6 +131,15 @@ mod tests {
         let http = with(Protocol::Http, |facts| facts.helo = None);
         assert!(http.starts_with("Received: from [192.0.2.7] ([192.0.2.7]) "), "{http}");
         assert!(http.contains(" with HTTPS id "), "{http}");
+    }
+
+    #[test]
+    fn urgency_is_written_down_where_it_is_not_the_usual() {
+        let mut envelope = envelope(2);
+        envelope.terms.priority = Priority::parse("-3").unwrap();
+        let field = received("r.example", &facts(), &envelope, Timestamp(0));
+        let field = String::from_utf8(field).unwrap().replace("\r\n ", " ");
+        assert!(field.contains(" id 0000000000001 PRIORITY -3; Thu"), "{field}");
     }
 
     #[test]

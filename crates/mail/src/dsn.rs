@@ -14,7 +14,7 @@ use crate::{Entry, HeaderBlock, RecipientEntry, Timestamp, Why};
 
 /// Most octets of the original header that a notice returns.
 pub const MAX_RETURNED_HEADER: usize = 64 * 1024;
-/// Most octets of a message that a notice returns whole.
+/// Most octets of a message that a notice usually returns whole.
 pub const MAX_RETURNED: u64 = 1024 * 1024;
 /// Longest line of the part for persons, in octets, where words allow it.
 const TEXT_WIDTH: usize = 76;
@@ -105,16 +105,10 @@ pub struct Notice {
 }
 
 impl StatusNotice<'_> {
-    /// True when the sender wants the whole message back, and it can be had: it failed, is not too
-    /// large, and is of lines of 7-bit text, which pass everywhere as they are (RFC 3461 §4.3). A message
-    /// that requires TLS is never returned whole (RFC 8689 §5).
-    pub fn returns_all(entry: &Entry, reports: &[Report]) -> bool {
-        entry.terms.ret == Some(Return::Full)
-            && !entry.terms.require_tls
-            && !entry.terms.binary
-            && !entry.eight_bit
-            && entry.size <= MAX_RETURNED
-            && reports.iter().any(|report| matches!(report.action, Action::Failed(_)))
+    /// True when the sender wants the whole message back, and it can be had: it failed and has at most
+    /// `most` octets (RFC 3461 §4.3). A message that requires TLS is never returned whole (RFC 8689 §5).
+    pub fn returns_all(entry: &Entry, reports: &[Report], most: u64) -> bool {
+        wants_all(entry, reports) && !entry.terms.require_tls && entry.size <= most
     }
 
     /// The notice; absent when the message came from the null sender, to whom nothing is ever
@@ -216,6 +210,11 @@ impl StatusNotice<'_> {
                 }
             }
         }
+        if let Some(why) = self.why_not_whole() {
+            let what =
+                "You asked for the whole message back if it fails, but only its header follows:";
+            paragraph(&mut text, "", &format!("{what} {why}."));
+        }
         paragraph(
             &mut text,
             "",
@@ -299,11 +298,34 @@ impl StatusNotice<'_> {
     }
 
     fn original(&self) -> Part {
-        let fits = |original: &&[u8]| original.is_ascii() && has_mail_lines(original);
-        if let Some(original) = self.original.filter(fits) {
-            let content = original.to_vec();
-            return Part { content_type: "message/rfc822", description: "Your message", content };
+        self.whole().unwrap_or_else(|| self.header_alone())
+    }
+
+    /// The whole message. What is not of lines of 7-bit text is returned as message/global, which may
+    /// be encoded where message/rfc822 may not (RFC 6532 §3.7), so that the notice passes everywhere.
+    fn whole(&self) -> Option<Part> {
+        let content = self.original?;
+        let plain = content.is_ascii() && has_mail_lines(content);
+        if !plain && std::str::from_utf8(self.original_header).is_err() {
+            return None;
         }
+        let content_type = if plain { "message/rfc822" } else { "message/global" };
+        Some(Part { content_type, description: "Your message", content: content.to_vec() })
+    }
+
+    /// Why less comes back than was asked for, if so.
+    fn why_not_whole(&self) -> Option<&'static str> {
+        if !wants_all(self.entry, self.reports) || self.whole().is_some() {
+            return None;
+        }
+        Some(match self.original {
+            _ if self.entry.terms.require_tls => "it may only travel encrypted",
+            None => "it is larger than what is returned here",
+            Some(_) => "it has characters in its header that cannot be told",
+        })
+    }
+
+    fn header_alone(&self) -> Part {
         let header = self.returned_header();
         let is_global = self.entry.smtputf8 && std::str::from_utf8(header).is_ok();
         let content_type = if is_global { "message/global-headers" } else { "text/rfc822-headers" };
@@ -326,6 +348,12 @@ impl StatusNotice<'_> {
         }
         boundary
     }
+}
+
+/// True when the sender asked for the whole message if it fails, and it did.
+fn wants_all(entry: &Entry, reports: &[Report]) -> bool {
+    let failed = |report: &Report| matches!(report.action, Action::Failed(_));
+    entry.terms.ret == Some(Return::Full) && reports.iter().any(failed)
 }
 
 /// `host[address]:port` without what follows the name; an address alone stays in its brackets.

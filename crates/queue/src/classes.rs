@@ -72,16 +72,17 @@ pub enum Tenancy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) struct ClassId(pub(crate) u8);
 
-/// How urgent a message is within its class (RFC 6710 §5): of what waits for a turn, each band gets
-/// four times the turns of the band below it.
+/// How urgent a message is within its class, in the three levels of the policy `MIXER`; what is
+/// between them counts as the next higher one (RFC 6710 §5, Appendix B). Of what waits for a turn, each
+/// band gets four times the turns of the band below it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub(crate) enum Band {
-    /// A priority below 0.
+    /// Non-urgent: a priority of -4 or below.
     Low,
-    /// None, or 0.
+    /// None, or one from -3 to 0.
     #[default]
     Normal,
-    /// A priority above 0.
+    /// Urgent: a priority above 0.
     High,
 }
 
@@ -90,8 +91,8 @@ impl Band {
 
     pub(crate) fn of(priority: Priority) -> Band {
         match priority.get() {
-            ..0 => Band::Low,
-            0 => Band::Normal,
+            ..=-4 => Band::Low,
+            -3..=0 => Band::Normal,
             1.. => Band::High,
         }
     }

@@ -326,8 +326,7 @@ impl Reply {
     /// 554 5.7.1
     pub const REFUSED_BY_POLICY: Reply = Reply::fixed(554, (5, 7, 1), "Refused by policy");
     /// 555 5.5.4
-    pub const UNKNOWN_PARAMETER: Reply =
-        Reply::fixed(555, (5, 5, 4), "Parameter not recognized");
+    pub const UNKNOWN_PARAMETER: Reply = Reply::fixed(555, (5, 5, 4), "Parameter not recognized");
 }
 
 /// Control characters other than LF become spaces: no text of ours can carry a second reply.

@@ -38,6 +38,7 @@ fn send(relay: &Relay, ground: &Ground, octets: usize) -> (MessageId, Accepting)
             check_header: &|_| Ok(()),
             groups: &[vec![0]],
             origin: None,
+            tunnelled: None,
         };
         let replies = intake.accept(message, Door::Relay, rules).await;
         let reply = replies.into_iter().next().unwrap();

@@ -42,6 +42,15 @@ pub(crate) struct Door {
     pub(crate) clients: Option<Clients>,
     pub(crate) proxy: Option<Proxy>,
     pub(crate) xclient: Option<Xclient>,
+    pub(crate) priority: Priority,
+}
+
+/// `priority`
+#[derive(Debug, Default)]
+pub(crate) struct Priority {
+    pub(crate) offer: Option<bool>,
+    /// From -9 to 9.
+    pub(crate) highest: Option<i8>,
 }
 
 /// `proxy`
@@ -117,7 +126,16 @@ pub(super) fn door(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Door {
     door.proxy = section_of_proxy.and_then(|section| proxy(section, notes));
     let section_of_xclient = section.section("xclient", notes);
     door.xclient = section_of_xclient.and_then(|section| xclient(section, notes));
+    let section_of_priority = section.section("priority", notes);
+    door.priority = section_of_priority.map(|section| priority(section, notes)).unwrap_or_default();
     door
+}
+
+fn priority(mut section: Section<'_>, notes: &mut Notes<'_>) -> Priority {
+    let offer = section.boolean("offer", notes).map(|offer| offer.value);
+    let highest = section.signed("highest", -9..=9, notes);
+    section.end(notes);
+    Priority { offer, highest: highest.and_then(|highest| i8::try_from(highest).ok()) }
 }
 
 fn proxy(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Proxy> {

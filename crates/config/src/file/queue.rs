@@ -12,6 +12,8 @@ use crate::units::{Span, UnitError, Word};
 
 const WINDOW: &str = "write days, times and the offset from UTC: \"mon-fri 08:00-18:00 +01:00\", \"daily 22:00-06:00\"";
 const RATE: &str = "write a number and in how long: \"100/1m\", \"5000/1h\"";
+/// A notice is made in memory.
+const MAX_RETURN_SIZE: u64 = 64 * 1024 * 1024;
 const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, Default)]
@@ -20,6 +22,7 @@ pub(crate) struct Queue {
     pub(crate) max_retry: Option<At<Duration>>,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) delay_notices: Option<Vec<Duration>>,
+    pub(crate) return_size: Option<u64>,
     pub(crate) per_destination: Option<usize>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) max_messages: Option<usize>,
@@ -50,6 +53,7 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         max_retry: longest(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
         delay_notices: delay_notices(&mut section, notes),
+        return_size: return_size(&mut section, notes),
         per_destination: count(&mut section, "per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
         max_messages: section
@@ -90,6 +94,17 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
     };
     section.end(notes);
     Some(class)
+}
+
+fn return_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64> {
+    let at = section.at().clone();
+    let size = octets(section, "return-size", notes)?;
+    if size <= MAX_RETURN_SIZE {
+        return Some(size);
+    }
+    let hint = "the notice is made in memory; the usual is 1MiB";
+    notes.add(&at, "'queue.return-size' must be at most 64MiB", hint);
+    None
 }
 
 fn delay_notices(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<Duration>> {

@@ -6,7 +6,8 @@ use std::time::Duration;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use waypost_inbound::tls::{Certificates, ClientRule, TlsPolicy, TlsVersion, Vouchers};
-use waypost_inbound::{DoorRules, KeyPair, ProxyRule, Settings, XclientPeers};
+use waypost_inbound::{DoorRules, KeyPair, PriorityRule, ProxyRule, Settings, XclientPeers};
+use waypost_smtp::Priority;
 
 use crate::file::{Clients, Door, File, Xclient};
 use crate::mistake::Notes;
@@ -56,7 +57,8 @@ fn rules(door: &Door, notes: &mut Notes<'_>) -> Option<DoorRules> {
         },
     };
     let Some(mistake) = policy.mistake() else {
-        return Some(DoorRules { tls: policy, proxy: proxy(door), xclient: xclient(door) });
+        let (proxy, xclient, priority) = (proxy(door), xclient(door), priority(door));
+        return Some(DoorRules { tls: policy, proxy, xclient, priority });
     };
     let clients = door.clients.as_ref().map(|clients| &clients.at);
     let place = door.ciphers.first().map(|name| &name.at).or(clients).or(door.tls.as_ref());
@@ -71,6 +73,12 @@ fn proxy(door: &Door) -> Option<ProxyRule> {
         others: given.others,
         timeout: given.timeout.unwrap_or(PROXY_TIMEOUT),
     })
+}
+
+fn priority(door: &Door) -> PriorityRule {
+    let usual = PriorityRule::default();
+    let highest = door.priority.highest.and_then(Priority::new);
+    PriorityRule { offered: door.priority.offer, highest: highest.unwrap_or(usual.highest) }
 }
 
 fn xclient(door: &Door) -> XclientPeers {

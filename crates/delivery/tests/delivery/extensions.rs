@@ -216,6 +216,46 @@ async fn priority_is_passed_on() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn priority_goes_by_a_field_past_who_does_not_know_it() {
+    for (priority, configured, wanted) in [(4, true, 1), (-3, true, 1), (0, true, 0), (4, false, 0)]
+    {
+        let upstream = Upstream::new();
+        let (plan, home) = Plan::with(&upstream);
+        let plan = plan.config(move |config| config.priority_field = configured);
+        let terms = Terms { priority: Priority::new(priority).unwrap(), ..Terms::default() };
+        told(plan, &home, Post { terms, ..Post::default() }).await;
+        let content = &upstream.mails()[0].content;
+        let field = format!("MT-Priority: {priority}\r\n");
+        assert_eq!(content.matches("MT-Priority").count(), wanted, "{content}");
+        assert_eq!(content.starts_with(&field), wanted == 1, "{content}");
+    }
+    let upstream = Upstream::new().offering(Offers { mt_priority: true, ..Offers::default() });
+    let (plan, home) = Plan::with(&upstream);
+    told(plan, &home, Post::default()).await;
+    assert!(upstream.heard().contains(" MT-PRIORITY=0\r\n"), "{}", upstream.heard());
+}
+
+#[tokio::test(start_paused = true)]
+async fn notices_return_messages_up_to_a_size() {
+    let refusing = || Upstream::new().on(Phase::Rcpt, Act::Say("550 5.1.1 no such user".into()));
+    let content = format!("Subject: x\r\n\r\n{}", "caf\u{e9}\r\n".repeat(100));
+    for (most, whole) in
+        [(content.len() as u64, true), (content.len() as u64 - 1, false), (0, false)]
+    {
+        let (plan, home) = Plan::with(&refusing());
+        let plan = plan.config(move |config| config.max_returned = most);
+        let terms = Terms { ret: Some(Return::Full), ..Terms::default() };
+        let notices =
+            told(plan, &home, Post { content: content.clone(), terms, ..Post::default() }).await;
+        let [notice] = &notices[..] else { panic!("{notices:?}") };
+        let kind = if whole { "message/global" } else { "text/rfc822-headers" };
+        assert!(notice.contains(&format!("Content-Type: {kind}\r\n")), "{most}: {notice}");
+        assert!(notice.is_ascii(), "it passes where 8BITMIME is not offered");
+        assert_eq!(notice.contains("but only its header"), !whole, "{notice}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_that_requires_tls_goes_to_who_promises_it() {
     let authority = Authority::new().unwrap();
     let offers = Offers { require_tls: true, ..Offers::default() };

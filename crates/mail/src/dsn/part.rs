@@ -1,5 +1,8 @@
 //! The parts of a notice, encoded as its way needs it.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::header::field;
 
 /// What the way of the notice can carry.
@@ -36,16 +39,17 @@ impl Part {
         let encoding = match (as_is, ascii) {
             (true, true) => "7bit",
             (true, false) => "8bit",
-            (false, _) => "quoted-printable",
+            (false, _) if is_mostly_text(&self.content) => "quoted-printable",
+            (false, _) => "base64",
         };
         out.extend(field("Content-Type", &format!("{}{charset}", self.content_type)));
         out.extend(field("Content-Description", self.description));
         out.extend(field("Content-Transfer-Encoding", encoding));
         out.extend_from_slice(b"\r\n");
-        if as_is {
-            out.extend_from_slice(&self.content);
-        } else {
-            quoted_printable(&self.content, out);
+        match encoding {
+            "base64" => base64_lines(&self.content, out),
+            "quoted-printable" => quoted_printable(&self.content, out),
+            _ => out.extend_from_slice(&self.content),
         }
     }
 }
@@ -56,6 +60,20 @@ pub(super) fn has_mail_lines(content: &[u8]) -> bool {
         let text = line.strip_suffix(b"\r\n").unwrap_or(line);
         text.len() <= 998 && !text.iter().any(|b| matches!(b, b'\r' | b'\n' | 0))
     })
+}
+
+/// True when base64 would not be the shorter of the two encodings.
+fn is_mostly_text(content: &[u8]) -> bool {
+    let tripled = content.iter().filter(|b| !matches!(b, b' '..=b'~' | b'\t' | b'\r' | b'\n'));
+    tripled.count() <= content.len() / 6
+}
+
+/// RFC 2045 §6.8
+fn base64_lines(content: &[u8], out: &mut Vec<u8>) {
+    for octets in content.chunks(57) {
+        out.extend_from_slice(STANDARD.encode(octets).as_bytes());
+        out.extend_from_slice(b"\r\n");
+    }
 }
 
 /// RFC 2045 §6.7

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use mail_parser::{Message, MessageParser, MimeHeaders};
 use waypost_smtp::{Domain, OriginalRecipient, Phase, Reply, ReversePath};
 
@@ -245,26 +247,78 @@ fn the_whole_message_comes_back_when_it_is_wanted_and_harmless() {
     let mut entry = entry(mailbox("alice@example.org").into());
     let action = Action::Failed(refused(Reply::MAILBOX_UNAVAILABLE));
     let reports = [Report { recipient: recipient(0, "bob@example.net"), action }];
-    assert!(!StatusNotice::returns_all(&entry, &reports));
+    let returns = |entry: &Entry, reports| StatusNotice::returns_all(entry, reports, MAX_RETURNED);
+    assert!(!returns(&entry, &reports));
     entry.terms.ret = Some(Return::Full);
-    assert!(StatusNotice::returns_all(&entry, &reports));
+    assert!(returns(&entry, &reports));
     let late = [Report { action: Action::Delayed(None), ..reports[0].clone() }];
-    assert!(!StatusNotice::returns_all(&entry, &late), "only failures return it");
-    let refusals: [fn(&mut Entry); 4] = [
-        |entry| entry.terms.require_tls = true,
-        |entry| entry.terms.binary = true,
-        |entry| entry.eight_bit = true,
-        |entry| entry.size = MAX_RETURNED + 1,
+    assert!(!returns(&entry, &late), "only failures return it");
+    let refusals: [(fn(&mut Entry), &str); 2] = [
+        (|entry| entry.terms.require_tls = true, "it may only travel encrypted."),
+        (|entry| entry.size = MAX_RETURNED + 1, "it is larger than what is returned here."),
     ];
-    for refuse in refusals {
+    for (refuse, why) in refusals {
         let mut other = entry.clone();
         refuse(&mut other);
-        assert!(!StatusNotice::returns_all(&other, &reports));
+        assert!(!returns(&other, &reports));
+        let notice = composed(&other, &reports, HEADER, None);
+        let words = part(&notice, 1).1.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("only its header follows:") && words.contains(why), "{words}");
+        assert_eq!(part(&notice, 3).0, "text/rfc822-headers");
     }
     let whole = [HEADER, b"\r\nbody\r\n"].concat();
     let notice = composed(&entry, &reports, HEADER, Some(&whole));
     assert!(memchr::memmem::find(&notice.body, &whole).is_some());
     assert!(memchr::memmem::find(&notice.body, b"Content-Type: message/rfc822\r\n").is_some());
-    let bare = composed(&entry, &reports, HEADER, Some(b"A: b\r\n\r\nx\n"));
-    assert_eq!(part(&bare, 3).0, "text/rfc822-headers");
+}
+
+fn from_quoted_printable(encoded: &[u8]) -> Vec<u8> {
+    let (mut decoded, mut rest) = (Vec::new(), encoded);
+    while let Some((first, behind)) = rest.split_first() {
+        rest = behind;
+        match (first, behind.split_at_checked(2)) {
+            (b'=', Some((b"\r\n", behind))) => rest = behind,
+            (b'=', Some((digits, behind))) => {
+                let digits = std::str::from_utf8(digits).unwrap();
+                decoded.push(u8::from_str_radix(digits, 16).unwrap());
+                rest = behind;
+            }
+            _ => decoded.push(*first),
+        }
+    }
+    decoded
+}
+
+/// RFC 6532 §3.7: whatever it is made of, and by seven bits.
+#[test]
+fn a_message_that_is_not_plain_comes_back_encoded() {
+    let mut entry = entry(mailbox("alice@example.org").into());
+    entry.terms.ret = Some(Return::Full);
+    let action = Action::Failed(refused(Reply::MAILBOX_UNAVAILABLE));
+    let reports = [Report { recipient: recipient(0, "bob@example.net"), action }];
+    let long = [&[b'x'; 2000][..], b"\r\n"].concat();
+    let bodies: [&[u8]; 5] =
+        ["sch\u{f6}n = gut \r\n".as_bytes(), b"caf\xe9\r\n", &long, b"a\nb\rc\0", &[0xff; 999]];
+    for body in bodies {
+        let whole = [HEADER, b"\r\n", body].concat();
+        let notice = composed(&entry, &reports, HEADER, Some(&whole));
+        let text = String::from_utf8(notice.body.to_vec()).unwrap();
+        let (_, last) = text.rsplit_once("Content-Type: message/global\r\n").unwrap();
+        let (header, encoded) = last.split_once("\r\n\r\n").unwrap();
+        let encoded = encoded.split("\r\n--=_").next().unwrap();
+        let decoded = match header.contains("base64") {
+            true => STANDARD.decode(encoded.replace("\r\n", "")).unwrap(),
+            false => from_quoted_printable(encoded.as_bytes()),
+        };
+        assert_eq!(decoded, whole, "{header}");
+        assert!(header.contains("quoted-printable") != header.contains("base64"), "{header}");
+        assert!(!text.contains("only its header"), "{text}");
+    }
+    // What its header says cannot be told in UTF-8.
+    let header = b"Subject: caf\xe9\r\n";
+    let whole = [&header[..], b"\r\nx\r\n"].concat();
+    let notice = composed(&entry, &reports, header, Some(&whole));
+    assert_eq!(part(&notice, 3).0, "text/rfc822-headers");
+    let words = part(&notice, 1).1.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("characters in its header that cannot be told"), "{words}");
 }
