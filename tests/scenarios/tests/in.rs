@@ -48,3 +48,5 @@ mod size_is_limited;
 mod sni_picks_the_certificate;
 #[path = "in/submission_completes_messages.rs"]
 mod submission_completes_messages;
+#[path = "in/submitters_say_how_urgent_it_is.rs"]
+mod submitters_say_how_urgent_it_is;

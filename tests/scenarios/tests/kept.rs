@@ -6,6 +6,8 @@
 mod a_message_is_damaged_while_it_waits;
 #[path = "kept/index_is_damaged_or_deleted.rs"]
 mod index_is_damaged_or_deleted;
+#[path = "kept/notices_are_told_once.rs"]
+mod notices_are_told_once;
 #[path = "kept/policy_refuses_just_before_a_crash.rs"]
 mod policy_refuses_just_before_a_crash;
 #[path = "kept/restart_with_mail_in_flight.rs"]

@@ -37,6 +37,8 @@ mod openssl_shows_a_certificate;
 mod postfix_delivers_for_us;
 #[path = "peers/postfix_submits.rs"]
 mod postfix_submits;
+#[path = "peers/postfix_tells_what_becomes_of_it.rs"]
+mod postfix_tells_what_becomes_of_it;
 #[path = "peers/probe_looks_at_postfix.rs"]
 mod probe_looks_at_postfix;
 #[path = "peers/smtplib_speaks_lmtp.rs"]

@@ -130,6 +130,43 @@ async fn as_scripts_call_it() {
     relay.stop().await;
 }
 
+/// RFC 3461 by `-N`, `-R` and `-V`, through to the notices.
+#[tokio::test]
+async fn and_says_what_it_wants_to_hear() {
+    let upstream = Upstream::new().refusing("e@far.example", "550 5.1.1 no such user");
+    let senders = Upstream::new();
+    let home = home()
+        .route("far.example", upstream.listen().await.unwrap())
+        .route("*", senders.listen().await.unwrap());
+    let relay = home.start().await;
+    let input = "Subject: x\n\nthe text\n";
+    let from = ["-i", "-f", "a@sender.example"];
+    for (arguments, to, told) in [
+        (&["-N", "success", "-V", "QQ1"][..], "b@far.example", "Action: relayed\r\nStatus: 2.1.9"),
+        (&["-N", "failure,delay"][..], "b@far.example", ""),
+        (&["-N", "never"][..], "e@far.example", ""),
+        (&["-N", "failure", "-R", "full", "-V", "QQ1"][..], "e@far.example", "the text\r\n"),
+        (&["-R", "hdrs", "-VQQ1"][..], "e@far.example", "Action: failed\r\nStatus: 5.1.1"),
+    ] {
+        let before = senders.mails().len();
+        let all: Vec<&str> = [&from[..], arguments, &[to]].concat();
+        let ended = sendmail(&home, &all, input).await;
+        assert_eq!((ended.status, ended.said.as_str()), (0, ""), "{arguments:?}");
+        relay.empty().await;
+        let notices = senders.mails().split_off(before);
+        assert_eq!(notices.len(), usize::from(!told.is_empty()), "{arguments:?}");
+        for notice in notices {
+            let text = &notice.content;
+            assert!(text.contains(told), "{arguments:?}: {text}");
+            assert!(text.contains("Original-Envelope-Id: QQ1\r\n"), "{arguments:?}: {text}");
+            assert_eq!(text.contains("the text"), told.starts_with("the text"), "{text}");
+        }
+    }
+    let ended = sendmail(&home, &["-N", "sometimes", "b@far.example"], input).await;
+    assert_eq!(ended.status, 64, "EX_USAGE: {}", ended.said);
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn and_its_status_tells_what_came_of_it() {
     let policy = Arc::new(RecordingHooks::new());
