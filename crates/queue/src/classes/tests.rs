@@ -130,3 +130,13 @@ async fn senders_are_told_of_delay_when_the_class_says() {
     }
     assert!(tokio::time::timeout(seconds(HOUR), house.queue.next()).await.is_err());
 }
+
+/// RFC 6710 §5, Appendix B: what lies between two levels counts as the higher one.
+#[test]
+fn there_are_three_levels_of_urgency() {
+    let band = |priority| Band::of(Priority::new(priority).unwrap());
+    assert_eq!([-9, -4].map(band), [Band::Low; 2]);
+    assert_eq!([-3, -1, 0].map(band), [Band::Normal; 3]);
+    assert_eq!([1, 4, 9].map(band), [Band::High; 3]);
+    assert_eq!(Band::of(Priority::default()), Band::default());
+}
