@@ -72,7 +72,10 @@ pub struct Groups {
     pub groups: Vec<Group>,
 }
 
-/// A change wanted: `POST /v1/queue/{hold,release,retry,reroute,bounce,delete}`.
+/// A year: no message is given more time at once.
+pub const MAX_EXTENSION: u64 = 365 * 86_400;
+
+/// A change wanted: `POST /v1/queue/{hold,release,retry,reroute,bounce,expire,extend,delete}`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChangeRequest {
@@ -86,6 +89,8 @@ pub struct ChangeRequest {
     pub reason: String,
     /// Where to, for reroute: `mx`, `mx:DOMAIN`, a name of `[policy.hops]`, or `HOST:PORT`.
     pub to: String,
+    /// How many seconds more, for extend; at most [`MAX_EXTENSION`].
+    pub by_seconds: u64,
 }
 
 /// What a change did to one message.
@@ -106,7 +111,7 @@ impl From<Touched> for Verdict {
 /// What a change did in all, or would do.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Applied {
-    /// Nothing was changed, only counted; recipients under way are counted with the others.
+    /// Nothing was changed, only counted what would be.
     pub dry_run: bool,
     /// Messages of which something changed.
     pub messages: usize,

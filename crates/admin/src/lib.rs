@@ -40,6 +40,11 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// Why not, in words.
     async fn bounce(&self, whom: Selected, reason: String) -> Result<Verdict, String>;
+    /// Gives up what is left of a message as if its time were over, telling its sender.
+    ///
+    /// # Errors
+    /// Why not, in words.
+    async fn expire(&self, whom: Selected) -> Result<Verdict, String>;
     /// The way that an operator names, for recipients of a domain; see [`api::ChangeRequest::to`].
     ///
     /// # Errors

@@ -46,6 +46,10 @@ impl Control for Program {
         Ok(Verdict::default())
     }
 
+    async fn expire(&self, _: Selected) -> Result<Verdict, String> {
+        Ok(Verdict::default())
+    }
+
     fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {
         match to {
             "mx" => Ok(Route::new(NextHop::Mx(domain.clone()), TlsLevel::Opportunistic)),

@@ -26,11 +26,6 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     oauth(file, notes);
     policy::check(file, notes);
     queue::check(&file.queue, notes);
-    if let (Some(first), Some(max)) = (file.queue.first_retry, &file.queue.max_retry)
-        && first > max.value
-    {
-        notes.add(&max.at, "'queue.max-retry' is shorter than 'queue.first-retry'", "");
-    }
 }
 
 /// A signature alone proves only that the issuer made the token, for anybody.

@@ -23,3 +23,4 @@ pub mod words;
 
 pub use mistake::{Mistake, Mistakes};
 pub use settings::{Door, LogSettings, Places, Process, Reload, Settings, Startup, places};
+pub use units::parse_span;

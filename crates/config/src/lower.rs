@@ -16,7 +16,7 @@ use waypost_inbound::{
 };
 use waypost_intake::{NamedHop, RouteRule, Routing};
 use waypost_mail::NextHop;
-use waypost_queue::{Class, Tenancy};
+use waypost_queue::{Class, RetryCurve, Tenancy};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -95,11 +95,9 @@ fn spool(file: &File) -> waypost_spool::Config {
 fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
     let mut queue = waypost_queue::Config { lifetime, ..waypost_queue::Config::default() };
     let given = &file.queue;
-    queue.retry.first = given.first_retry.unwrap_or(queue.retry.first);
-    queue.retry.max = given.max_retry.as_ref().map_or(queue.retry.max, |max| max.value);
-    queue.retry.max = queue.retry.max.max(queue.retry.first);
-    queue.resting.first = queue.resting.first.min(queue.retry.first);
-    queue.resting.max = queue.resting.max.min(queue.retry.max);
+    queue.retry = curve(&given.retry, queue.retry);
+    queue.resting.first = queue.resting.first.min(queue.retry.shortest());
+    queue.resting.max = queue.resting.max.min(queue.retry.longest());
     queue.tenancy = match given.tenant.as_deref() {
         Some("user-domain") => Tenancy::UserDomain,
         Some("sender-domain") => Tenancy::SenderDomain,
@@ -113,13 +111,25 @@ fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
     queue
 }
 
+/// What is left open is as in `usual`. Who says how waits grow wants no list, and the other way round.
+fn curve(given: &file::Curve, usual: RetryCurve) -> RetryCurve {
+    let grows = given.first.is_some() || given.max.is_some() || given.factor.is_some();
+    let usual = RetryCurve { steps: if grows { Vec::new() } else { usual.steps }, ..usual };
+    let first = given.first.as_ref().map_or(usual.first, |first| first.value);
+    RetryCurve {
+        steps: given.steps.as_ref().map_or(usual.steps, |steps| steps.value.clone()),
+        first,
+        factor: given.factor.as_ref().map_or(usual.factor, |factor| factor.value),
+        max: given.max.as_ref().map_or(usual.max, |max| max.value).max(first),
+        jitter: given.jitter.as_ref().map_or(usual.jitter, |jitter| jitter.value),
+    }
+}
+
 /// What a class leaves open is as for all mail.
 fn class(given: &file::Class, queue: &waypost_queue::Config) -> Class {
     let mut class = Class::usual(given.name.value.clone(), queue);
     class.matches = given.matches.as_ref().map(|matches| matches.value.clone());
-    class.retry.first = given.first_retry.unwrap_or(class.retry.first);
-    class.retry.max = given.max_retry.as_ref().map_or(class.retry.max, |max| max.value);
-    class.retry.max = class.retry.max.max(class.retry.first);
+    class.retry = curve(&given.retry, class.retry);
     class.lifetime = given.lifetime.unwrap_or(class.lifetime);
     class.delay_notices = given.delay_notices.clone().unwrap_or(class.delay_notices);
     class.weight = given.weight.unwrap_or(class.weight);

@@ -169,6 +169,27 @@ impl<'s> Section<'s> {
         }
     }
 
+    /// A number with or without a fraction, within these bounds.
+    pub(crate) fn number(
+        &mut self,
+        key: &str,
+        legal: RangeInclusive<f64>,
+        notes: &mut Notes<'_>,
+    ) -> Option<At<f64>> {
+        let found = self.take(key)?;
+        let number: Option<f64> = match &found.value {
+            DeValue::Float(float) => float.as_str().parse().ok(),
+            DeValue::Integer(integer) => integer.as_str().parse().ok(),
+            other => return self.wrong_type(key, "a number", other, &found.at, notes),
+        };
+        if let Some(value) = number.filter(|number| legal.contains(number)) {
+            return Some(At { value, at: found.at });
+        }
+        let (least, most) = (legal.start(), legal.end());
+        notes.add(&found.at, format!("'{}' must be from {least} to {most}", self.path(key)), "");
+        None
+    }
+
     pub(crate) fn boolean(&mut self, key: &str, notes: &mut Notes<'_>) -> Option<At<bool>> {
         let found = self.take(key)?;
         match found.value {

@@ -9,6 +9,14 @@ use std::time::Duration;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Span(pub(crate) Duration);
 
+/// A length of time as in the configuration: `90s`, `2h30m`, `5d`.
+///
+/// # Errors
+/// When it is written in another way; says so in words.
+pub fn parse_span(text: &str) -> Result<Duration, String> {
+    text.parse().map(|Span(span)| span).map_err(|error: UnitError| error.to_string())
+}
+
 /// A number of octets: `512`, `64KiB`, `25MB`, `1GiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Octets(pub(crate) u64);

@@ -187,7 +187,7 @@ fn classes(queue: &waypost_queue::Config) -> String {
             "{title}  {}: {whose}; tried for {}, first again after {}; weight {}",
             class.name,
             show_span(class.lifetime),
-            show_span(class.retry.first),
+            show_span(class.retry.shortest()),
             class.weight
         );
         if let Some(rate) = class.rate {

@@ -215,6 +215,37 @@ fn classes_of_mail_are_read_whole() {
 }
 
 #[test]
+fn curves_are_what_is_written_and_a_class_has_its_own() {
+    let text = format!(
+        "{GOOD}\n[queue]\nfirst-retry = \"1m\"\nretry-factor = 3\nmax-retry = \"20m\"\nretry-jitter = 0\n\
+         [[queue.class]]\nname = \"list\"\nretries = [\"10s\", \"5m\"]\nretry-jitter = 0.5\n\
+         [[queue.class]]\nname = \"as-usual\"\n"
+    );
+    let settings = Settings::parse(&text, Path::new("/etc/waypost/waypost.toml")).unwrap();
+    let seconds = std::time::Duration::from_secs;
+    let queue = &settings.startup.queue;
+    for curve in [&queue.retry, &queue.classes[1].retry] {
+        assert_eq!((curve.first, curve.max), (seconds(60), seconds(1200)));
+        assert_eq!((curve.factor, curve.jitter), (3.0, 0.0));
+    }
+    let list = &queue.classes[0].retry;
+    assert_eq!((&list.steps, list.jitter), (&vec![seconds(10), seconds(300)], 0.5));
+    let text = format!(
+        "{GOOD}\n[queue]\nretries = [\"1m\"]\nretry-factor = 0.5\nretry-jitter = 2\nmax-retry = \"1h\"\n\
+         [[queue.class]]\nname = \"a\"\nretries = []\n"
+    );
+    let told = mistakes(&text);
+    for part in [
+        "'queue.retry-factor' must be from 1 to 100",
+        "'queue.retry-jitter' must be from 0 to 1",
+        "'queue.max-retry' has no meaning beside 'queue.retries'",
+        "'queue.class.retries' needs waits longer than nothing",
+    ] {
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}
+
+#[test]
 fn mistakes_in_classes_are_told() {
     let text = format!(
         "{GOOD}[[queue.class]]\nname = \"a\"\nmatch = \"sender:x agee>2h\"\nrate = \"fast\"\nweight = 0\nwindows = [\"noon\"]\n\

@@ -14,7 +14,7 @@ use waypost_mail::{
     NextHop, Outcome, Recipient, RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
 };
 use waypost_mutant::planted;
-use waypost_queue::{Content, SpoolError, Ticket, expired};
+use waypost_queue::{Content, SpoolError, Ticket};
 use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientResult};
 use waypost_smtp::{BodyType, Mailbox, Phase, Priority};
 
@@ -118,7 +118,8 @@ impl<'a> Attempt<'a> {
     /// Recipients whose time is over or has not come, or for whom policy left nothing to try.
     fn pass_over_the_doomed(&mut self) {
         let now = self.delivery.parts.clock.now();
-        let over = self.ticket.expired || expired(&self.ticket.entry, now);
+        // Not by a clock that may have been set since: the queue alone knows when its time is over.
+        let over = self.ticket.expired;
         for (fate, recipient) in self.fates.iter_mut().zip(&self.ticket.recipients) {
             let (due, tries, last) = match &recipient.state {
                 RecipientState::Waiting { due, tries, last } => (*due, *tries, last.as_ref()),

@@ -40,8 +40,8 @@ use tracing::{Instrument, debug_span, error};
 use waypost_dns::{OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
-use waypost_mail::{Clock, Entry, Route, Why};
-use waypost_queue::{AdminError, Content, Queue, Selected, SpoolError, Ticket};
+use waypost_mail::{Clock, Entry, RecipientEntry, RecipientState, Route, Why};
+use waypost_queue::{AdminError, Content, Queue, Selected, SpoolError, Ticket, Touched};
 use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
 
@@ -179,8 +179,7 @@ impl Delivery {
         self.pool.close().await;
     }
 
-    /// Bounces what is left of a message, for an operator who says why. Answers how many
-    /// recipients that were.
+    /// Bounces what is left of a message, for an operator who says why.
     ///
     /// # Errors
     /// When there is no such message, it is being delivered right now, or storage failed.
@@ -188,17 +187,40 @@ impl Delivery {
         &self,
         whom: impl Into<Selected>,
         reason: &str,
-    ) -> Result<usize, AdminError> {
-        let tickets = self.parts.queue.lease(whom).await?;
-        let mut bounced = 0;
+    ) -> Result<Touched, AdminError> {
+        let why = Why::Operator(reason.to_owned()).bounded();
+        self.give_up(whom.into(), |_| why.clone()).await
+    }
+
+    /// Gives up recipients as if the message's time were over, and tells its sender so.
+    ///
+    /// # Errors
+    /// See [`AdminError`].
+    pub async fn expire(&self, whom: impl Into<Selected>) -> Result<Touched, AdminError> {
+        let why = |recipient: &RecipientEntry| {
+            let last = match &recipient.state {
+                RecipientState::Waiting { last, .. } => last.clone(),
+                _ => None,
+            };
+            Why::Expired(last.map(Box::new))
+        };
+        self.give_up(whom.into(), why).await
+    }
+
+    async fn give_up(
+        &self,
+        whom: Selected,
+        why: impl Fn(&RecipientEntry) -> Why,
+    ) -> Result<Touched, AdminError> {
+        let (tickets, in_flight) = self.parts.queue.lease(whom).await?;
+        let mut given_up = Touched { changed: 0, in_flight };
         for ticket in tickets {
-            bounced += ticket.recipients.len();
-            let why = Why::Operator(reason.to_owned()).bounded();
-            let fates = ticket.recipients.iter().map(|_| Fate::Doomed(why.clone())).collect();
+            given_up.changed += ticket.recipients.len();
+            let fates = ticket.recipients.iter().map(|r| Fate::Doomed(why(r))).collect();
             let settled = settle::settle(self, ticket, Tried::untried(fates)).await;
             settled.map_err(AdminError::Spool)?;
         }
-        Ok(bounced)
+        Ok(given_up)
     }
 
     /// Makes one attempt at a ticket and settles it: what [`Delivery::run`] does with each. When the

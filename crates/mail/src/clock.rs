@@ -53,6 +53,11 @@ impl fmt::Display for Timestamp {
 pub trait Clock: fmt::Debug + Send + Sync {
     /// The present moment.
     fn now(&self) -> Timestamp;
+    /// How much time has gone by on this clock since some moment, whatever it was set to meanwhile.
+    /// Nothing when it does not know that better than tokio's time.
+    fn even(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// The machine's clock.
@@ -69,28 +74,37 @@ impl Clock for SystemClock {
 
 /// A clock that moves when it is told to, in either direction.
 #[derive(Debug, Default)]
-pub struct ManualClock(AtomicU64);
+pub struct ManualClock {
+    now: AtomicU64,
+    /// Milliseconds it was moved forward in all.
+    advanced: AtomicU64,
+}
 
 impl ManualClock {
     /// A clock that stands at `now`.
     pub fn at(now: Timestamp) -> ManualClock {
-        ManualClock(AtomicU64::new(now.0))
+        ManualClock { now: AtomicU64::new(now.0), advanced: AtomicU64::new(0) }
     }
 
-    /// Sets the clock.
+    /// Sets the clock: no time goes by.
     pub fn set(&self, now: Timestamp) {
-        self.0.store(now.0, Ordering::SeqCst);
+        self.now.store(now.0, Ordering::SeqCst);
     }
 
-    /// Moves the clock forward.
+    /// Time goes by.
     pub fn advance(&self, by: Duration) {
-        self.0.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        self.now.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
+        self.advanced.fetch_add(by.as_millis() as u64, Ordering::SeqCst);
     }
 }
 
 impl Clock for ManualClock {
     fn now(&self) -> Timestamp {
-        Timestamp(self.0.load(Ordering::SeqCst))
+        Timestamp(self.now.load(Ordering::SeqCst))
+    }
+
+    fn even(&self) -> Option<Duration> {
+        Some(Duration::from_millis(self.advanced.load(Ordering::SeqCst)))
     }
 }
 

@@ -42,6 +42,10 @@ impl Cache {
         }
     }
 
+    pub(crate) fn clear(&mut self) {
+        *self = Cache::new(self.capacity);
+    }
+
     pub(crate) fn get(&self, id: MessageId) -> Option<Arc<Entry>> {
         self.entries.get(&id).cloned()
     }

@@ -121,7 +121,7 @@ impl Class {
         Class {
             name: name.into(),
             matches: None,
-            retry: config.retry,
+            retry: config.retry.clone(),
             lifetime: config.lifetime,
             delay_notices: config.delay_notices.clone(),
             weight: DEFAULT_WEIGHT,
@@ -180,6 +180,11 @@ impl Classes {
 
     pub(crate) fn len(&self) -> usize {
         self.all.len()
+    }
+
+    /// The longest wait of any class.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        self.all.iter().map(|class| class.retry.longest()).max().unwrap_or_default()
     }
 
     pub(crate) fn get(&self, id: ClassId) -> &Class {

@@ -56,9 +56,12 @@ impl Default for Config {
     }
 }
 
-/// Growing waits between the attempts for one recipient.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// Waits between the attempts for one recipient: growing ones, or a list.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RetryCurve {
+    /// One wait after the other, the last again and again. While there are none, they grow as the next
+    /// three say.
+    pub steps: Vec<Duration>,
     /// After the first attempt.
     pub first: Duration,
     /// Each wait is this many times the one before.
@@ -75,6 +78,7 @@ pub struct RetryCurve {
 impl Default for RetryCurve {
     fn default() -> RetryCurve {
         RetryCurve {
+            steps: Vec::new(),
             first: Duration::from_secs(300),
             factor: 2.0,
             max: Duration::from_secs(3600),
@@ -86,9 +90,22 @@ impl Default for RetryCurve {
 impl RetryCurve {
     /// The wait after `tries` attempts; none counts as one.
     pub fn wait(&self, tries: u32, random: &mut impl Rng) -> Duration {
-        let wait = grown(self.first, self.factor, self.max, tries);
+        let step = (tries.max(1) as usize - 1).min(self.steps.len().saturating_sub(1));
+        let grown = || grown(self.first, self.factor, self.max, tries);
+        let wait = self.steps.get(step).copied().unwrap_or_else(grown);
         let jitter = self.jitter.clamp(0.0, 1.0);
         wait.mul_f64(1.0 + jitter * random.random_range(-1.0..=1.0))
+    }
+
+    /// No wait is longer, jitter included.
+    pub fn longest(&self) -> Duration {
+        let longest = self.steps.iter().copied().max().unwrap_or(self.max);
+        longest.mul_f64(1.0 + self.jitter.clamp(0.0, 1.0))
+    }
+
+    /// The wait after the first attempt, jitter aside.
+    pub fn shortest(&self) -> Duration {
+        self.steps.first().copied().unwrap_or(self.first)
     }
 }
 
@@ -142,6 +159,17 @@ mod tests {
         let waits: Vec<_> = (0..7).map(|tries| curve.wait(tries, &mut random)).collect();
         assert_eq!(waits, [5, 5, 10, 20, 40, 60, 60].map(minutes));
         assert_eq!(curve.wait(u32::MAX, &mut random), minutes(60));
+    }
+
+    #[test]
+    fn a_list_is_followed_to_its_end_and_its_last_wait_stays() {
+        let steps = vec![minutes(1), minutes(30), minutes(10)];
+        let curve = RetryCurve { jitter: 0.0, steps, ..RetryCurve::default() };
+        let mut random = StdRng::seed_from_u64(1);
+        let waits: Vec<_> = (0..6).map(|tries| curve.wait(tries, &mut random)).collect();
+        assert_eq!(waits, [1, 1, 30, 10, 10, 10].map(minutes));
+        assert_eq!((curve.shortest(), curve.longest()), (minutes(1), minutes(30)));
+        assert_eq!(curve.wait(u32::MAX, &mut random), minutes(10));
     }
 
     #[test]

@@ -71,6 +71,9 @@ impl Spool for SlowSpool {
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {
         self.inner.accepting(now)
     }
+    fn ledger(&self) -> Option<&dyn waypost_mail::Ledger> {
+        self.inner.ledger()
+    }
 }
 
 pub(crate) struct House {
@@ -84,7 +87,14 @@ pub(crate) async fn house(config: Config) -> House {
 }
 
 pub(crate) async fn house_on(spool: Arc<SlowSpool>, config: Config) -> House {
-    let clock = TestClock::new();
+    house_by(TestClock::new(), spool, config).await
+}
+
+pub(crate) async fn house_by(
+    clock: Arc<TestClock>,
+    spool: Arc<SlowSpool>,
+    config: Config,
+) -> House {
     let queue = Queue::open(spool.clone(), config, clock.clone(), 1).await.unwrap();
     House { queue, spool, clock }
 }

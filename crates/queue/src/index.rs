@@ -22,6 +22,7 @@ use waypost_smtp::ReversePath;
 use crate::classes::{Band, ClassId, Classes};
 use crate::schedule::{Job, Lane};
 use crate::selector::{RecipientStanding, Sight};
+use crate::timekeeper::{Jump, Timekeeper, moved};
 use names::{Name, Names};
 use origin::Origins;
 use reply::Replies;
@@ -99,6 +100,12 @@ impl Index {
         self.octets
     }
 
+    /// The lowest id in it.
+    pub(crate) fn oldest(&self) -> Option<MessageId> {
+        let (_, chunk) = self.chunks.first_key_value()?;
+        chunk.first().map(|row| MessageId(row.id))
+    }
+
     /// The highest id in it.
     pub(crate) fn newest(&self) -> Option<MessageId> {
         let (_, chunk) = self.chunks.last_key_value()?;
@@ -149,6 +156,44 @@ impl Index {
         }
         if slots.iter().all(|slot| slot.standing == RecipientStanding::Done) {
             self.remove(id);
+        }
+    }
+
+    /// The clock was set; `before` is what it said then. The moments of every message move with it.
+    pub(crate) fn shift(&mut self, jump: Jump, before: Timestamp) {
+        let shift = |moment: Seconds| Seconds::from(moved(moment.into(), jump.by));
+        for row in self.chunks.values_mut().flatten() {
+            (row.received, row.expires) = (shift(row.received), shift(row.expires));
+            for slot in row.recipients.as_mut_slice() {
+                slot.due = jump.due(slot.due.into(), slot.tries > 0, before).into();
+            }
+        }
+    }
+
+    /// Gives every message as the spool has it the moments that are meant now. Nobody who was tried before
+    /// is due later than at `latest` when the clock fell since: not in years.
+    pub(crate) fn put_right(&mut self, time: &Timekeeper, latest: Timestamp) {
+        if time.jumps() == 0 {
+            return;
+        }
+        for row in self.chunks.values_mut().flatten() {
+            let id = MessageId(row.id);
+            let (received, expires) = time.moved(id).both(row.received.into(), row.expires.into());
+            (row.received, row.expires) = (received.into(), expires.into());
+            let Some(by) = time.pull_in(id) else { continue };
+            for slot in row.recipients.as_mut_slice().iter_mut().filter(|slot| slot.tries > 0) {
+                let due = Timestamp::from(slot.due);
+                if due != Timestamp(u64::MAX) {
+                    slot.due = moved(due, by).min(latest).into();
+                }
+            }
+        }
+    }
+
+    /// What is left of a message bounces at another moment.
+    pub(crate) fn set_expires(&mut self, id: MessageId, expires: Timestamp) {
+        if let Some(row) = row_mut(&mut self.chunks, id) {
+            row.expires = expires.into();
         }
     }
 
@@ -324,6 +369,11 @@ impl<'a> SeenRecipient<'a> {
         self.slot.due.into()
     }
 
+    /// The same: `due`, when that may be it to the millisecond.
+    pub(crate) fn exactly(self, due: Timestamp) -> Timestamp {
+        self.slot.due.exactly(due)
+    }
+
     pub(crate) fn class(self) -> ClassId {
         self.slot.class
     }
@@ -337,6 +387,12 @@ impl<'a> SeenRecipient<'a> {
             band: row.band,
             tenant: &index.origins.get(row.origin).tenant,
         }
+    }
+
+    /// It was never tried and yet has a reason to be here: policy may have refused it.
+    pub(crate) fn may_be_doomed(self) -> bool {
+        let untried = self.slot.tries == 0 && self.slot.standing == RecipientStanding::Waiting;
+        untried && self.message.index.replies.get(self.slot.reply) != ReplyClass::NONE
     }
 
     /// How it stands, somebody having it in hand or not.

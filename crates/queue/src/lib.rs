@@ -10,6 +10,7 @@
 
 mod cache;
 mod classes;
+mod clock;
 mod config;
 mod delay;
 mod finish;
@@ -32,6 +33,7 @@ mod settle;
 mod shared;
 mod summary;
 mod ticket;
+mod timekeeper;
 mod view;
 
 pub use classes::{
@@ -39,12 +41,12 @@ pub use classes::{
 };
 pub use config::{Config, RestCurve, RetryCurve};
 pub use loading::Loading;
-pub use metrics::{Metrics, SettledLabels};
-pub use operate::{AdminError, Selected, Touched, Verb};
+pub use metrics::{JumpLabels, Metrics, SettledLabels};
+pub use operate::{AdminError, Preview, Selected, Touched, Verb};
 pub use prepared::Prepared;
 pub use queue::Queue;
 pub use selector::{Field, MAX_SELECTOR, Pattern, RecipientStanding, Selector, SelectorError};
-pub use summary::Group;
+pub use summary::{AtRest, Group};
 pub use ticket::{Settled, Settlement, Ticket, expired};
-pub use view::{DestinationStatus, Page, Selection, Status, Summary};
+pub use view::{DestinationStatus, Jumped, Page, Selection, Status, Summary};
 pub use waypost_spool::{Content, SpoolError};

@@ -9,7 +9,7 @@ use waypost_spool::{Spool, SpoolError, Witness};
 
 use crate::pace::Pace;
 use crate::shared::{Shared, State, whole};
-use crate::{Config, Queue};
+use crate::{Config, Queue, clock};
 
 /// Messages read before other tasks have their turn.
 const CHUNK: usize = 64;
@@ -33,16 +33,17 @@ impl Loading {
     }
 
     /// The queue of the spool whose messages were all shown. Everything that was in flight when the last
-    /// run ended is due again.
-    pub fn open(mut self, spool: Arc<dyn Spool>) -> Arc<Queue> {
+    /// run ended is due again. The clock is held against what that run saw of it.
+    pub async fn open(mut self, spool: Arc<dyn Spool>) -> Arc<Queue> {
         self.state.schedule.end_search(self.clock.now());
         let (counts, damaged) = (self.state.counts, self.state.damaged.len());
         let messages = self.state.index.len();
         let (waiting, held) = (counts.waiting, counts.held);
         tracing::info!(messages, waiting, held, damaged, "the queue is open");
-        let shared = Shared::new(spool, self);
+        let shared = Arc::new(Shared::new(spool, self));
+        clock::resume(&shared).await;
         shared.publish(&shared.state());
-        Queue::of(Arc::new(shared))
+        Queue::of(shared)
     }
 
     /// Reads every message of a spool that is open already.

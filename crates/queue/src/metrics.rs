@@ -21,6 +21,8 @@ pub struct Metrics {
     pub committed: Counter,
     /// Recipients settled, by outcome and cause.
     pub settled: Family<SettledLabels, Counter>,
+    /// Times the clock was set to another time, by direction.
+    pub clock_jumps: Family<JumpLabels, Counter>,
 }
 
 /// Labels of a settled recipient.
@@ -30,6 +32,13 @@ pub struct SettledLabels {
     pub outcome: &'static str,
     /// [`waypost_mail::Why::label`], empty when there is nothing to explain.
     pub cause: &'static str,
+}
+
+/// Which way the clock went.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct JumpLabels {
+    /// `forward` or `back`.
+    pub direction: &'static str,
 }
 
 impl Metrics {
@@ -42,5 +51,7 @@ impl Metrics {
         queue.register("resting", "Destinations resting after failures", self.resting.clone());
         queue.register("committed", "Messages made durable", self.committed.clone());
         queue.register("settled", "Recipients settled by an attempt", self.settled.clone());
+        let jumps = self.clock_jumps.clone();
+        queue.register("clock_jumps", "Times the clock was set to another time", jumps);
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, RecipientState, Route};
@@ -68,6 +69,24 @@ impl From<SpoolError> for AdminError {
     }
 }
 
+/// What a change would do.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Preview {
+    /// Messages of which somebody would be changed.
+    pub messages: usize,
+    /// Recipients that would be changed.
+    pub recipients: usize,
+    /// Recipients that would be left alone because an attempt is under way.
+    pub in_flight: usize,
+}
+
+impl Preview {
+    fn add(&mut self, recipients: usize) {
+        self.messages += usize::from(recipients > 0);
+        self.recipients += recipients;
+    }
+}
+
 impl From<MessageId> for Selected {
     fn from(id: MessageId) -> Selected {
         Selected { id, recipients: None }
@@ -93,6 +112,10 @@ pub enum Verb {
     Reroute,
     /// [`Queue::lease`], then settled as bounced.
     Bounce,
+    /// [`Queue::lease`], then settled as expired.
+    Expire,
+    /// [`Queue::extend`].
+    Extend,
     /// [`Queue::delete`].
     Delete,
 }
@@ -104,7 +127,7 @@ impl Verb {
         match self {
             Verb::Hold | Verb::Retry => matches!(standing, Waiting | InFlight),
             Verb::Release => standing == Held,
-            Verb::Reroute | Verb::Bounce | Verb::Delete => {
+            Verb::Reroute | Verb::Bounce | Verb::Expire | Verb::Extend | Verb::Delete => {
                 matches!(standing, Waiting | Held | InFlight)
             }
         }
@@ -134,6 +157,36 @@ impl Queue {
             ControlFlow::Continue(())
         });
         all
+    }
+
+    /// Whom `verb` would change if it were said now, and whom it would leave alone because an attempt is
+    /// under way. Reads the spool for those of whom the index does not say whether they may be held:
+    /// call it where blocking is allowed.
+    pub fn preview(&self, selector: &Selector, verb: Verb) -> Preview {
+        let (mut preview, mut doubtful) = (Preview::default(), Vec::new());
+        self.shared.scan(selector, None, |found| {
+            let concerned = found.recipients.iter().filter(|(r, l)| verb.concerns(r.standing(*l)));
+            // Whatever is under way, the message's time is another.
+            let busy = |leased: bool| leased && verb != Verb::Extend;
+            let (busy, free): (Vec<_>, Vec<_>) = concerned.partition(|(_, l)| busy(*l));
+            preview.in_flight += busy.len();
+            if verb == Verb::Hold && free.iter().any(|(r, _)| r.may_be_doomed()) {
+                doubtful.push((found.message.id(), free.iter().map(|(r, _)| r.id()).collect()));
+            } else {
+                preview.add(free.len());
+            }
+            ControlFlow::Continue(())
+        });
+        for (id, recipients) in doubtful {
+            let recipients: Vec<u32> = recipients;
+            let Ok(entry) = self.shared.spool.load(id) else { continue };
+            let held = entry
+                .recipients
+                .iter()
+                .filter(|r| recipients.contains(&r.recipient.id) && may_be_held(&r.state));
+            preview.add(held.count());
+        }
+        preview
     }
 
     /// The message that came last of those that are kept.
@@ -208,12 +261,15 @@ impl Queue {
     }
 
     /// Leases everything that is not done, held recipients included, whether due or not and however
-    /// busy the destination: one ticket per route. The caller settles them, as bounced for instance,
-    /// with a notice.
+    /// busy the destination: one ticket per route, and how many recipients somebody else has in hand. The
+    /// caller settles them, as bounced for instance, with a notice.
     ///
     /// # Errors
     /// See [`AdminError`].
-    pub async fn lease(&self, whom: impl Into<Selected>) -> Result<Vec<Ticket>, AdminError> {
+    pub async fn lease(
+        &self,
+        whom: impl Into<Selected>,
+    ) -> Result<(Vec<Ticket>, usize), AdminError> {
         let whom = whom.into();
         let id = whom.id;
         let Claim { entry, parts, in_flight } = claim(&self.shared, &whom, is_open)?;
@@ -237,7 +293,41 @@ impl Queue {
                 lease,
             })
         };
-        Ok(parts.into_iter().filter_map(ticket).collect())
+        Ok((parts.into_iter().filter_map(ticket).collect(), in_flight))
+    }
+
+    /// Gives a message so much more time, from its end on, or from now when that is over. The time is that
+    /// of all its recipients, those included that are being attempted; the selected ones are counted.
+    ///
+    /// # Errors
+    /// See [`AdminError`]; nothing is changed then.
+    pub async fn extend(
+        &self,
+        whom: impl Into<Selected>,
+        by: Duration,
+    ) -> Result<Touched, AdminError> {
+        let (shared, whom) = (self.shared.clone(), whom.into());
+        finish(async move {
+            let id = whom.id;
+            let (changed, expires, stored) = {
+                let (state, loaded) = shared.load(id);
+                let entry = loaded?;
+                let meant = |r: &&RecipientEntry| is_open(&r.state) && whom.has(r.recipient.id);
+                let expires = entry.expires.max(state.time.now()).after(by);
+                let stored = state.time.moved(id).stored(expires);
+                (entry.recipients.iter().filter(meant).count(), expires, stored)
+            };
+            if changed == 0 {
+                return Err(AdminError::Unknown(id));
+            }
+            let detours = Detours { expires: Some(stored), ..Detours::default() };
+            shared.change(Change::Settle { id, states: Vec::new(), detours, notice: None }).await?;
+            let mut state = shared.state();
+            state.cache.remove(id);
+            state.index.set_expires(id, expires);
+            Ok(Touched { changed, in_flight: 0 })
+        })
+        .await
     }
 
     /// Gives every recipient that is not done another way: what waits is due now, what is held stays
@@ -280,8 +370,12 @@ impl Queue {
                 return Err(nothing_left(id, in_flight));
             }
             shared.change(Change::Settle { id, states, detours, notice: None }).await?;
-            let moved = shared.spool.load(id)?;
-            shared.state().index.insert(&moved);
+            let mut moved = shared.spool.load(id)?;
+            {
+                let mut state = shared.state();
+                state.put_right(&mut moved, |id| fates.contains_key(&id));
+                state.index.insert(&moved);
+            }
             for (lease, _) in parts {
                 lease.end(&fates, Some(&moved));
             }

@@ -11,8 +11,8 @@ use waypost_spool::{Change, Content, Spool, SpoolError};
 use crate::classes::ClassId;
 use crate::finish::finish;
 use crate::index::{Index, Seen};
-use crate::shared::{Shared, Step, whole};
-use crate::{Config, Loading, Metrics, Prepared, Settlement, Ticket, search, settle};
+use crate::shared::{Shared, Step};
+use crate::{Config, Loading, Metrics, Prepared, Settlement, Ticket, clock, search, settle};
 
 /// The clock may jump, so nobody sleeps longer than this without looking at it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -24,7 +24,7 @@ pub struct Queue {
     pub(crate) shared: Arc<Shared>,
     /// Held by the one caller of `next` whose turn it is, so that one event wakes one task.
     turn: Mutex<()>,
-    searcher: JoinHandle<()>,
+    tasks: [JoinHandle<()>; 2],
 }
 
 impl Queue {
@@ -41,12 +41,13 @@ impl Queue {
     ) -> Result<Arc<Queue>, SpoolError> {
         let mut loading = Loading::new(config, clock, seed);
         loading.read(&*spool).await?;
-        Ok(loading.open(spool))
+        Ok(loading.open(spool).await)
     }
 
     pub(crate) fn of(shared: Arc<Shared>) -> Arc<Queue> {
         let searcher = tokio::spawn(search::keep_filled(Arc::downgrade(&shared)));
-        Arc::new(Queue { shared, turn: Mutex::new(()), searcher })
+        let keeper = tokio::spawn(clock::keep(Arc::downgrade(&shared)));
+        Arc::new(Queue { shared, turn: Mutex::new(()), tasks: [searcher, keeper] })
     }
 
     /// The settings it was opened with.
@@ -67,17 +68,17 @@ impl Queue {
     pub async fn commit(&self, prepared: Prepared) -> Result<MessageId, SpoolError> {
         let shared = self.shared.clone();
         finish(async move {
-            let arrival = prepared.into_arrival();
-            let entry = Arc::new(whole(arrival.entry.clone())?);
-            let id = entry.id;
-            shared.state().arriving.insert(id);
+            let mut arrival = prepared.into_arrival();
+            let (stored, arriving) = shared.arriving(arrival.entry)?;
+            arrival.entry = stored;
+            let id = arriving.entry.id;
             let result = shared.change(Change::Accept(Box::new(arrival))).await;
             if let Err(error) = result {
                 shared.state().arriving.remove(&id);
                 return Err(error);
             }
             shared.metrics.committed.inc();
-            shared.arrived(entry);
+            shared.arrived(arriving);
             Ok(id)
         })
         .await
@@ -217,7 +218,7 @@ impl Queue {
 
 impl Drop for Queue {
     fn drop(&mut self) {
-        self.searcher.abort();
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 

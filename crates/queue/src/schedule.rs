@@ -64,8 +64,8 @@ pub(crate) struct Taken {
     pub(crate) share: ShareId,
     pub(crate) expires: Timestamp,
     /// Its destination rests or its class has not let it go on: it is handed out because something of it
-    /// is over, and nothing is to be tried.
-    pub(crate) out_of_turn: bool,
+    /// is over or late, and nothing is to be tried before this moment.
+    pub(crate) not_before: Option<Timestamp>,
 }
 
 /// How much at once.

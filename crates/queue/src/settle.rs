@@ -10,7 +10,7 @@ use waypost_spool::{Change, Detours, SpoolError};
 use crate::classes::ClassId;
 use crate::index::marks;
 use crate::metrics::SettledLabels;
-use crate::shared::{Shared, whole};
+use crate::shared::Shared;
 use crate::ticket::{Fate, Lease, Leased};
 use crate::{Prepared, Settled, Settlement};
 use waypost_mutant::planted;
@@ -28,6 +28,8 @@ struct Plan {
     fates: HashMap<u32, Fate>,
     labels: Vec<SettledLabels>,
     answered: bool,
+    /// The clock jumped while it was in hand.
+    overtaken: bool,
 }
 
 /// Writes the settlement and ends the lease.
@@ -39,7 +41,7 @@ pub(crate) async fn settle(
     let mut plan = Plan::new(&shared, &lease, settlement.states);
     plan.detours.told = settlement.told;
     lease.pause = UNWRITTEN_PAUSE;
-    let Plan { states, detours, fates, labels, answered } = plan;
+    let Plan { states, detours, fates, labels, answered, .. } = plan;
     let moved = !detours.routes.is_empty();
     if planted!("a lease ends before its settlement is written") {
         let (now, mut state) = (shared.clock.now(), shared.state());
@@ -64,9 +66,13 @@ pub(crate) async fn settle(
             "recipients with another way cannot be read; they go on after a restart"
         );
     }
-    let moved = moved.unwrap_or_default();
-    match &moved {
-        Some(entry) => shared.state().index.insert(entry),
+    let mut moved = moved.unwrap_or_default();
+    match &mut moved {
+        Some(entry) => {
+            let mut state = shared.state();
+            state.put_right(entry, |id| fates.contains_key(&id));
+            state.index.insert(entry);
+        }
         None => shared.state().index.set(lease.job.id, marks),
     }
     lease.end(&fates, moved.as_ref());
@@ -81,23 +87,24 @@ async fn write(
     detours: Detours,
     notice: Option<Prepared>,
 ) -> Result<(), SpoolError> {
-    let arrival = notice.map(Prepared::into_arrival);
+    let mut arrival = notice.map(Prepared::into_arrival);
     if states.is_empty() && detours.told.is_empty() && arrival.is_none() {
         return Ok(());
     }
-    let entry = match &arrival {
-        Some(arrival) => Some(Arc::new(whole(arrival.entry.clone())?)),
+    let arriving = match &mut arrival {
+        Some(arrival) => {
+            let (stored, arriving) = shared.arriving(arrival.entry.clone())?;
+            arrival.entry = stored;
+            Some(arriving)
+        }
         None => None,
     };
-    if let Some(entry) = &entry {
-        shared.state().arriving.insert(entry.id);
-    }
     let notice = arrival.map(Box::new).filter(|_| !planted!("a bounce without its notice"));
     let result = shared.change(Change::Settle { id: lease.job.id, states, detours, notice }).await;
-    match (&result, entry) {
-        (Ok(()), Some(entry)) => shared.arrived(entry),
-        (Err(_), Some(entry)) => {
-            shared.state().arriving.remove(&entry.id);
+    match (&result, arriving) {
+        (Ok(()), Some(arriving)) => shared.arrived(arriving),
+        (Err(_), Some(arriving)) => {
+            shared.state().arriving.remove(&arriving.entry.id);
         }
         (_, None) => {}
     }
@@ -106,7 +113,8 @@ async fn write(
 
 impl Plan {
     fn new(shared: &Shared, lease: &Lease, states: Vec<(u32, Settled)>) -> Plan {
-        let mut plan = Plan::default();
+        let jumps = shared.state().time.jumps();
+        let mut plan = Plan { overtaken: jumps != lease.jumps, ..Plan::default() };
         for (id, settled) in states {
             match lease.recipient(id) {
                 Some(leased) if !plan.fates.contains_key(&id) => {
@@ -121,11 +129,16 @@ impl Plan {
     }
 
     fn add(&mut self, shared: &Shared, class: ClassId, leased: Leased, settled: Settled) {
+        // A moment thought of before the clock fell may be in years.
+        let longest = self.overtaken.then(|| shared.classes.get(class).retry.longest());
+        let limit = longest.map(|longest| shared.clock.now().after(longest));
         match settled {
             Settled::Done(Outcome::Deferred(why)) => {
                 self.again(leased, shared.retry_at(class, leased.tries.saturating_add(1)), why);
             }
-            Settled::Again { at, why } => self.again(leased, at, why),
+            Settled::Again { at, why } => {
+                self.again(leased, limit.map_or(at, |limit| at.min(limit)), why);
+            }
             Settled::Later { at } => {
                 let fate = if leased.held { Fate::Held } else { Fate::Due(at) };
                 self.fates.insert(leased.id, fate);
@@ -136,6 +149,7 @@ impl Plan {
                 self.set(leased.id, state, Fate::Held, "held", "");
             }
             Settled::Rerouted { route, at, why } => {
+                let at = limit.map_or(at, |limit| at.min(limit));
                 self.detours.routes.push((leased.id, route));
                 self.detours.counted = true;
                 self.again(leased, at, why);

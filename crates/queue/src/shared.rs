@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
 use waypost_spool::{Change, Spool, SpoolError};
 
@@ -23,7 +24,8 @@ use crate::pace::Pace;
 use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
-use crate::{Config, Loading, Metrics, Ticket, expired};
+use crate::timekeeper::{Jump, Timekeeper};
+use crate::{Config, JumpLabels, Loading, Metrics, Ticket, expired};
 use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) metrics: Metrics,
     /// What the classes say.
     pub(crate) classes: Arc<Classes>,
+    /// When [`Clock::even`] was nothing, if the clock has that.
+    began: Instant,
     random: Mutex<StdRng>,
     pace: Mutex<Pace>,
     /// Something may be due; whoever waits in `next` looks again.
@@ -46,12 +50,15 @@ pub(crate) struct Shared {
     pub(crate) idle: Notify,
     /// The spool should be searched for jobs that memory had no room for.
     pub(crate) search: Arc<Notify>,
+    /// The clock jumped: the next run is to know.
+    pub(crate) jumped: Arc<Notify>,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 pub(crate) struct State {
     classes: Arc<Classes>,
+    pub(crate) time: Timekeeper,
     pub(crate) schedule: Schedule,
     pub(crate) leases: Leases,
     pub(crate) cache: Cache,
@@ -92,9 +99,11 @@ impl Shared {
             classes: state.classes.clone(),
             random: Mutex::new(random),
             pace: Mutex::new(pace),
+            began: Instant::now(),
             due: Notify::new(),
             idle: Notify::new(),
             search: Arc::new(Notify::new()),
+            jumped: Arc::new(Notify::new()),
             state: Mutex::new(state),
         }
     }
@@ -114,10 +123,67 @@ impl Shared {
         result
     }
 
-    /// Schedules a message that has become durable.
-    pub(crate) fn arrived(&self, entry: Arc<Entry>) {
+    /// The present moment of time that runs evenly.
+    pub(crate) fn even(&self) -> Instant {
+        self.clock.even().map_or_else(Instant::now, |even| self.began + even)
+    }
+
+    /// What the clock says. When it was set to another time since the last look, everything that waits
+    /// moves with it, so that nothing expires by that, and nothing is due in years.
+    pub(crate) fn look_at_clock(&self, state: &mut State) -> Timestamp {
         let now = self.clock.now();
+        // Arrivals on their way into the spool were received before.
+        let arriving = state.arriving.iter().max().copied();
+        let newest = arriving.max(state.index.newest()).unwrap_or(MessageId(0));
+        if let Some((jump, before)) = state.time.look(now, self.even(), newest) {
+            self.note_jump(jump, now);
+            state.index.shift(jump, before);
+            state.cache.clear();
+            state.schedule.start_anew(now);
+            self.search.notify_one();
+        }
+        now
+    }
+
+    /// Says it loudly.
+    pub(crate) fn note_jump(&self, jump: Jump, now: Timestamp) {
+        let direction = if jump.by < 0 { "back" } else { "forward" };
+        self.metrics.clock_jumps.get_or_create(&JumpLabels { direction }).inc();
+        let seconds = jump.by / 1000;
+        if jump.off {
+            tracing::warn!(
+                %now, seconds,
+                "the relay was off, or the clock jumped forward: this time does not count for what waits"
+            );
+        } else {
+            tracing::error!(
+                %now, seconds,
+                "the clock jumped: what waits moves with it and expires no sooner; look at the machine's clock"
+            );
+        }
+        self.jumped.notify_one();
+    }
+
+    /// A message is on its way into the spool: nobody may lease it yet. What the spool is to keep of it,
+    /// and the message as it is meant now.
+    ///
+    /// # Errors
+    /// When it leads nowhere.
+    pub(crate) fn arriving(&self, entry: Entry) -> Result<(Entry, Arriving), SpoolError> {
+        let mut entry = whole(entry)?;
         let mut state = self.state();
+        let now = self.look_at_clock(&mut state);
+        let stored = state.time.arrive(&mut entry, now, self.even());
+        state.arriving.insert(entry.id);
+        Ok((stored, Arriving { jumps: state.time.jumps(), entry: Arc::new(entry) }))
+    }
+
+    /// Schedules a message that has become durable.
+    pub(crate) fn arrived(&self, arriving: Arriving) {
+        let Arriving { entry, jumps } = arriving;
+        let mut state = self.state();
+        let now = self.look_at_clock(&mut state);
+        let entry = state.time.overtake(entry, jumps, now);
         state.arriving.remove(&entry.id);
         if !planted!("what arrives is not scheduled") {
             state.enter(&entry, now, |_, due| due);
@@ -130,8 +196,8 @@ impl Shared {
     /// One step of `next`: never waits, reads the spool at most for one message.
     pub(crate) fn step(self: &Arc<Self>) -> Step {
         let taken = {
-            let now = self.clock.now();
             let mut state = self.state();
+            let now = self.look_at_clock(&mut state);
             if state.closed {
                 return Step::Closed;
             }
@@ -145,7 +211,7 @@ impl Shared {
                 return Step::Wait(state.schedule.wake());
             };
             if let Some(entry) = state.cache.get(taken.job.id) {
-                return self.lease(&mut state, &entry, &taken);
+                return self.lease(&mut state, &entry, &taken, now);
             }
             taken
         };
@@ -156,11 +222,11 @@ impl Shared {
     fn read(self: &Arc<Self>, taken: &Taken) -> Step {
         let Taken { job, destination, share, expires, .. } = taken;
         let (mut state, loaded) = self.load(job.id);
+        let now = state.time.now();
         let error = match loaded {
-            Ok(entry) => return self.lease(&mut state, &entry, taken),
+            Ok(entry) => return self.lease(&mut state, &entry, taken, now),
             Err(error) => error,
         };
-        let now = self.clock.now();
         match &error {
             SpoolError::Unknown(_) => state.index.remove(job.id),
             SpoolError::Damaged(..) => state.note_damage(job.id, &error),
@@ -181,6 +247,7 @@ impl Shared {
     ) -> (MutexGuard<'_, State>, Result<Arc<Entry>, SpoolError>) {
         loop {
             let mut state = self.state();
+            self.look_at_clock(&mut state);
             if let Some(entry) = state.cache.get(id) {
                 return (state, Ok(entry));
             }
@@ -188,20 +255,32 @@ impl Shared {
             drop(state);
             let loaded = self.spool.load(id).and_then(whole);
             let mut state = self.state();
+            self.look_at_clock(&mut state);
             if state.leases.end_read(reading) {
-                return (state, loaded.map(Arc::new));
+                let loaded = loaded.map(|mut entry| {
+                    state.put_right(&mut entry, |_| false);
+                    Arc::new(entry)
+                });
+                return (state, loaded);
             }
         }
     }
 
     /// Leases what is due of a job, if anything is, and enters the rest anew.
-    fn lease(self: &Arc<Self>, state: &mut State, entry: &Arc<Entry>, taken: &Taken) -> Step {
-        let Taken { job, destination, share, .. } = taken;
-        let now = self.clock.now();
+    fn lease(
+        self: &Arc<Self>,
+        state: &mut State,
+        entry: &Arc<Entry>,
+        taken: &Taken,
+        now: Timestamp,
+    ) -> Step {
+        let Taken { job, destination, share, not_before, .. } = taken;
         let over = expired(entry, now);
         let most = self.config.recipients_per_transaction.max(1);
         let turn_by = state.turn_by(entry, job.route, now);
-        let Choice { recipients, rest } = state.choose(entry, job.route, now, over, most);
+        let soonest = not_before.map(|at| at.max(now.after(Duration::from_millis(1))));
+        let turn = Turn { now, over, not_before: soonest.filter(|_| !over) };
+        let Choice { recipients, rest } = state.choose(entry, job.route, turn, most);
         if let Some(due) = rest {
             state.plan(*job, destination, due, turn_by, now);
         }
@@ -222,7 +301,7 @@ impl Shared {
             route: route.clone(),
             entry: entry.clone(),
             expired: over,
-            out_of_turn: taken.out_of_turn,
+            out_of_turn: not_before.is_some(),
             late: state.late(entry, &recipients, now),
             lease: self.take(state, entry, *job, &recipients, Some(*share)),
             recipients,
@@ -260,15 +339,16 @@ impl Shared {
             share,
             recipients: leased,
             pause: DROPPED_PAUSE,
+            jumps: state.time.jumps(),
         }
     }
 
     /// Ends a lease: its recipients go on as their fates say, or are given back. Those that go
     /// elsewhere do so as `moved` says; without it they are found again at the next start.
     pub(crate) fn end(&self, lease: &mut Lease, fates: &HashMap<u32, Fate>, moved: Option<&Entry>) {
-        let now = self.clock.now();
         let recipients = std::mem::take(&mut lease.recipients);
         let mut state = self.state();
+        let now = self.look_at_clock(&mut state);
         state.leases.give_back(lease.job.id, recipients.iter().map(|leased| leased.id));
         state.cache.remove(lease.job.id);
         state.counts.leased -= recipients.len() as i64;
@@ -341,6 +421,14 @@ impl fmt::Debug for Shared {
     }
 }
 
+/// A message on its way into the spool.
+#[derive(Debug)]
+pub(crate) struct Arriving {
+    pub(crate) entry: Arc<Entry>,
+    /// How often the clock had jumped when it set out.
+    jumps: usize,
+}
+
 /// Recipients of a new message that share a way.
 struct Fresh<'e> {
     due: Timestamp,
@@ -354,6 +442,16 @@ impl Fresh<'_> {
     fn of(recipient: &RecipientEntry, due: Timestamp) -> Fresh<'_> {
         Fresh { due, waiting: 0, failed: false, recipient }
     }
+}
+
+/// What a turn is for.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    now: Timestamp,
+    /// The message's time is over.
+    over: bool,
+    /// It came only so that senders are told: nobody is tried before this moment.
+    not_before: Option<Timestamp>,
 }
 
 /// Recipients to lease now, and when others of the same job are due.
@@ -374,6 +472,7 @@ impl State {
         let classes = Arc::new(Classes::new(config));
         State {
             classes: classes.clone(),
+            time: Timekeeper::default(),
             schedule: Schedule::new(limits, classes.clone()),
             leases: Leases::default(),
             cache: Cache::new(config.ready_cache),
@@ -453,6 +552,26 @@ impl State {
         })
     }
 
+    /// Gives a message as the spool has it the moments that are meant now, after the clock jumped; but for
+    /// the recipients whose moment is `fresh`.
+    pub(crate) fn put_right(&self, entry: &mut Entry, fresh: impl Fn(u32) -> bool) {
+        let moved = self.time.moved(entry.id);
+        if moved.is_nothing() && self.time.jumps() == 0 {
+            return;
+        }
+        moved.apply(entry);
+        let Some(known) = self.index.get(entry.id) else { return };
+        for (recipient, known) in entry.recipients.iter_mut().zip(known.recipients()) {
+            let id = recipient.recipient.id;
+            if let RecipientState::Waiting { due, .. } = &mut recipient.state
+                && known.id() == id
+                && !fresh(id)
+            {
+                *due = known.exactly(*due);
+            }
+        }
+    }
+
     /// How long after its arrival the sender is told that mail which goes this way is late.
     fn delays(&self, entry: &Entry, route: u16) -> &[Duration] {
         &self.classes.get(self.index.class(Job { id: entry.id, route })).delay_notices
@@ -497,7 +616,8 @@ impl State {
         }
     }
 
-    fn choose(&self, entry: &Entry, route: u16, now: Timestamp, over: bool, most: usize) -> Choice {
+    fn choose(&self, entry: &Entry, route: u16, turn: Turn, most: usize) -> Choice {
+        let Turn { now, over, not_before } = turn;
         let leased = self.leases.of(entry.id);
         let delays = self.delays(entry, route);
         let mut choice = Choice::default();
@@ -513,10 +633,15 @@ impl State {
             }
             let late = || delay::next(entry, recipient, delays).is_some_and(|at| at <= now);
             let early = planted!("nobody waits until it is due");
-            let due = if over || early || late() { now } else { due };
+            let tried = not_before.map_or(due, |at| due.max(at));
+            let due = if over || early || late() { now } else { tried };
             let most = most + usize::from(planted!("a recipient too many in a ticket"));
             if due <= now && choice.recipients.len() < most {
-                choice.recipients.push(recipient.clone());
+                let mut recipient = recipient.clone();
+                if let RecipientState::Waiting { due, .. } = &mut recipient.state {
+                    *due = tried;
+                }
+                choice.recipients.push(recipient);
             } else {
                 choice.rest = Some(choice.rest.map_or(due, |rest| rest.min(due)));
             }

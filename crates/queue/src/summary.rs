@@ -2,14 +2,16 @@
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
-use waypost_mail::{MessageId, Timestamp};
+use waypost_mail::{Entry, MessageId, Timestamp};
 
-use crate::Queue;
-use crate::index::{ReplyClass, Seen, SeenRecipient, is_leased};
+use crate::classes::Classes;
+use crate::index::{Index, ReplyClass, Seen, SeenRecipient, is_leased};
 use crate::selector::{Field, RecipientStanding, Selector};
 use crate::shared::Shared;
+use crate::{Config, Queue};
 
 /// Messages looked at while the lock is held once: some tens of microseconds.
 const SCAN: usize = 64;
@@ -65,29 +67,47 @@ impl Queue {
     /// take about half a second of a thread on which blocking is allowed.
     pub fn summary(&self, selector: &Selector, field: Field, limit: usize) -> Vec<Group> {
         let now = self.shared.clock.now();
-        let mut sums: HashMap<String, Sum> = HashMap::new();
+        let mut sums = Sums::default();
         self.shared.scan(selector, None, |found| {
-            for (recipient, leased) in &found.recipients {
-                let sight = recipient.sight(now, *leased);
-                if sight.standing == RecipientStanding::Done {
-                    continue;
-                }
-                let name = sight.value(field);
-                let name = if sums.len() >= MOST_GROUPS && !sums.contains_key(&*name) {
-                    OTHERS
-                } else {
-                    &*name
-                };
-                if !sums.contains_key(name) {
-                    sums.insert(name.to_owned(), Sum::new());
-                }
-                if let Some(sum) = sums.get_mut(name) {
-                    sum.add(found.message, sight.standing, sight.reply);
-                }
-            }
+            sums.add(found, field, now);
             ControlFlow::Continue(())
         });
-        largest(sums, limit)
+        sums.largest(limit)
+    }
+}
+
+/// The messages of a spool that no program runs, so that nothing is in flight.
+#[derive(Debug)]
+pub struct AtRest {
+    index: Index,
+}
+
+impl AtRest {
+    /// None yet; `config` says what their classes and tenants are.
+    pub fn new(config: &Config) -> AtRest {
+        AtRest { index: Index::new(Arc::new(Classes::new(config))) }
+    }
+
+    /// One more.
+    pub fn add(&mut self, entry: &Entry) {
+        self.index.insert(entry);
+    }
+
+    /// As [`Queue::summary`].
+    pub fn summary(
+        &self,
+        selector: &Selector,
+        field: Field,
+        limit: usize,
+        now: Timestamp,
+    ) -> Vec<Group> {
+        let mut sums = Sums::default();
+        self.index.scan(None, usize::MAX, |message| {
+            let selected = message.recipients().filter(|r| selector.selects(&r.sight(now, false)));
+            let recipients: Vec<_> = selected.map(|recipient| (recipient, false)).collect();
+            sums.add(&Match { message, recipients }, field, now);
+        });
+        sums.largest(limit)
     }
 }
 
@@ -162,6 +182,46 @@ impl crate::shared::State {
     }
 }
 
+/// Groups that grow.
+#[derive(Debug, Default)]
+struct Sums(HashMap<String, Sum>);
+
+impl Sums {
+    fn add(&mut self, found: &Match<'_>, field: Field, now: Timestamp) {
+        let Sums(sums) = self;
+        for (recipient, leased) in &found.recipients {
+            let sight = recipient.sight(now, *leased);
+            if sight.standing == RecipientStanding::Done {
+                continue;
+            }
+            let name = sight.value(field);
+            let full = sums.len() >= MOST_GROUPS && !sums.contains_key(&*name);
+            let name = if full { OTHERS } else { &*name };
+            if !sums.contains_key(name) {
+                sums.insert(name.to_owned(), Sum::new());
+            }
+            if let Some(sum) = sums.get_mut(name) {
+                sum.add(found.message, sight.standing, sight.reply);
+            }
+        }
+    }
+
+    fn largest(self, limit: usize) -> Vec<Group> {
+        let mut sums: Vec<(String, Sum)> = self.0.into_iter().collect();
+        sums.sort_by(|(a, one), (b, other)| {
+            other.recipients.cmp(&one.recipients).then_with(|| a.cmp(b))
+        });
+        let rest = sums.split_off(limit.min(sums.len()));
+        let mut groups: Vec<Group> = sums.into_iter().map(|(name, sum)| sum.group(name)).collect();
+        let others = rest.into_iter().map(|(_, sum)| sum).reduce(|mut all, sum| {
+            all.merge(sum);
+            all
+        });
+        groups.extend(others.map(|others| others.group(OTHERS.to_owned())));
+        groups
+    }
+}
+
 impl Sum {
     fn new() -> Sum {
         Sum {
@@ -212,21 +272,6 @@ impl Sum {
             replies,
         }
     }
-}
-
-fn largest(sums: HashMap<String, Sum>, limit: usize) -> Vec<Group> {
-    let mut sums: Vec<(String, Sum)> = sums.into_iter().collect();
-    sums.sort_by(|(a, one), (b, other)| {
-        other.recipients.cmp(&one.recipients).then_with(|| a.cmp(b))
-    });
-    let rest = sums.split_off(limit.min(sums.len()));
-    let mut groups: Vec<Group> = sums.into_iter().map(|(name, sum)| sum.group(name)).collect();
-    let others = rest.into_iter().map(|(_, sum)| sum).reduce(|mut all, sum| {
-        all.merge(sum);
-        all
-    });
-    groups.extend(others.map(|others| others.group(OTHERS.to_owned())));
-    groups
 }
 
 #[cfg(test)]

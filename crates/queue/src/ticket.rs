@@ -115,6 +115,8 @@ pub(crate) struct Lease {
     pub(crate) recipients: Vec<Leased>,
     /// How long after a drop the recipients are due again.
     pub(crate) pause: Duration,
+    /// How often the clock had jumped when it was taken.
+    pub(crate) jumps: usize,
 }
 
 /// One recipient in somebody's hand, and how it stood.

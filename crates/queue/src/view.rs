@@ -84,8 +84,19 @@ pub struct Status {
     pub damaged: usize,
     /// Storage failed: no ticket is given out until the program is started anew.
     pub failed: bool,
+    /// The last time the clock jumped, in this run or at its start.
+    pub clock: Option<Jumped>,
     /// The destinations with the most mail, at most 100.
     pub destinations: Vec<DestinationStatus>,
+}
+
+/// The clock was set to another time: what waited moved with it and does not expire by that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Jumped {
+    /// What the clock said then.
+    pub at: Timestamp,
+    /// By how much: above zero forward, below zero back.
+    pub milliseconds: i64,
 }
 
 /// One destination at a glance.
@@ -133,12 +144,15 @@ impl Queue {
         });
         let mut messages = Vec::with_capacity(ids.len());
         for id in ids {
-            let entry = match self.shared.spool.load(id) {
+            let mut entry = match self.shared.spool.load(id) {
                 Ok(entry) => entry,
                 Err(SpoolError::Unknown(_) | SpoolError::Damaged(..)) => continue,
                 Err(error) => return Err(error),
             };
-            let leased = self.shared.state().leases.of(id).cloned().unwrap_or_default();
+            let state = self.shared.state();
+            state.put_right(&mut entry, |_| false);
+            let leased = state.leases.of(id).cloned().unwrap_or_default();
+            drop(state);
             messages.push(Summary::new(&entry, &leased));
         }
         Ok(Page { messages, next })
@@ -160,7 +174,9 @@ impl Queue {
     /// # Errors
     /// As [`waypost_spool::Spool::load`].
     pub fn show(&self, id: MessageId) -> Result<Entry, SpoolError> {
-        self.shared.spool.load(id)
+        let mut entry = self.shared.spool.load(id)?;
+        self.shared.state().put_right(&mut entry, |_| false);
+        Ok(entry)
     }
 
     /// The queue at a glance. Looks at every destination, some hundreds at a time.
@@ -183,6 +199,7 @@ impl Queue {
             leased: number(state.counts.leased),
             damaged: state.damaged.len(),
             failed: state.failed,
+            clock: state.time.last(),
             destinations: destinations.into_iter().map(DestinationStatus::from).collect(),
         }
     }

@@ -63,7 +63,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use waypost_mail::RecipientEntry;
-use waypost_mail::{Body, Entry, MessageId, RecipientState, Route, Timestamp};
+use waypost_mail::{Body, Entry, Ledger, MessageId, RecipientState, Route, Timestamp};
 
 /// A message about to become durable: final bytes, nothing left to decide.
 #[derive(Debug)]
@@ -108,8 +108,8 @@ pub enum Change {
     },
 }
 
-/// What changes for some recipients of a message besides their states: their way, and whether their
-/// sender was told of a delay.
+/// What changes for a message besides its recipients' states: the way of some, whether their sender was
+/// told of a delay, and how long it is tried.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Detours {
     /// Recipient id and its new way. Of no effect for a recipient that is done.
@@ -118,6 +118,8 @@ pub struct Detours {
     pub counted: bool,
     /// Recipient id and how many notices of delay have been sent about it ([`RecipientEntry::told`]).
     pub told: Vec<(u32, u8)>,
+    /// When what is left of the message bounces from now on ([`Entry::expires`]).
+    pub expires: Option<Timestamp>,
 }
 
 /// Why a change or a read failed.
@@ -188,6 +190,10 @@ pub trait Spool: Send + Sync + fmt::Debug {
     fn incoming(&self) -> PathBuf;
     /// Fails when new mail should be refused, without trying.
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError>;
+    /// Where small facts are kept beside the messages; a spool need not have one.
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        None
+    }
 }
 
 /// Gives recipients their new ways and states, and answers which have changed, by place. What is done
@@ -199,6 +205,7 @@ pub(crate) fn advance(
     detours: &Detours,
 ) -> Vec<usize> {
     let mut changed = Vec::with_capacity(states.len());
+    entry.expires = detours.expires.unwrap_or(entry.expires);
     for (id, route) in &detours.routes {
         let Some(at) = open_recipient(entry, *id) else { continue };
         if let Some(index) = index_of(&mut entry.routes, route) {

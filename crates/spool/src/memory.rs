@@ -131,6 +131,10 @@ impl Spool for MemorySpool {
     fn accepting(&self, _now: Timestamp) -> Result<(), SpoolError> {
         if self.state().full { Err(SpoolError::NoSpace) } else { Ok(()) }
     }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
 }
 
 impl State {

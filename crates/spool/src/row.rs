@@ -115,7 +115,7 @@ impl Kept {
                 writes.push(self.row(&bytes)?);
             }
             Shape::Blocks { head, size, recipients } => {
-                if !detours.routes.is_empty() {
+                if !detours.routes.is_empty() || detours.expires.is_some() {
                     let bytes = head_of(&mut self.entry)?;
                     let key = |part| head_key(id, part);
                     *head = write_block(&mut writes, &bytes, head.parts, key)?;

@@ -367,6 +367,10 @@ impl Spool for LogSpool {
         self.shared.metrics.refused.inc();
         Err(SpoolError::NoSpace)
     }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        Some(self)
+    }
 }
 
 #[async_trait]

@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use waypost_mail::MessageId;
@@ -241,6 +242,17 @@ pub enum QueueCommand {
     },
     /// Give messages up and tell their senders
     Bounce(ChangeArgs),
+    /// Treat messages as if their time were over: they bounce
+    Expire(ChangeArgs),
+    /// Give messages more time before they bounce
+    Extend {
+        /// How much more: 12h, 2d
+        #[arg(long, value_name = "TIME", value_parser = waypost_config::parse_span)]
+        by: Duration,
+        /// Whom
+        #[command(flatten)]
+        change: ChangeArgs,
+    },
     /// Remove messages without telling anybody
     Delete(ChangeArgs),
 }

@@ -169,8 +169,13 @@ impl Control for Controls {
 
     async fn bounce(&self, whom: Selected, reason: String) -> Result<Verdict, String> {
         let reason = if reason.is_empty() { "given up".to_owned() } else { reason };
-        let bounced = self.delivery.bounce(whom, &reason).await.map_err(|e| e.to_string())?;
-        Ok(Verdict { changed: bounced, in_flight: 0 })
+        let bounced = self.delivery.bounce(whom, &reason).await;
+        bounced.map(Verdict::from).map_err(|error| error.to_string())
+    }
+
+    async fn expire(&self, whom: Selected) -> Result<Verdict, String> {
+        let expired = self.delivery.expire(whom).await;
+        expired.map(Verdict::from).map_err(|error| error.to_string())
     }
 
     fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {

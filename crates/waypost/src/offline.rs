@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use waypost_config::Places;
 use waypost_mail::{Clock, Entry, MessageId, SystemClock};
-use waypost_queue::{Page, Selector};
+use waypost_queue::{AtRest, Field, Group, Page, Selector};
 use waypost_spool::{Config, Inspector, SpoolError};
 
 /// Messages above `after` of which somebody is selected, oldest first, at most `limit` of them.
@@ -40,6 +40,31 @@ pub async fn list(
             page.messages.push(summary);
         }
         Ok(page)
+    })
+    .await
+}
+
+/// The recipients that are selected, added up by what `by` says of them.
+///
+/// # Errors
+/// As [`list`].
+pub async fn summary(
+    places: &Places,
+    selector: &Selector,
+    by: Field,
+    limit: usize,
+) -> Result<Vec<Group>> {
+    let selector = selector.clone();
+    let (mut queue, now) = (AtRest::new(&places.queue), SystemClock.now());
+    read(&places.spool, move |inspector| {
+        for id in inspector.ids() {
+            match inspector.load(id) {
+                Ok(entry) => queue.add(&entry),
+                Err(SpoolError::Unknown(_)) => {}
+                Err(error) => eprintln!("{error}"),
+            }
+        }
+        Ok(queue.summary(&selector, by, limit, now))
     })
     .await
 }

@@ -1,6 +1,7 @@
 //! `waypost status` and `waypost queue …`: asks the running relay, or reads its spool.
 
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use serde::Serialize;
@@ -25,14 +26,28 @@ pub async fn queue(command: QueueCommand) -> Result<()> {
             summary(&which, by, limit, &output).await
         }
         QueueCommand::Show { id, output } => show(&id, &output).await,
-        QueueCommand::Hold(args) => change("hold", "held", args, "").await,
-        QueueCommand::Release(args) => change("release", "released", args, "").await,
-        QueueCommand::Retry(args) => change("retry", "due now", args, "").await,
-        QueueCommand::Reroute { to, change: args } => {
-            change("reroute", "rerouted", args, &to).await
+        QueueCommand::Hold(args) => change("hold", "held", args, Particular::default()).await,
+        QueueCommand::Release(args) => {
+            change("release", "released", args, Particular::default()).await
         }
-        QueueCommand::Bounce(args) => change("bounce", "bounced", args, "").await,
-        QueueCommand::Delete(args) => change("delete", "deleted", args, "").await,
+        QueueCommand::Retry(args) => change("retry", "due now", args, Particular::default()).await,
+        QueueCommand::Reroute { to, change: args } => {
+            let how = Particular { to, ..Particular::default() };
+            change("reroute", "rerouted", args, how).await
+        }
+        QueueCommand::Bounce(args) => {
+            change("bounce", "bounced", args, Particular::default()).await
+        }
+        QueueCommand::Expire(args) => {
+            change("expire", "expired", args, Particular::default()).await
+        }
+        QueueCommand::Extend { by, change: args } => {
+            let how = Particular { by, ..Particular::default() };
+            change("extend", "given more time", args, how).await
+        }
+        QueueCommand::Delete(args) => {
+            change("delete", "deleted", args, Particular::default()).await
+        }
     }
 }
 
@@ -105,11 +120,17 @@ async fn list(
 }
 
 async fn summary(which: &SelectorArgs, by: Field, limit: usize, output: &OutputArgs) -> Result<()> {
-    let selector = selector(which)?.to_string();
+    let selector = selector(which)?;
     let places = waypost_config::places(&output.config.config)?;
-    let request = SummaryRequest { selector, by, limit: Some(limit) };
-    let client = Client::new(&places.socket);
-    let groups: Groups = client.post("/v1/queue/summary", &request).await?;
+    let request = SummaryRequest { selector: selector.to_string(), by, limit: Some(limit) };
+    let summed = Client::new(&places.socket).post::<Groups>("/v1/queue/summary", &request).await;
+    let groups = match summed {
+        Err(ClientError::NotRunning(_)) => {
+            not_running(&places.spool);
+            Groups { by, groups: offline::summary(&places, &selector, by, limit).await? }
+        }
+        summed => summed?,
+    };
     if output.json {
         return print_json(&groups);
     }
@@ -135,7 +156,14 @@ async fn show(id: &str, output: &OutputArgs) -> Result<()> {
     Ok(())
 }
 
-async fn change(verb: &str, done: &str, args: ChangeArgs, to: &str) -> Result<()> {
+/// What one verb alone asks for.
+#[derive(Default)]
+struct Particular {
+    to: String,
+    by: Duration,
+}
+
+async fn change(verb: &str, done: &str, args: ChangeArgs, how: Particular) -> Result<()> {
     let selector = selector(&args.which)?;
     if selector.is_everything() && !args.all {
         bail!("say which messages: ids, a selector such as domain:example.net, or --all");
@@ -146,7 +174,8 @@ async fn change(verb: &str, done: &str, args: ChangeArgs, to: &str) -> Result<()
         all: args.all,
         dry_run: args.dry_run,
         reason: args.reason,
-        to: to.to_owned(),
+        to: how.to,
+        by_seconds: how.by.as_secs(),
     };
     let client = Client::new(&places.socket);
     let applied: Applied = client.post(&format!("/v1/queue/{verb}"), &request).await?;
@@ -157,10 +186,8 @@ async fn change(verb: &str, done: &str, args: ChangeArgs, to: &str) -> Result<()
         let would = if applied.dry_run { "would be " } else { "" };
         println!("{recipients} recipients of {messages} messages {would}{done}");
         if applied.in_flight > 0 {
-            println!(
-                "{} recipients are being delivered right now and were left",
-                applied.in_flight
-            );
+            let left = if applied.dry_run { "would be left" } else { "were left" };
+            println!("{} recipients are being delivered right now and {left}", applied.in_flight);
         }
         for problem in &applied.problems {
             eprintln!("{}", plain(problem));
@@ -205,6 +232,14 @@ fn overview_for_people(overview: &Overview, now: Timestamp) -> String {
         text += &format!("; {} messages are damaged", queue.damaged);
     }
     text += "\n";
+    if let Some(jumped) = queue.clock {
+        let way = if jumped.milliseconds < 0 { "back" } else { "forward" };
+        let by = span(Duration::from_millis(jumped.milliseconds.unsigned_abs()));
+        text += &format!(
+            "the clock JUMPED {way} by {by} ({} ago by the clock): look at it; what waits moved with it\n",
+            span(now.since(jumped.at))
+        );
+    }
     if queue.failed {
         text += "the spool FAILED: no mail is taken or sent until a restart; see the log\n";
     }

@@ -134,7 +134,7 @@ impl Relay {
         let hooks = hooks.unwrap_or_else(|| Arc::new(Answers::new(plugins.clone())));
         let plugin_config = reload.policy;
         let ids = IdSource::above(spool.highest_id(), clock.clone());
-        let queue = loading.open(spool.clone());
+        let queue = loading.open(spool.clone()).await;
         queue.metrics().register(&mut registry);
 
         let events = Events::to(hooks.clone(), clock.clone());

@@ -5,6 +5,7 @@ mod tale;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
+use std::time::Duration;
 
 use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
@@ -205,6 +206,14 @@ impl Book {
         demand(Law::NotTooEarly, excused || !early, || {
             format!("{id} {recipient} is given out at {now} in state {state:?}")
         })
+    }
+
+    /// The clock fell: what was put off waits as long as before, and is due earlier by the clock.
+    pub fn clock_fell(&mut self, by: Duration) {
+        for part in self.tales.values_mut().flat_map(|tale| tale.parts.values_mut()) {
+            let Timestamp(moment) = part.not_before;
+            part.not_before = Timestamp(moment.saturating_sub(by.as_millis() as u64));
+        }
     }
 
     /// A recipient is in nobody's hand any more.

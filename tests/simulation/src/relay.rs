@@ -121,7 +121,7 @@ impl Relay {
         let (spool, driver, report) =
             LogSpool::open_driven(&config, clock.clone(), place, seal, &mut loading)?;
         let witness = Arc::new(Witness::of(spool.clone()));
-        let queue = loading.open(witness.clone());
+        let queue = loading.open(witness.clone()).await;
         let policy = Obedient::new(ground.clock.clone(), seed);
         let events = Events::to(Arc::new(policy.clone()), clock.clone());
         let rooms = Rooms {

@@ -1,16 +1,20 @@
 //! The queue: lists, summaries, and changes of whom a selector means.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinSet;
 use waypost_mail::MessageId;
-use waypost_queue::{AdminError, Selected, Selector, Verb};
+use waypost_queue::{AdminError, Preview, Selected, Selector, Verb};
 use waypost_smtp::Domain;
 
 use super::{Server, blocking, refusal};
-use crate::api::{Applied, ChangeRequest, Groups, ListRequest, SummaryRequest, Verdict};
+use crate::api::{
+    Applied, ChangeRequest, Groups, ListRequest, MAX_EXTENSION, SummaryRequest, Verdict,
+};
 
 /// Messages listed unless told otherwise.
 const LIST: usize = 1000;
@@ -74,6 +78,10 @@ pub(super) async fn change(
     {
         return refusal(StatusCode::BAD_REQUEST, &problem);
     }
+    if verb == Verb::Extend && !(1..=MAX_EXTENSION).contains(&request.by_seconds) {
+        let problem = format!("say how much more time: 1 to {MAX_EXTENSION} seconds");
+        return refusal(StatusCode::BAD_REQUEST, &problem);
+    }
     match server.change_all(verb, selector, request).await {
         Ok(applied) => Json(applied).into_response(),
         Err(refusal) => refusal,
@@ -88,9 +96,21 @@ impl Server {
         selector: Selector,
         request: ChangeRequest,
     ) -> Result<Applied, Response> {
-        let mut applied = Applied { dry_run: request.dry_run, ..Applied::default() };
+        if request.dry_run {
+            let server = self.clone();
+            let preview = blocking(move || server.queue.preview(&selector, verb)).await?;
+            let Preview { messages, recipients, in_flight } = preview;
+            return Ok(Applied {
+                dry_run: true,
+                messages,
+                recipients,
+                in_flight,
+                ..Applied::default()
+            });
+        }
+        let mut applied = Applied::default();
         // Ids that were named are taken as they are, so that an absent one is told.
-        if let (Some(ids), false) = (selector.only_ids(), request.dry_run) {
+        if let Some(ids) = selector.only_ids() {
             let whom = ids.iter().copied().map(Selected::from).collect();
             self.change_some(verb, whom, &request, &mut applied).await;
             return Ok(applied);
@@ -103,14 +123,7 @@ impl Server {
             whom.retain(|selected| Some(selected.id) <= newest);
             let Some(last) = whom.last() else { return Ok(applied) };
             after = Some(last.id);
-            if request.dry_run {
-                let recipients =
-                    |selected: &Selected| selected.recipients.as_ref().map_or(0, Vec::len);
-                applied.messages += whom.len();
-                applied.recipients += whom.iter().map(recipients).sum::<usize>();
-            } else {
-                self.change_some(verb, whom, &request, &mut applied).await;
-            }
+            self.change_some(verb, whom, &request, &mut applied).await;
         }
     }
 
@@ -149,6 +162,8 @@ impl Server {
             Verb::Release => queue.release(whom).await,
             Verb::Retry => queue.retry(whom).await,
             Verb::Delete => queue.delete(whom).await,
+            Verb::Extend => queue.extend(whom, Duration::from_secs(request.by_seconds)).await,
+            Verb::Expire => return self.control.expire(whom).await,
             Verb::Bounce => return self.control.bounce(whom, request.reason).await,
             Verb::Reroute => {
                 let control = self.control.clone();
@@ -185,6 +200,8 @@ fn named(name: &str) -> Option<Verb> {
         "retry" => Verb::Retry,
         "reroute" => Verb::Reroute,
         "bounce" => Verb::Bounce,
+        "expire" => Verb::Expire,
+        "extend" => Verb::Extend,
         "delete" => Verb::Delete,
         _ => return None,
     })

@@ -1,11 +1,14 @@
 //! Classes of mail that do not fit together.
 
+use std::time::Duration;
+
 use waypost_queue::{Class, DEFAULT_CLASS, Field, MAX_CLASSES};
 
-use crate::file::Queue;
+use crate::file::{Curve, Queue};
 use crate::mistake::Notes;
 
 pub(super) fn check(queue: &Queue, notes: &mut Notes<'_>) {
+    curve("queue", &queue.retry, notes);
     for (place, class) in queue.classes.iter().enumerate() {
         let name = &class.name;
         if queue.classes[..place].iter().any(|other| other.name.value == name.value) {
@@ -33,14 +36,33 @@ pub(super) fn check(queue: &Queue, notes: &mut Notes<'_>) {
                 notes.add(&matches.at, message, &format!("it can go by {}", known.join(", ")));
             }
         }
-        if let (Some(first), Some(max)) = (class.first_retry, &class.max_retry)
-            && first > max.value
-        {
-            notes.add(
-                &max.at,
-                "'queue.class.max-retry' is shorter than 'queue.class.first-retry'",
-                "",
-            );
-        }
+        curve("queue.class", &class.retry, notes);
+    }
+}
+
+fn curve(section: &str, curve: &Curve, notes: &mut Notes<'_>) {
+    if let (Some(first), Some(max)) = (&curve.first, &curve.max)
+        && first.value > max.value
+    {
+        let message = format!("'{section}.max-retry' is shorter than '{section}.first-retry'");
+        notes.add(&max.at, message, "");
+    }
+    let Some(steps) = &curve.steps else { return };
+    if steps.value.is_empty() || steps.value.iter().any(Duration::is_zero) {
+        let message = format!("'{section}.retries' needs waits longer than nothing");
+        notes.add(
+            &steps.at,
+            message,
+            "retries = [\"5m\", \"15m\", \"1h\"], the last again and again",
+        );
+    }
+    let grown = [
+        curve.first.as_ref().map(|first| (&first.at, "first-retry")),
+        curve.max.as_ref().map(|max| (&max.at, "max-retry")),
+        curve.factor.as_ref().map(|factor| (&factor.at, "retry-factor")),
+    ];
+    for (at, key) in grown.into_iter().flatten() {
+        let message = format!("'{section}.{key}' has no meaning beside '{section}.retries'");
+        notes.add(at, message, "the list says every wait: remove one of them");
     }
 }

@@ -18,8 +18,7 @@ const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
 
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    pub(crate) first_retry: Option<Duration>,
-    pub(crate) max_retry: Option<At<Duration>>,
+    pub(crate) retry: Curve,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) return_size: Option<u64>,
@@ -31,13 +30,23 @@ pub(crate) struct Queue {
     pub(crate) classes: Vec<Class>,
 }
 
+/// How long mail waits between attempts.
+#[derive(Debug, Default)]
+pub(crate) struct Curve {
+    pub(crate) first: Option<At<Duration>>,
+    pub(crate) factor: Option<At<f64>>,
+    pub(crate) max: Option<At<Duration>>,
+    pub(crate) jitter: Option<At<f64>>,
+    /// The waits one by one, in place of the others but jitter.
+    pub(crate) steps: Option<At<Vec<Duration>>>,
+}
+
 /// One class of mail.
 #[derive(Debug)]
 pub(crate) struct Class {
     pub(crate) name: At<String>,
     pub(crate) matches: Option<At<Selector>>,
-    pub(crate) first_retry: Option<Duration>,
-    pub(crate) max_retry: Option<At<Duration>>,
+    pub(crate) retry: Curve,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) weight: Option<u32>,
@@ -49,8 +58,7 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
     let Some(mut section) = section else { return Queue::default() };
     let tenants = ["user", "user-domain", "sender-domain", "listener"];
     let queue = Queue {
-        first_retry: span(&mut section, "first-retry", notes),
-        max_retry: longest(&mut section, notes),
+        retry: curve(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
         delay_notices: delay_notices(&mut section, notes),
         return_size: return_size(&mut section, notes),
@@ -81,8 +89,7 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
     let class = Class {
         name: name?.map(|name| name.0),
         matches,
-        first_retry: span(&mut section, "first-retry", notes),
-        max_retry: longest(&mut section, notes),
+        retry: curve(&mut section, notes),
         lifetime: span(&mut section, "lifetime", notes),
         delay_notices: delay_notices(&mut section, notes),
         weight: section
@@ -112,8 +119,20 @@ fn delay_notices(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Vec
     Some(list.value.into_iter().map(|span| span.value.0).collect())
 }
 
-fn longest(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<At<Duration>> {
-    section.parsed::<Span>("max-retry", SPAN, notes).map(|span| span.map(|span| span.0))
+fn curve(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Curve {
+    let mut wait = |key, notes: &mut Notes<'_>| {
+        section.parsed::<Span>(key, SPAN, notes).map(|span| span.map(|span| span.0))
+    };
+    let (first, max) = (wait("first-retry", notes), wait("max-retry", notes));
+    let steps = section.list::<Span>("retries", SPAN, notes);
+    Curve {
+        first,
+        max,
+        factor: section.number("retry-factor", 1.0..=100.0, notes),
+        jitter: section.number("retry-jitter", 0.0..=1.0, notes),
+        steps: steps
+            .map(|list| list.map(|steps| steps.into_iter().map(|span| span.value.0).collect())),
+    }
 }
 
 /// `100/1m`: so many in such a time.

@@ -79,7 +79,7 @@ async fn operators_can_bounce_what_waits() {
     let id = relay.send().await;
     relay.deferred(id).await;
     let bounced = relay.delivery.bounce(id, "the account is closed").await.unwrap();
-    assert_eq!(bounced, 1);
+    assert_eq!((bounced.changed, bounced.in_flight), (1, 0));
     relay.gone(id).await;
     relay.until("the notice", || home.mails().len() == 1).await;
     assert!(home.mails()[0].content.contains("the account is closed"));

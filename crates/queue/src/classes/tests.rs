@@ -12,7 +12,7 @@ const HOUR: u64 = 3600;
 /// `bulk` for what shop.example sends, `slow` for whom policy puts in it.
 fn config() -> Config {
     let mut config = Config::default();
-    let curve = |first| RetryCurve { first: seconds(first), jitter: 0.0, ..config.retry };
+    let curve = |first| RetryCurve { first: seconds(first), jitter: 0.0, ..config.retry.clone() };
     let bulk = Class {
         matches: Some("sender:*@shop.example or tag:bulk".parse().unwrap()),
         retry: curve(1800),

@@ -25,6 +25,13 @@ impl From<Seconds> for Timestamp {
     }
 }
 
+impl Seconds {
+    /// The moment this stands for: `due`, when that may be it.
+    pub(crate) fn exactly(self, due: Timestamp) -> Timestamp {
+        if Seconds::from(due) == self { due } else { self.into() }
+    }
+}
+
 /// How a recipient stands, as it changes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Mark {

@@ -5,8 +5,8 @@ use tokio::time::timeout;
 use waypost_mail::Why;
 
 use super::*;
-use crate::house::{SlowSpool, all, delivered, house, house_on, ids, seconds, why};
-use crate::samples::{START, entry, prepared, recipient, route};
+use crate::house::{SlowSpool, all, delivered, house, house_by, house_on, ids, seconds, why};
+use crate::samples::{LIFETIME, START, entry, prepared, recipient, route};
 use crate::{Config, Settled, Settlement};
 
 #[tokio::test(start_paused = true)]
@@ -74,7 +74,7 @@ async fn an_operator_leases_everything_that_is_not_done() {
     house.commit(entry(7, "a.example", 1)).await;
     let busy = house.next().await;
     house.commit(message).await;
-    let mut tickets = house.queue.lease(MessageId(1)).await.unwrap();
+    let (mut tickets, _) = house.queue.lease(MessageId(1)).await.unwrap();
     assert_eq!(house.standing(), (0, 0, 4));
     house.quiet().await;
     let second = tickets.pop().unwrap();
@@ -126,4 +126,67 @@ async fn damaged_messages_are_left_alone_and_can_be_deleted() {
     house.queue.delete(MessageId(1)).await.unwrap();
     assert_eq!(house.queue.status().damaged, 1);
     assert_eq!(spool.seen.lock().unwrap().last().unwrap(), "remove");
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_time_lasts_over_a_restart() {
+    let house = house(Config { delay_notices: Vec::new(), ..Config::default() }).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    house.commit(entry(2, "b.example", 1)).await;
+    let at = START.after(3 * LIFETIME);
+    let busy = house.next().await;
+    let one = Selected { id: MessageId(1), recipients: Some(vec![0]) };
+    let extended = house.queue.extend(one, LIFETIME).await.unwrap();
+    assert_eq!(extended, Touched { changed: 1, in_flight: 0 }, "also while it is attempted");
+    house.settle_all(busy, Settled::Again { at, why: why() }).await.unwrap();
+    house.settle_all(house.next().await, Settled::Again { at, why: why() }).await.unwrap();
+    assert_eq!(house.queue.show(MessageId(1)).unwrap().expires, START.after(2 * LIFETIME));
+    let listed = house.queue.list(&Selector::everything(), None, 9).unwrap().messages;
+    assert_eq!(listed[0].expires, START.after(2 * LIFETIME));
+    let over = house.next_after(LIFETIME + seconds(1)).await;
+    assert_eq!((over.id, over.expired), (MessageId(2), true));
+    house.settle_all(over, delivered()).await.unwrap();
+    house.quiet().await;
+    let clock = house.clock.clone();
+    drop(house.queue);
+    let house = house_by(clock, house.spool.clone(), Config::default()).await;
+    assert_eq!(house.queue.show(MessageId(1)).unwrap().expires, START.after(2 * LIFETIME));
+    assert!(matches!(
+        house.queue.extend(MessageId(2), LIFETIME).await,
+        Err(AdminError::Unknown(_))
+    ));
+    // What is over already has its time from now on.
+    let late = loop {
+        let ticket = house.next_after(LIFETIME).await;
+        if ticket.expired {
+            break ticket;
+        }
+    };
+    house.queue.extend(MessageId(1), seconds(7200)).await.unwrap();
+    drop(late);
+    assert!(!house.next_after(seconds(3 * 86_400)).await.expired);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_preview_counts_what_would_be_touched() {
+    let house = house(Config::default()).await;
+    house.commit(entry(1, "a.example", 2)).await;
+    let busy = house.next().await;
+    let mut refused = entry(2, "b.example", 3);
+    let why = Some(Why::Policy(waypost_smtp::Reply::REFUSED_BY_POLICY));
+    refused.recipients[0].state = RecipientState::Waiting { due: START, tries: 0, last: why };
+    refused.recipients[1].state = RecipientState::Held { tries: 0, reason: "q".into() };
+    house.commit(refused).await;
+    let preview = |verb| {
+        let Preview { messages, recipients, in_flight } =
+            house.queue.preview(&Selector::everything(), verb);
+        (messages, recipients, in_flight)
+    };
+    assert_eq!(preview(Verb::Hold), (1, 1, 2), "neither who is held nor who is refused");
+    assert_eq!(preview(Verb::Retry), (1, 2, 2));
+    assert_eq!(preview(Verb::Release), (1, 1, 0));
+    assert_eq!(preview(Verb::Delete), (1, 3, 2));
+    assert_eq!(preview(Verb::Extend), (2, 5, 0));
+    assert_eq!(house.queue.hold(MessageId(2), "?".into()).await.unwrap().changed, 1);
+    drop(busy);
 }

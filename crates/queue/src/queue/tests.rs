@@ -9,7 +9,7 @@ use waypost_smtp::Reply;
 use super::*;
 use crate::house::{SlowSpool, all, delivered, house, house_on, ids, seconds, why};
 use crate::samples::{LIFETIME, START, entry, prepared, recipient, route};
-use crate::{AdminError, Settled, Touched};
+use crate::{AdminError, Class, Settled, Touched, Window};
 
 #[tokio::test(start_paused = true)]
 async fn fresh_mail_is_delivered_without_a_read() {
@@ -303,23 +303,6 @@ async fn a_rest_is_over_when_the_destination_answers() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_clock_may_jump() {
-    let house = house(Config::default()).await;
-    house.commit(entry(1, "a.example", 1)).await;
-    let at = START.after(seconds(3600));
-    let again = Settled::Again { at, why: why() };
-    house.settle_all(house.next().await, again.clone()).await.unwrap();
-    house.clock.jump(3600);
-    let ticket = house.next_after(seconds(31)).await;
-    house.settle_all(ticket, again.clone()).await.unwrap();
-    house.clock.jump(-1800);
-    house.quiet().await;
-    let began = Instant::now();
-    house.queue.next().await.unwrap();
-    assert!((1700..=1800).contains(&began.elapsed().as_secs()));
-}
-
-#[tokio::test(start_paused = true)]
 async fn closing_ends_tickets_and_idle_waits_for_leases() {
     let house = house(Config::default()).await;
     house.commit(entry(1, "a.example", 1)).await;
@@ -491,4 +474,31 @@ async fn who_gets_a_way_at_last_has_made_no_attempt() {
     assert!(matches!(house.state(1, 0), RecipientState::Waiting { tries: 0, last: None, .. }));
     house.settle_all(ticket, delivered()).await.unwrap();
     assert_eq!((house.standing(), house.queue.status().destinations), ((0, 0, 0), vec![]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_notice_of_delay_brings_no_attempt_outside_the_window() {
+    let mut config = Config { delay_notices: vec![seconds(3600)], ..Config::default() };
+    // START is 13:46 of a day.
+    let window = Window { days: [true; 7], from: 20 * 60, until: 21 * 60, offset: 0 };
+    config.classes = vec![Class {
+        matches: "sender:*".parse().ok(),
+        windows: vec![window],
+        ..Class::usual("evening", &config)
+    }];
+    let house = house(config).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    let told = house.next_after(seconds(3601)).await;
+    let now = house.clock.now();
+    assert_eq!(told.late, [(0, 1)]);
+    let RecipientState::Waiting { due, .. } = told.recipients[0].state else { panic!() };
+    assert!(due > now && due == window.next(now), "it is here to be told of, not to be tried");
+    let states = vec![(0, Settled::Later { at: due })];
+    let settlement = Settlement { states, told: told.late.clone(), ..Settlement::default() };
+    house.queue.settle(told, settlement).await.unwrap();
+    house.quiet().await;
+    let tried = house.next_after(seconds(8 * 3600)).await;
+    assert!(house.clock.now() >= due && tried.late.is_empty());
+    let RecipientState::Waiting { due, .. } = tried.recipients[0].state else { panic!() };
+    assert!(due <= house.clock.now());
 }

@@ -3,6 +3,8 @@
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
+use waypost_mail::Timestamp;
+
 use super::flow::{Flow, Missing};
 use super::place::Place;
 use super::{Job, Lane, Schedule, Slot, Timer};
@@ -76,6 +78,22 @@ impl Schedule {
         self.resting -= usize::from(place.rest.is_some());
         self.names.remove(&place.name);
         self.vacant_places.push(at);
+    }
+
+    /// The clock was set to another time: every job is forgotten, to be entered anew by a search.
+    pub(crate) fn start_anew(&mut self, now: Timestamp) {
+        self.advance(now);
+        for at in 0..self.flows.len() {
+            let Some(flow) = &mut self.flows[at] else { continue };
+            flow.due.clear();
+            flow.expiry.clear();
+            flow.missing = None;
+        }
+        self.jobs.clear();
+        self.search.incomplete = 1;
+        self.search.starved = true;
+        self.search.ended = None;
+        (0..self.flows.len()).for_each(|at| self.review(at));
     }
 
     /// Makes room: the longest backlogs lose what is due last. So a backlog cannot push out the

@@ -46,6 +46,8 @@ struct Gate {
     waiting: VecDeque<usize>,
     timer: Option<Timestamp>,
     bucket: Option<Bucket>,
+    /// Attempts that were given leave and have not begun.
+    promised: u32,
 }
 
 /// The tenants of one class and band.
@@ -98,6 +100,7 @@ impl Shares {
             waiting: VecDeque::new(),
             timer: None,
             bucket: classes.get(id).rate.map(Bucket::new),
+            promised: 0,
         };
         let turns = |id, band: Band| Turns {
             weight: classes.get(id).weight.max(1) * band.factor(),
@@ -264,31 +267,54 @@ impl Shares {
         flows
     }
 
-    /// Lets one attempt of a share's class begin, if rate and windows do.
+    /// Gives one attempt of a share's class leave to begin, if rate and windows do.
     pub(super) fn admit(&mut self, id: ShareId, now: Timestamp) -> bool {
         let class = self.class_of(id);
-        if self.opens(class, now) > now {
+        let admitted = self.opens(class, now) <= now;
+        self.gate(class).promised += u32::from(admitted);
+        admitted
+    }
+
+    /// The attempt that was given leave begins now, if the class's windows still let it: time may have
+    /// passed. Otherwise it has leave no more.
+    pub(super) fn enter(&mut self, id: ShareId, now: Timestamp) -> bool {
+        self.refund(id);
+        let class = self.class_of(id);
+        if self.classes.get(class).opens(now) > now {
             return false;
         }
-        if let Some(bucket) = &mut self.gates[usize::from(class.0)].bucket {
+        if let Some(bucket) = &mut self.gate(class).bucket {
+            bucket.refill(now);
             bucket.tokens -= if planted!("an attempt beyond its rate") { 0.5 } else { 1.0 };
         }
         true
     }
 
-    /// An attempt that was let begin did not.
+    /// An attempt that was given leave does not begin.
     pub(super) fn refund(&mut self, id: ShareId) {
-        let class = self.class_of(id);
-        if let Some(bucket) = &mut self.gates[usize::from(class.0)].bucket {
-            bucket.tokens += 1.0;
-        }
+        let gate = self.gate(self.class_of(id));
+        gate.promised = gate.promised.saturating_sub(1);
     }
 
-    /// The first moment from `now` on at which an attempt of the class may begin.
+    /// The first moment from `now` on at which an attempt of the class may be given leave.
     pub(super) fn opens(&mut self, class: ClassId, now: Timestamp) -> Timestamp {
-        let bucket = self.gates[usize::from(class.0)].bucket.as_mut();
-        let earliest = bucket.map_or(now, |bucket| bucket.next(now));
+        let Gate { bucket, promised, .. } = self.gate(class);
+        let promised = f64::from(*promised);
+        let earliest = bucket.as_mut().map_or(now, |bucket| bucket.next(now, promised));
         self.classes.get(class).opens(earliest)
+    }
+
+    /// Until when an attempt of the share's class waits that comes out of turn; nothing when its class
+    /// never holds anybody back.
+    pub(super) fn out_of_turn(&mut self, id: ShareId, now: Timestamp) -> Option<Timestamp> {
+        let class = self.class_of(id);
+        let gated =
+            self.gate(class).bucket.is_some() || !self.classes.get(class).windows.is_empty();
+        gated.then(|| self.opens(class, now))
+    }
+
+    fn gate(&mut self, class: ClassId) -> &mut Gate {
+        &mut self.gates[usize::from(class.0)]
     }
 
     /// The flow waits until its class may go on; answers the class.
@@ -318,7 +344,7 @@ impl Shares {
         self.gates[usize::from(class.0)].waiting.len()
     }
 
-    fn class_of(&self, ShareId(at): ShareId) -> ClassId {
+    pub(super) fn class_of(&self, ShareId(at): ShareId) -> ClassId {
         self.shares.get(at).and_then(Option::as_ref).map_or(ClassId::default(), |share| share.class)
     }
 
@@ -363,18 +389,32 @@ impl Bucket {
         Bucket { rate, tokens: f64::from(rate.count), since: Timestamp(0) }
     }
 
-    /// When there is a token from `now` on.
-    fn next(&mut self, now: Timestamp) -> Timestamp {
-        let most = f64::from(self.rate.count);
-        let per_token = self.rate.per.as_secs_f64() / most.max(1.0);
+    fn refill(&mut self, now: Timestamp) {
         // A clock that fell gives nothing and takes nothing.
-        let gained = now.since(self.since).as_secs_f64() / per_token;
+        let gained = now.since(self.since).as_secs_f64() / self.per_token();
         self.since = now;
-        self.tokens = (self.tokens + gained).min(most);
-        if self.tokens >= 1.0 {
+        self.tokens = (self.tokens + gained).min(self.most());
+    }
+
+    /// When there is a token more than are promised, from `now` on. When no more can be promised, that
+    /// is looked at again after a while.
+    fn next(&mut self, now: Timestamp, promised: f64) -> Timestamp {
+        self.refill(now);
+        let missing = 1.0 + promised - self.tokens;
+        if missing <= 0.0 {
             return now;
         }
-        let wait = (1.0 - self.tokens) * per_token;
-        now.after(std::time::Duration::from_secs_f64(wait) + std::time::Duration::from_millis(1))
+        let missing = if promised + 1.0 > self.most() { 1.0 } else { missing };
+        let wait = std::time::Duration::from_secs_f64(missing * self.per_token());
+        now.after(wait + std::time::Duration::from_millis(1))
+    }
+
+    fn most(&self) -> f64 {
+        f64::from(self.rate.count.max(1))
+    }
+
+    /// Seconds.
+    fn per_token(&self) -> f64 {
+        self.rate.per.as_secs_f64() / self.most()
     }
 }

@@ -127,12 +127,13 @@ impl Schedule {
     fn withdraw(&mut self, share: ShareId, at: usize) -> usize {
         let Some(flow) = &mut self.flows[at] else { return usize::MAX };
         let stage = std::mem::replace(&mut flow.stage, Stage::Idle);
-        if stage == (Stage::Offered { admitted: true }) {
-            self.shares.refund(share);
-        }
         let to = flow.place;
         if let Some(place) = &mut self.places[to] {
             place.offered = place.offered.saturating_sub(1);
+        }
+        if stage == (Stage::Offered { admitted: true }) {
+            self.shares.refund(share);
+            self.look_again_if_held_back(share);
         }
         to
     }
@@ -142,23 +143,45 @@ impl Schedule {
         let flow = self.flows[at].as_mut()?;
         let to = flow.place;
         let place = self.places[to].as_mut()?;
-        let only_over = place.is_resting(now) || flow.stage == (Stage::Offered { admitted: false });
-        let Some(job) = flow.pick(now, only_over) else {
+        let admitted = flow.stage == (Stage::Offered { admitted: true });
+        let resting = place.is_resting(now);
+        let Some(job) = flow.pick(now, resting || !admitted) else {
             self.withdraw(share, at);
             self.review(at);
             self.grant(to);
             return None;
         };
+        // The slot was offered a while ago: rate and windows are asked when the attempt begins.
+        if admitted && !self.shares.enter(share, now) {
+            flow.stage = Stage::Idle;
+            place.offered = place.offered.saturating_sub(1);
+            self.hold_back(at, share);
+            self.grant(to);
+            return None;
+        }
         flow.stage = Stage::Idle;
         place.offered = place.offered.saturating_sub(1);
         place.in_flight += 1;
         let destination = place.name.clone();
+        let rests = place.rest.as_ref().filter(|_| resting).map(|rest| rest.until);
+        let not_before = match admitted && !resting {
+            true => None,
+            false => rests.max(self.shares.out_of_turn(share, now)).max(Some(now)),
+        };
         self.in_flight += 1;
         self.shares.begin(share);
+        self.look_again_if_held_back(share);
         let expires = self.remove(job).map_or(Timestamp(u64::MAX), |slot| slot.expires);
         self.review(at);
         self.grant(to);
-        Some(Taken { job, destination, share, expires, out_of_turn: only_over })
+        Some(Taken { job, destination, share, expires, not_before })
+    }
+
+    fn look_again_if_held_back(&mut self, share: ShareId) {
+        let class = self.shares.class_of(share);
+        if self.shares.count_held_back(class) > 0 {
+            self.look_again(class);
+        }
     }
 
     /// Decides anew whether a destination rests, for all its flows.

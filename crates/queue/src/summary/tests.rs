@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use waypost_mail::{Attr, Outcome, Why};
+use waypost_mail::{Attr, Clock, Outcome, Why};
 use waypost_smtp::{Phase, Reply, ReversePath};
 
 use super::*;
@@ -92,4 +92,23 @@ async fn what_is_in_no_large_group_is_added_up() {
     let groups = house.queue.summary(&Selector::everything(), Field::Id, 3);
     let sizes: Vec<usize> = groups.iter().map(|group| group.recipients).collect();
     assert_eq!((sizes, &*groups[3].name), (vec![1, 1, 1, 8], "(others)"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_queue_that_does_not_run_says_the_same() {
+    let house = crowd().await;
+    let mut at_rest = AtRest::new(&Config::default());
+    for id in house.queue.list(&Selector::everything(), None, 100).unwrap().messages {
+        at_rest.add(&house.queue.show(id.id).unwrap());
+    }
+    let now = house.clock.now();
+    for (selector, field) in
+        [("", Field::Destination), ("reply:451", Field::Sender), ("", Field::Tag)]
+    {
+        let selector = selector.parse().unwrap();
+        assert_eq!(
+            at_rest.summary(&selector, field, 10, now),
+            house.queue.summary(&selector, field, 10)
+        );
+    }
 }

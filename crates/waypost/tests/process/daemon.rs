@@ -125,9 +125,15 @@ impl Home {
 
     /// Starts the relay and waits until it answers.
     pub(crate) fn start(&self) -> Daemon {
+        self.start_with(&[])
+    }
+
+    /// The same with these variables in its environment.
+    pub(crate) fn start_with(&self, environment: &[(&str, &Path)]) -> Daemon {
         let log = File::options().create(true).append(true).open(self.log_file()).unwrap();
-        let child =
-            self.program("waypost", &["run"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
+        let mut program = self.program("waypost", &["run"]);
+        program.envs(environment.iter().copied()).stdout(Stdio::null()).stderr(log);
+        let child = program.spawn().unwrap();
         let mut daemon = Daemon { child, door: SocketAddr::from(([0, 0, 0, 0], 0)) };
         daemon.door = until("a relay that answers", || {
             if let Some(status) = daemon.child.try_wait().unwrap() {

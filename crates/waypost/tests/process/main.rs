@@ -10,4 +10,5 @@ mod killed_after_a_refusal;
 mod killed_under_load;
 mod operators_change_the_queue;
 mod signals;
+mod the_clock_jumps;
 mod two_instances;

@@ -218,3 +218,39 @@ async fn what_waits_is_counted_summed_up_and_sent_another_way() {
         text(&nowhere.stderr)
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_waited_too_long_expires_and_other_mail_is_given_more_time() {
+    let world = world().await;
+    let (one, two) = (world.waiting("one"), world.waiting("two"));
+    let expires = |id: &str| world.home.json(&["queue", "show", id])["expires"].as_i64().unwrap();
+    let before = expires(&one);
+    let counted = world.home.json(&["queue", "extend", "--by", "2d", &one, "--dry-run"]);
+    assert_eq!(
+        (&counted["recipients"], &counted["in_flight"]),
+        (&1.into(), &0.into()),
+        "{counted}"
+    );
+    assert_eq!(expires(&one), before);
+    let extended = world.home.json(&["queue", "extend", "--by", "2d", &one, "attempts>0"]);
+    assert_eq!(extended["recipients"], 1, "{extended}");
+    assert_eq!(expires(&one), before + 2 * 86_400_000);
+    let never = world.home.command(&["queue", "extend", "--by", "soon", &one]);
+    assert!(text(&never.stderr).contains("is no length of time"), "{}", text(&never.stderr));
+
+    let expired = world.home.json(&["queue", "expire", &two]);
+    assert_eq!(expired["recipients"], 1, "{expired}");
+    let bounce = until("a bounce", || world.senders.mails().first().cloned());
+    assert!(bounce.content.contains("Status: 4.4.7"), "{}", bounce.content);
+    assert!(bounce.content.contains("450 4.2.1"), "with what it met last: {}", bounce.content);
+
+    let World { home, relay, .. } = world;
+    relay.kill();
+    let summary = home.json(&["queue", "summary", "--by", "domain"]);
+    let group = &summary["groups"][0];
+    assert_eq!((&group["name"], &group["recipients"]), (&"there.example".into(), &1.into()));
+    let _relay = home.start();
+    let shown = home.json(&["queue", "show", &one]);
+    assert_eq!(shown["expires"].as_i64(), Some(before + 2 * 86_400_000), "over a restart");
+    assert_eq!(home.queue().len(), 1);
+}

@@ -100,6 +100,7 @@ impl Storm {
             false => Timestamp(now.0 - by),
         };
         self.story.tell(format_args!("the clock jumps from {now} to {set}"));
+        self.book.clock_fell(now.since(set));
         self.ground.clock.set(set);
         self.begun.clear();
         self.is_clock_set = true;
