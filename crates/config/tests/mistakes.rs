@@ -221,7 +221,7 @@ fn curves_are_what_is_written_and_a_class_has_its_own() {
          [[queue.class]]\nname = \"list\"\nretries = [\"10s\", \"5m\"]\nretry-jitter = 0.5\n\
          [[queue.class]]\nname = \"as-usual\"\n"
     );
-    let settings = Settings::parse(&text, Path::new("/etc/waypost/waypost.toml")).unwrap();
+    let settings = load(&text).unwrap();
     let seconds = std::time::Duration::from_secs;
     let queue = &settings.startup.queue;
     for curve in [&queue.retry, &queue.classes[1].retry] {

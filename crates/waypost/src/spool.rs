@@ -11,7 +11,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use waypost_mail::{Body, Clock, Entry, IdSource, Ledger, MessageId, SystemClock};
 use waypost_spool::{
-    Arrival, Change, Config, Content, Inspector, LogSpool, Repair, Spool, SpoolError, Survey,
+    Arrival, Change, Config, Content, Inspector, LogSpool, OpenError, Repair, Spool, SpoolError,
+    Survey,
 };
 
 use crate::args::{ConfigArgs, SpoolCommand};
@@ -31,6 +32,15 @@ const PIECE: usize = 256 * 1024;
 /// When something is wrong with the spool and was not mended, a program has it, there is none, or files
 /// cannot be read or written.
 pub async fn spool(command: SpoolCommand) -> Result<()> {
+    carry_out(command).await.map_err(|error| match error.downcast_ref::<OpenError>() {
+        Some(OpenError::Locked { .. }) => error.context(
+            "a relay runs on this spool: stop it first (`waypost drain`), and start it again behind this",
+        ),
+        _ => error,
+    })
+}
+
+async fn carry_out(command: SpoolCommand) -> Result<()> {
     match command {
         SpoolCommand::Check(args) => {
             ensure!(check(&there(&args.config)?, args.json)?, "something is wrong with the spool");
@@ -132,7 +142,7 @@ fn repair(config: &Config, dry_run: bool, index: bool) -> Result<bool> {
     }
     let report = done.report;
     println!("the index is made anew: {} messages", report.messages);
-    println!("{} damaged messages are held: `waypost queue list --state held`", report.quarantined);
+    println!("{} damaged messages are held: `waypost queue list state:held`", report.quarantined);
     if done.set_aside > 0 {
         let aside = config.path.join("damaged");
         println!("{} damaged segments are in {} now", done.set_aside, aside.display());

@@ -141,6 +141,7 @@ stand_in! {
     fn pwrite64(fd: c_int, bytes: *const c_void, len: size_t, at: off64_t) -> ssize_t, libc::SYS_pwrite64, wants_room, on path_of(fd);
     fn fsync(fd: c_int) -> c_int, libc::SYS_fsync, wants_room, on path_of(fd);
     fn fdatasync(fd: c_int) -> c_int, libc::SYS_fdatasync, wants_room, on path_of(fd);
+    fn fallocate(fd: c_int, mode: c_int, at: off64_t, len: off64_t) -> c_int, libc::SYS_fallocate, wants_room, on path_of(fd);
     fn ftruncate64(fd: c_int, len: off64_t) -> c_int, libc::SYS_ftruncate, changes, on path_of(fd);
 }
 
@@ -156,6 +157,34 @@ pub unsafe extern "C" fn rename(from: *const c_char, to: *const c_char) -> c_int
         let here = c_long::from(libc::AT_FDCWD);
         libc::syscall(libc::SYS_renameat2, here, from, here, to, 0) as c_int
     }
+}
+
+/// # Safety
+/// As the C function's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn linkat(
+    from_dir: c_int,
+    from: *const c_char,
+    to_dir: c_int,
+    to: *const c_char,
+    flags: c_int,
+) -> c_int {
+    if fails("link", wants_room, || path_at(from)) {
+        return -1;
+    }
+    // SAFETY: the system call that the C function makes, with its arguments.
+    unsafe { libc::syscall(libc::SYS_linkat, from_dir, from, to_dir, to, flags) as c_int }
+}
+
+/// # Safety
+/// As the C function's.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn mkdir(path: *const c_char, mode: mode_t) -> c_int {
+    if fails("mkdir", wants_room, || path_at(path)) {
+        return -1;
+    }
+    // SAFETY: the system call that the C function makes, with its arguments.
+    unsafe { libc::syscall(libc::SYS_mkdirat, c_long::from(libc::AT_FDCWD), path, mode) as c_int }
 }
 
 /// # Safety

@@ -10,5 +10,6 @@ mod killed_after_a_refusal;
 mod killed_under_load;
 mod operators_change_the_queue;
 mod signals;
+mod spool_tools;
 mod the_clock_jumps;
 mod two_instances;

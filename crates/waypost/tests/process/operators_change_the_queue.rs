@@ -241,7 +241,7 @@ async fn what_has_waited_too_long_expires_and_other_mail_is_given_more_time() {
     let expired = world.home.json(&["queue", "expire", &two]);
     assert_eq!(expired["recipients"], 1, "{expired}");
     let bounce = until("a bounce", || world.senders.mails().first().cloned());
-    assert!(bounce.content.contains("Status: 4.4.7"), "{}", bounce.content);
+    assert!(bounce.content.contains("Status: 5.4.7"), "{}", bounce.content);
     assert!(bounce.content.contains("450 4.2.1"), "with what it met last: {}", bounce.content);
 
     let World { home, relay, .. } = world;
