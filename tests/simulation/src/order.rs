@@ -96,7 +96,7 @@ impl Order {
                 Verb::Release => queue.release(id).await,
                 Verb::Retry => queue.retry(id).await,
                 Verb::Reroute(to) => queue.reroute(id, move |_| way(to)).await,
-                Verb::Bounce => return delivery.bounce(id, "by order").await,
+                Verb::Bounce => delivery.bounce(id, "by order").await,
                 Verb::Delete => queue.delete(id).await,
             }
             .map(|touched| touched.changed)
