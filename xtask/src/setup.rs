@@ -28,6 +28,7 @@ const PEERS: &[Peer] = &[
     Peer { package: "gsasl", probe: &["gsasl", "--version"] },
     Peer { package: "curl", probe: &["curl", "--version"] },
     Peer { package: "faketime", probe: &["faketime", "--version"] },
+    Peer { package: "knot", probe: &["/usr/sbin/knotd", "--version"] },
     Peer { package: "strace", probe: &["strace", "-V"] },
     Peer { package: "python3-venv", probe: &["/usr/bin/python3", "-c", "import venv, ensurepip"] },
 ];

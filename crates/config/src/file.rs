@@ -123,6 +123,7 @@ pub(crate) struct Delivery {
     pub(crate) priority_field: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
+    pub(crate) dane: Option<bool>,
 }
 
 /// Reads the model. `None` when something without which there is no model is missing; whatever is
@@ -290,6 +291,7 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         priority_field: section.boolean("priority-field", notes).map(|field| field.value),
         connect_timeout: span(&mut section, "connect-timeout", notes),
         reply_timeout: span(&mut section, "reply-timeout", notes),
+        dane: section.boolean("dane", notes).map(|dane| dane.value),
     };
     section.end(notes);
     delivery

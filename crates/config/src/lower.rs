@@ -239,7 +239,8 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         };
         let credentials = log_in(&route.auth, at, &mut credentials, notes);
         let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
-        routing.rules.push(RouteRule { domains, via, tls: route.tls, credentials });
+        let (tls, heed) = (route.tls, route.heed);
+        routing.rules.push(RouteRule { domains, via, tls, credentials, heed });
     }
     for (name, hop) in &file.policy.hops {
         let hosts = hosts(&hop.via, &hop.auth);
@@ -321,6 +322,7 @@ fn delivery(
     delivery.connections.messages =
         given.messages_per_connection.unwrap_or(delivery.connections.messages);
     delivery.timeouts = timeouts(given);
+    delivery.dane = given.dane.unwrap_or(delivery.dane);
     Some(delivery)
 }
 

@@ -2,16 +2,17 @@
 
 mod prepare;
 mod protection;
+mod trust;
 mod undecided;
 
 use std::sync::Arc;
 
 use tracing::debug;
-use waypost_dns::{Host, Search, hosts};
+use waypost_dns::Host;
 use waypost_intake::patience;
 use waypost_mail::header::field;
 use waypost_mail::{
-    NextHop, Outcome, Recipient, RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
+    NextHop, Outcome, Recipient, RecipientState, Route, Security, Terms, Timestamp, Why,
 };
 use waypost_mutant::planted;
 use waypost_queue::{Content, SpoolError, Ticket};
@@ -19,7 +20,9 @@ use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientRe
 use waypost_smtp::{BodyType, Mailbox, Phase, Priority};
 
 use self::prepare::Prepared;
+use self::trust::Found;
 use crate::connection::{Connection, Copy, Failure, Promise, Transfer, Wish};
+use crate::demand::Demand;
 use crate::pool::Key;
 use crate::source::{NoSource, choose};
 use crate::{Delivery, SourceAddress};
@@ -51,12 +54,14 @@ pub(crate) struct Tried {
     pub(crate) promises: Vec<Option<Promise>>,
     /// The last next hop spoken to.
     pub(crate) hop: Option<String>,
+    /// How the connection to it was protected, if there was one.
+    pub(crate) security: Option<Security>,
 }
 
 impl Tried {
     /// For recipients that were not tried.
     pub(crate) fn untried(fates: Vec<Fate>) -> Tried {
-        Tried { promises: vec![None; fates.len()], fates, hop: None }
+        Tried { promises: vec![None; fates.len()], fates, hop: None, security: None }
     }
 
     /// What an attempt came to that took too long.
@@ -78,6 +83,7 @@ struct Attempt<'a> {
     fates: Vec<Option<Fate>>,
     promises: Vec<Option<Promise>>,
     hop: Option<String>,
+    security: Option<Security>,
     /// Some host spoke SMTP with us.
     answered: bool,
     /// The configuration lacks what the route names: the destination is not to blame.
@@ -109,6 +115,7 @@ impl<'a> Attempt<'a> {
             fates,
             promises: vec![None; ticket.recipients.len()],
             hop: None,
+            security: None,
             answered: false,
             unprepared: false,
             content: None,
@@ -151,12 +158,8 @@ impl<'a> Attempt<'a> {
         let mut trouble = None;
         let mut left = self.delivery.config.hosts_per_attempt.max(1);
         for hop in &route.hops {
-            let hosts = match self.hosts(route, hop).await {
-                Ok(_) if !self.is_trusted(hop).await => {
-                    trouble = Some(worth_keeping(trouble, protection::untrusted(hop)));
-                    continue;
-                }
-                Ok(hosts) => hosts,
+            let Found { hosts, secure } = match self.hosts(route, hop).await {
+                Ok(found) => found,
                 Err(why) => {
                     trouble = Some(worth_keeping(trouble, why));
                     continue;
@@ -164,7 +167,11 @@ impl<'a> Attempt<'a> {
             };
             for host in hosts.into_iter().take(left) {
                 left -= 1;
-                if let Err(why) = self.try_host(route, hop, &host, members).await {
+                let tried = match self.demand(route, hop, &host, secure).await {
+                    Ok(demand) => self.try_host(route, hop, &host, &demand, members).await,
+                    Err(why) => Err(why),
+                };
+                if let Err(why) = tried {
                     let why = protection::judged(why, &self.ticket.entry.terms);
                     debug!(message = %self.ticket.id, hop = self.hop, %why, "next host");
                     trouble = Some(worth_keeping(trouble, why));
@@ -182,10 +189,12 @@ impl<'a> Attempt<'a> {
     }
 
     /// The hosts of a hop; among equals those first to which a connection waits.
-    async fn hosts(&self, route: &Route, hop: &NextHop) -> Result<Vec<Host>, Why> {
-        let config = &self.delivery.config;
-        let search = Search::new(config.mx_port, &config.own_addresses, rand::random());
-        let mut hosts = hosts(&*self.delivery.parts.resolver, hop, &search).await?;
+    async fn hosts(&self, route: &Route, hop: &NextHop) -> Result<Found, Why> {
+        let mut found = self.find(route, hop).await?;
+        if !found.secure && self.ticket.entry.terms.require_tls {
+            return Err(protection::untrusted(hop));
+        }
+        let hosts = &mut found.hosts;
         if hosts.len() > 1 {
             let waits = |host: &Host| {
                 let source = source(self.delivery, self.ticket, route, host).unwrap_or_default();
@@ -193,7 +202,7 @@ impl<'a> Attempt<'a> {
             };
             hosts.sort_by_cached_key(|host| (host.preference, !waits(host)));
         }
-        Ok(hosts)
+        Ok(found)
     }
 
     /// Sends the message to one host. Recipients that are answered for get their fate; the error
@@ -203,10 +212,12 @@ impl<'a> Attempt<'a> {
         route: &Route,
         hop: &NextHop,
         host: &Host,
+        demand: &Demand,
         members: &[usize],
     ) -> Result<(), Why> {
         let label = label(host);
         self.hop = Some(label.clone());
+        self.security = None;
         let (source, login) = self.means(route, host, &label).inspect_err(|_| {
             self.unprepared = true;
         })?;
@@ -215,14 +226,15 @@ impl<'a> Attempt<'a> {
         let wish = Wish {
             host,
             hop: &label,
-            tls: key.tls,
+            demand,
             implicit_tls: key.implicit_tls,
+            identity: None,
             credentials,
             source,
         };
         let members = self.open(members.iter().copied());
         let mut left = &members[..];
-        let mut waiting = self.delivery.pool.take(&key).await;
+        let mut waiting = self.delivery.pool.take(&key, demand).await;
         let (mut copy, mut warned) = (None, false);
         loop {
             let reused = waiting.is_some();
@@ -231,6 +243,7 @@ impl<'a> Attempt<'a> {
                 None => self.dial(&wish).await?,
             };
             self.answered = true;
+            self.security = Some(connection.security);
             if copy.is_none() {
                 copy = self.copy(route, &label, &members).await;
                 if let Some(copy) = &mut copy
@@ -240,14 +253,14 @@ impl<'a> Attempt<'a> {
                 }
             }
             let Some(copy) = &copy else {
-                self.delivery.pool.park(key, connection);
+                self.delivery.pool.park(key, demand, connection);
                 return Ok(());
             };
             let (batch, rest) = left.split_at(self.room(&connection, left));
             match connection.transfer(self.letter(route, copy, batch), copy).await {
                 // Another host may take it as it is.
                 Err(obstacle) => {
-                    self.delivery.pool.park(key, connection);
+                    self.delivery.pool.park(key, demand, connection);
                     return Err(obstacle_why(obstacle, &label));
                 }
                 // It closed while it was idle, and we only notice now.
@@ -264,14 +277,14 @@ impl<'a> Attempt<'a> {
                     let promise = connection.promise();
                     batch.iter().for_each(|index| self.promises[*index] = Some(promise));
                     if transfer.reusable {
-                        self.delivery.pool.park(key.clone(), connection);
+                        self.delivery.pool.park(key.clone(), demand, connection);
                     }
                     self.answers(transfer, batch, &label)?;
                     if rest.is_empty() {
                         return Ok(());
                     }
                     left = rest;
-                    waiting = self.delivery.pool.take(&key).await;
+                    waiting = self.delivery.pool.take(&key, demand).await;
                 }
             }
         }
@@ -292,7 +305,7 @@ impl<'a> Attempt<'a> {
     async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
         self.delivery.opener().open(wish).await.map_err(|failure| {
             self.answered |= failure.is_answer();
-            failure.why(wish.hop)
+            failure.why(wish.hop, wish.demand)
         })
     }
 
@@ -385,6 +398,7 @@ impl<'a> Attempt<'a> {
     /// before the final dot the rest should be tried elsewhere.
     fn answers(&mut self, transfer: Transfer, members: &[usize], hop: &str) -> Result<(), Why> {
         let mut elsewhere = None;
+        let security = self.security.unwrap_or(Security::CLEAR);
         let mut answers = transfer.answers;
         if planted!("answers are taken for those of others") {
             answers.reverse();
@@ -394,13 +408,15 @@ impl<'a> Attempt<'a> {
                 Some(answer) if is_farewell(&answer) => {
                     elsewhere = Some(refused(answer, hop));
                 }
-                Some(answer) => self.fates[*index] = Some(Fate::Tried(outcome(answer, hop))),
+                Some(answer) => {
+                    self.fates[*index] = Some(Fate::Tried(outcome(answer, hop, security)))
+                }
                 None => {}
             }
         }
         let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(()), Err) };
         let ours = matches!(failure, Failure::Unreadable(_));
-        let why = failure.why(hop).bounded();
+        let why = failure.why(hop, &Demand::Opportunistic).bounded();
         let open = self.open(members.iter().copied());
         if ours {
             self.all(&open, || Outcome::Deferred(why.clone()));
@@ -421,7 +437,7 @@ impl<'a> Attempt<'a> {
         let later = self.later();
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or(Fate::Postponed(later)));
         let fates = fates.collect();
-        Tried { fates, promises: self.promises, hop: self.hop }
+        Tried { fates, promises: self.promises, hop: self.hop, security: self.security }
     }
 
     /// Tells the schedule how the destination fares; that something was delivered it sees itself.
@@ -471,17 +487,11 @@ fn worth_keeping(known: Option<Why>, new: Why) -> Why {
     }
 }
 
-/// What a connection for this route to this host is filed under. Who logs in does so encrypted,
-/// where the route leaves the choice.
+/// What a connection for this route to this host is filed under.
 fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>) -> Key {
-    let tls = match route.tls {
-        TlsLevel::Opportunistic if route.credentials.is_some() => TlsLevel::Encrypt,
-        level => level,
-    };
     Key {
         address: host.address,
         name: host.name.clone(),
-        tls,
         implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
         credentials: route.credentials.clone(),
         source: source.map(|source| source.address),
@@ -509,7 +519,7 @@ fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
     }
 }
 
-fn outcome(answer: RecipientResult, hop: &str) -> Outcome {
+fn outcome(answer: RecipientResult, hop: &str, security: Security) -> Outcome {
     if !answer.reply.is_positive() {
         return refused(answer, hop).into_outcome();
     }
@@ -518,7 +528,7 @@ fn outcome(answer: RecipientResult, hop: &str) -> Outcome {
         let end = reply.text.floor_char_boundary(KEPT_TEXT);
         reply.text.to_mut().truncate(end);
     }
-    Outcome::Delivered { hop: hop.to_owned(), reply }
+    Outcome::Delivered { hop: hop.to_owned(), reply, security }
 }
 
 fn refused(answer: RecipientResult, hop: &str) -> Why {
@@ -568,7 +578,8 @@ mod tests {
     #[test]
     fn long_replies_are_cut_where_they_are_kept() {
         let reply = waypost_smtp::Reply::OK.with_text("ü".repeat(1000));
-        let kept = outcome(RecipientResult { phase: Phase::Eod, reply }, "mx");
+        let answer = RecipientResult { phase: Phase::Eod, reply };
+        let kept = outcome(answer, "mx", Security::CLEAR);
         let Outcome::Delivered { reply, .. } = kept else { panic!("not delivered: {kept:?}") };
         assert_eq!(reply.text.len(), KEPT_TEXT);
     }

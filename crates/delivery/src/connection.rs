@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
 use tokio::time::{Instant, timeout};
 use tracing::debug;
 use waypost_dns::Host;
-use waypost_mail::{TlsLevel, Why};
+use waypost_mail::{Security, Why};
 use waypost_queue::Content;
 use waypost_smtp::client::{
     Control, ControlStep, Credentials, Letter, Obstacle, ProtocolError, RecipientResult, Reuse,
@@ -15,7 +16,8 @@ use waypost_smtp::client::{
 use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Stuffer};
 
 use crate::channel::Channel;
-use crate::tls::BrokenStartTls;
+use crate::demand::Demand;
+use crate::tls::{BrokenStartTls, HandshakeError};
 use crate::{Config, Dialer, Metrics, SourceAddress};
 
 /// Octets of a message that are read, encoded and written at once.
@@ -33,7 +35,7 @@ pub(crate) enum Failure {
     /// The session could not be made ready.
     Session(Phase, SessionFailure),
     /// The handshake failed, behind STARTTLS or on a port with implicit TLS.
-    Handshake(String),
+    Handshake(HandshakeError),
     /// What came is not SMTP.
     Protocol(Phase, ProtocolError),
     /// Our own fault: the message cannot be read.
@@ -42,18 +44,20 @@ pub(crate) enum Failure {
 
 impl Failure {
     /// The same as the cause kept with the recipients.
-    pub(crate) fn why(self, hop: &str) -> Why {
+    pub(crate) fn why(self, hop: &str, demand: &Demand) -> Why {
         let hop = hop.to_owned();
         match self {
             Failure::Unreachable(error) => Why::Unreachable { hop, error },
             Failure::TimedOut(phase) => Why::TimedOut { hop, phase },
             Failure::Lost(phase) => Why::ConnectionLost { hop, phase },
-            Failure::Handshake(error) => Why::TlsRequired { hop, error },
+            Failure::Handshake(error) => {
+                Why::TlsRequired { hop, error: format!("{error}{}", demand.reason()) }
+            }
             Failure::Protocol(phase, error) => {
                 Why::ProtocolError { hop, phase, error: error.to_string() }
             }
             Failure::Unreadable(error) => Why::Unreadable(error),
-            Failure::Session(phase, failure) => session_why(hop, phase, failure),
+            Failure::Session(phase, failure) => session_why(hop, phase, failure, demand),
         }
     }
 
@@ -82,14 +86,14 @@ impl Failure {
     }
 }
 
-fn session_why(hop: String, phase: Phase, failure: SessionFailure) -> Why {
+fn session_why(hop: String, phase: Phase, failure: SessionFailure, demand: &Demand) -> Why {
     match failure {
         SessionFailure::Refused { phase: Phase::Auth, reply } => {
             Why::AuthFailed { hop, error: reply.to_string() }
         }
         SessionFailure::Refused { phase, reply } => Why::Refused { hop, phase, reply },
         SessionFailure::StartTlsNotOffered | SessionFailure::StartTlsRefused(_) => {
-            Why::TlsRequired { hop, error: failure.to_string() }
+            Why::TlsRequired { hop, error: format!("{failure}{}", demand.reason()) }
         }
         SessionFailure::Protocol(error) => {
             Why::ProtocolError { hop, phase, error: error.to_string() }
@@ -107,8 +111,10 @@ pub(crate) struct Wish<'a> {
     pub(crate) host: &'a Host,
     /// The host, as outcomes and logs name it.
     pub(crate) hop: &'a str,
-    pub(crate) tls: TlsLevel,
+    pub(crate) demand: &'a Demand,
     pub(crate) implicit_tls: bool,
+    /// What we show to a host that asks who we are.
+    pub(crate) identity: Option<&'a Arc<CertifiedKey>>,
     pub(crate) credentials: Option<&'a Credentials>,
     /// Where it comes from, when the route says so.
     pub(crate) source: Option<&'a SourceAddress>,
@@ -120,6 +126,8 @@ pub(crate) struct Connection {
     channel: Channel,
     extensions: Extensions,
     buffer: Vec<u8>,
+    /// How it is protected.
+    pub(crate) security: Security,
     /// Messages sent over it.
     pub(crate) messages: u32,
     /// The last transaction may still be open at the other end.
@@ -189,14 +197,14 @@ impl Opener<'_> {
     /// A ready connection. Where TLS is optional and STARTTLS fails, a second one is made in clear
     /// text at once (RFC 7435 §3).
     pub(crate) async fn open(&self, wish: &Wish<'_>) -> Result<Connection, Failure> {
-        let optional = wish.tls == TlsLevel::Opportunistic && !wish.implicit_tls;
+        let optional = *wish.demand == Demand::Opportunistic && !wish.implicit_tls;
         let address = wish.host.address;
-        let starttls = match wish.tls {
+        let starttls = match wish.demand {
             _ if wish.implicit_tls => StartTls::Active,
-            TlsLevel::Never => StartTls::Never,
-            TlsLevel::Opportunistic if self.broken_starttls.contains(address) => StartTls::Never,
-            TlsLevel::Opportunistic => StartTls::IfOffered,
-            TlsLevel::Encrypt | TlsLevel::Verify => StartTls::Required,
+            Demand::Never => StartTls::Never,
+            Demand::Opportunistic if self.broken_starttls.contains(address) => StartTls::Never,
+            Demand::Opportunistic => StartTls::IfOffered,
+            Demand::Encrypt | Demand::Verify | Demand::Dane(_) => StartTls::Required,
         };
         match self.open_once(wish, starttls).await {
             Err(failure) if optional && failure.is_about_starttls() => {
@@ -211,7 +219,10 @@ impl Opener<'_> {
     async fn open_once(&self, wish: &Wish<'_>, starttls: StartTls) -> Result<Connection, Failure> {
         let opened = self.open_session(wish, starttls).await;
         match &opened {
-            Ok(_) => self.metrics.connections_opened.inc(),
+            Ok(connection) => {
+                self.metrics.protected(connection.security.protection);
+                self.metrics.connections_opened.inc()
+            }
             Err(_) => self.metrics.connections_failed.inc(),
         };
         opened
@@ -223,8 +234,9 @@ impl Opener<'_> {
         starttls: StartTls,
     ) -> Result<Connection, Failure> {
         let mut channel = self.dial(wish).await?;
+        let mut security = Security::CLEAR;
         if starttls == StartTls::Active {
-            channel = self.encrypt(channel, wish).await?;
+            (channel, security) = self.encrypt(channel, wish).await?;
         }
         let mut session = Session::new(SessionConfig {
             ehlo_name: wish
@@ -240,7 +252,7 @@ impl Opener<'_> {
             match session.step() {
                 SessionStep::NeedInput => channel.exchange(&mut session).await?,
                 SessionStep::Upgrade => {
-                    channel = self.encrypt(channel, wish).await?;
+                    (channel, security) = self.encrypt(channel, wish).await?;
                     session.upgraded();
                 }
                 SessionStep::Ready => break,
@@ -253,6 +265,7 @@ impl Opener<'_> {
             channel,
             extensions: session.extensions().clone(),
             buffer: Vec::new(),
+            security,
             messages: 0,
             needs_reset: false,
             starttls_refused: starttls == StartTls::IfOffered && session.declined_starttls(),
@@ -273,19 +286,24 @@ impl Opener<'_> {
         Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone()))
     }
 
-    async fn encrypt(&self, channel: Channel, wish: &Wish<'_>) -> Result<Channel, Failure> {
+    async fn encrypt(
+        &self,
+        channel: Channel,
+        wish: &Wish<'_>,
+    ) -> Result<(Channel, Security), Failure> {
         let timeouts = &self.config.timeouts;
         let since = Instant::now();
-        let check = wish.tls == TlsLevel::Verify;
-        let handshake = self.config.tls.handshake(channel.into_stream(), wish.host, check);
+        let stream = channel.into_stream();
+        let handshake = self.config.tls.encrypt(stream, wish.host, wish.demand, wish.identity);
         let (stream, version) = match timeout(timeouts.starttls, handshake).await {
             Err(_) => return Err(Failure::TimedOut(Phase::StartTls)),
             Ok(Err(error)) => return Err(Failure::Handshake(error)),
             Ok(Ok(done)) => done,
         };
-        self.metrics.encrypted(version);
+        self.metrics.encrypted(version.label());
         self.metrics.waited(Phase::StartTls, since.elapsed());
-        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone()))
+        let security = Security { protection: wish.demand.protection(), version: Some(version) };
+        Ok((Channel::new(stream, timeouts.clone(), self.metrics.clone()), security))
     }
 }
 

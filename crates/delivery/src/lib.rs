@@ -13,6 +13,7 @@
 mod attempt;
 mod channel;
 mod connection;
+mod demand;
 mod dialer;
 mod metrics;
 mod notice;
@@ -25,7 +26,9 @@ mod timeouts;
 mod tls;
 
 pub use dialer::{Dialer, Stream, TcpDialer};
-pub use metrics::{AttemptLabels, Metrics, PhaseLabels, RecipientLabels, TlsLabels};
+pub use metrics::{
+    AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, TlsLabels,
+};
 pub use pool::ConnectionLimits;
 pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
@@ -37,7 +40,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug_span, error};
-use waypost_dns::{OwnAddresses, Resolver};
+use waypost_dns::{Dnssec, OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, Entry, RecipientEntry, RecipientState, Route, Why};
@@ -83,6 +86,8 @@ pub struct Config {
     pub priority_field: bool,
     /// Octets of the largest message that a notice of its failure returns whole.
     pub max_returned: u64,
+    /// TLSA records of mail exchangers count, where a route does not say otherwise (RFC 7672).
+    pub dane: bool,
 }
 
 impl Config {
@@ -100,6 +105,7 @@ impl Config {
             sources: Sources::new(),
             priority_field: true,
             max_returned: waypost_mail::dsn::MAX_RETURNED,
+            dane: true,
         }
     }
 }
@@ -113,6 +119,8 @@ pub struct Parts {
     pub intake: Arc<Intake>,
     /// Who knows about names.
     pub resolver: Arc<dyn Resolver>,
+    /// What is proven about names.
+    pub dnssec: Arc<dyn Dnssec>,
     /// Policy.
     pub hooks: Arc<dyn Hooks>,
     /// The network.

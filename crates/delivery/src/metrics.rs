@@ -8,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use waypost_mail::Protection;
 use waypost_smtp::Phase;
 
 /// Counters, gauges and durations, cheap to clone: all clones are the same numbers.
@@ -27,6 +28,8 @@ pub struct Metrics {
     pub connections_reused: Counter,
     /// TLS handshakes done.
     pub tls: Family<TlsLabels, Counter>,
+    /// Connections made ready, by how they are protected.
+    pub protections: Family<ProtectionLabels, Counter>,
     /// Octets sent, before encryption.
     pub sent: Counter,
     /// Seconds a next hop took, by phase.
@@ -54,6 +57,13 @@ pub struct TlsLabels {
     pub version: &'static str,
 }
 
+/// Labels of a connection.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ProtectionLabels {
+    /// [`Protection::label`].
+    pub protection: &'static str,
+}
+
 /// Labels of a wait.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PhaseLabels {
@@ -71,6 +81,7 @@ impl Default for Metrics {
             connections_failed: Counter::default(),
             connections_reused: Counter::default(),
             tls: Family::default(),
+            protections: Family::default(),
             sent: Counter::default(),
             // From a fast local host at 1 ms to a slow one at 17 minutes.
             phases: Family::new_with_constructor(|| {
@@ -94,6 +105,8 @@ impl Metrics {
         let reused = self.connections_reused.clone();
         delivery.register("connections_reused", "Connections used again", reused);
         delivery.register("tls_handshakes", "TLS handshakes done", self.tls.clone());
+        let protections = self.protections.clone();
+        delivery.register("protections", "Connections by their protection", protections);
         delivery.register("sent_bytes", "Octets sent before encryption", self.sent.clone());
         let phases = self.phases.clone();
         delivery.register("phase_seconds", "Time a next hop took for a phase", phases);
@@ -106,6 +119,10 @@ impl Metrics {
 
     pub(crate) fn encrypted(&self, version: &'static str) {
         self.tls.get_or_create(&TlsLabels { version }).inc();
+    }
+
+    pub(crate) fn protected(&self, protection: Protection) {
+        self.protections.get_or_create(&ProtectionLabels { protection: protection.label() }).inc();
     }
 
     pub(crate) fn attempted(&self, result: &'static str) {
@@ -145,6 +162,7 @@ mod tests {
         metrics.attempted("partial");
         metrics.recipient("bounced");
         metrics.encrypted("1.3");
+        metrics.protected(Protection::Dane);
         metrics.waited(Phase::Eod, Duration::from_millis(70));
         metrics.sent.inc_by(9);
         let mut text = String::new();
@@ -155,6 +173,7 @@ mod tests {
             "waypost_delivery_recipients_total{outcome=\"bounced\"} 1",
             "waypost_delivery_connections_reused_total 0",
             "waypost_delivery_tls_handshakes_total{version=\"1.3\"} 1",
+            "waypost_delivery_protections_total{protection=\"dane\"} 1",
             "waypost_delivery_sent_bytes_total 9",
             "waypost_delivery_phase_seconds_count{phase=\"eod\"} 1",
         ] {

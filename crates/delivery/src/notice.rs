@@ -97,7 +97,7 @@ fn action(
         {
             Some(Action::Failed(why.clone()))
         }
-        Settled::Done(Outcome::Delivered { hop, reply })
+        Settled::Done(Outcome::Delivered { hop, reply, .. })
             if ends_here(notify, &ticket.entry.terms, promise?) =>
         {
             Some(Action::Relayed { hop: hop.clone(), reply: reply.clone() })

@@ -9,9 +9,9 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
-use waypost_mail::TlsLevel;
 
 use crate::connection::Connection;
+use crate::demand::Demand;
 
 /// How long and how often a connection is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,12 +30,11 @@ impl Default for ConnectionLimits {
     }
 }
 
-/// What makes two connections interchangeable.
+/// What makes two connections interchangeable, beside what was demanded of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Key {
     pub(crate) address: SocketAddr,
     pub(crate) name: String,
-    pub(crate) tls: TlsLevel,
     pub(crate) implicit_tls: bool,
     pub(crate) credentials: Option<String>,
     pub(crate) source: Option<IpAddr>,
@@ -58,6 +57,8 @@ struct Idle {
 
 #[derive(Debug)]
 struct Parked {
+    /// What it has proven: it is good for the same demand and for no other.
+    demand: Demand,
     connection: Connection,
     since: Instant,
 }
@@ -67,30 +68,31 @@ impl Pool {
         Pool { limits, idle: Mutex::default(), parked: Notify::new() }
     }
 
-    /// An idle connection that is still good.
-    pub(crate) async fn take(&self, key: &Key) -> Option<Connection> {
+    /// An idle connection that is still good, and of which the same was demanded when it was opened.
+    pub(crate) async fn take(&self, key: &Key, demand: &Demand) -> Option<Connection> {
         loop {
-            let mut connection = self.idle().take(key)?.connection;
+            let mut connection = self.idle().take(key, demand)?.connection;
             if connection.is_usable().await {
                 return Some(connection);
             }
         }
     }
 
-    /// True when there is an idle connection.
+    /// True when there is an idle connection, whatever was demanded of it.
     pub(crate) fn has(&self, key: &Key) -> bool {
         self.idle().by_key.contains_key(key)
     }
 
     /// Keeps a connection, unless it was used often enough.
-    pub(crate) fn park(&self, key: Key, connection: Connection) {
+    pub(crate) fn park(&self, key: Key, demand: &Demand, connection: Connection) {
         if connection.is_worn_out(self.limits.messages) || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;
         }
         let mut idle = self.idle();
         let surplus = if idle.count >= self.limits.idle_connections { idle.oldest() } else { None };
-        idle.park(key, Parked { connection, since: Instant::now() });
+        let demand = demand.clone();
+        idle.park(key, Parked { demand, connection, since: Instant::now() });
         drop(idle);
         self.parked.notify_one();
         if let Some(parked) = surplus {
@@ -127,14 +129,15 @@ impl Pool {
 }
 
 impl Idle {
-    fn take(&mut self, key: &Key) -> Option<Parked> {
+    fn take(&mut self, key: &Key, demand: &Demand) -> Option<Parked> {
         let list = self.by_key.get_mut(key)?;
-        let parked = list.pop();
+        let at = list.iter().rposition(|parked| parked.demand == *demand)?;
+        let parked = list.remove(at);
         if list.is_empty() {
             self.by_key.remove(key);
         }
-        self.count -= usize::from(parked.is_some());
-        parked
+        self.count -= 1;
+        Some(parked)
     }
 
     fn park(&mut self, key: Key, parked: Parked) {

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use tracing::field::display;
 use tracing::{error, info};
 use waypost_hooks::EventKind;
-use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Timestamp, Why};
+use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why};
 use waypost_mutant::planted;
 use waypost_queue::{Settled, Settlement, SpoolError, Ticket};
 
@@ -41,7 +42,8 @@ pub(crate) async fn settle(
     let mut plans: Vec<Plan> =
         plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
     // Until it is settled: reroutes are counted one by one.
-    let _turn = delivery.judge(&ticket, &mut plans, tried.hop.as_deref()).await;
+    let (hop, security) = (tried.hop.as_deref(), tried.security);
+    let _turn = delivery.judge(&ticket, &mut plans, hop).await;
     let notice = delivery.notice(&ticket, &plans, &tried.promises).await;
     let mut told = ticket.late.clone();
     if planted!("that a delay was told of is forgotten") {
@@ -55,7 +57,7 @@ pub(crate) async fn settle(
         // Told once it is durable: what is not will happen again, and be told then.
         Ok(()) => {
             for (recipient, plan) in recipients.iter().zip(&plans) {
-                delivery.tell(message, recipient, plan, tried.hop.as_deref());
+                delivery.tell(message, recipient, plan, hop, security);
             }
             delivery.metrics.attempted(result(&plans));
         }
@@ -108,13 +110,21 @@ impl Delivery {
     }
 
     /// One event, one log line and one count per recipient.
-    fn tell(&self, message: MessageId, recipient: &RecipientEntry, plan: &Plan, hop: Option<&str>) {
+    fn tell(
+        &self,
+        message: MessageId,
+        recipient: &RecipientEntry,
+        plan: &Plan,
+        hop: Option<&str>,
+        security: Option<Security>,
+    ) {
         let rcpt = &recipient.recipient.mailbox;
         let attempt = tries(recipient) + 1;
+        let tls = security.map(display);
         let tell = |kind, text: String| self.parts.events.tell(kind, Some(message), text);
         match &plan.settled {
-            Settled::Done(Outcome::Delivered { hop, reply }) => {
-                info!(%message, attempt, hop, %rcpt, %reply, "delivered");
+            Settled::Done(Outcome::Delivered { hop, reply, security }) => {
+                info!(%message, attempt, hop, %rcpt, tls = %security, %reply, "delivered");
                 self.metrics.recipient("delivered");
                 tell(EventKind::Delivered, format!("{rcpt} by {hop}: {reply}"));
             }
@@ -127,13 +137,13 @@ impl Delivery {
             }
             Settled::Done(outcome) => {
                 let why = outcome.why().map(Why::to_string).unwrap_or_default();
-                info!(%message, attempt, hop, %rcpt, why, "bounced");
+                info!(%message, attempt, hop, %rcpt, tls, why, "bounced");
                 self.metrics.recipient(outcome.label());
                 tell(EventKind::Bounced, format!("{rcpt}: {why}"));
             }
             Settled::Again { at, why } => {
                 let label = plan.outcome.as_ref().map_or("deferred", Outcome::label);
-                info!(%message, attempt, hop, %rcpt, %why, retry = %at, outcome = label, "deferred");
+                info!(%message, attempt, hop, %rcpt, tls, %why, retry = %at, outcome = label, "deferred");
                 self.metrics.recipient(label);
                 tell(EventKind::Deferred, format!("{rcpt}: {why}; again at {at}"));
             }

@@ -1,26 +1,30 @@
-//! TLS as a client: checked against roots, or encrypted whatever the certificate (RFC 7435).
+//! TLS as a client: checked against roots or TLSA records, or encrypted whatever the certificate.
 
-use std::collections::HashMap;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+mod any;
+mod broken;
+mod named;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{
-    ClientConfig, DigitallySignedStruct, ProtocolVersion, RootCertStore, SignatureScheme,
-};
-use tokio::time::Instant;
+use rustls::pki_types::ServerName;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore};
 use tokio_rustls::TlsConnector;
 use waypost_dns::Host;
+use waypost_mail::TlsVersion;
 
+use self::any::AnyCertificate;
+use self::named::{NamedCertificate, NotNamed};
 use crate::Stream;
+use crate::demand::{Demand, Named};
 
-/// How long a host whose STARTTLS failed is spoken to in clear text.
-const CLEAR_TEXT_FOR: Duration = Duration::from_secs(3600);
-/// Most such hosts remembered; more are simply tried with STARTTLS again.
-const MAX_CLEAR_TEXT: usize = 4096;
+pub(crate) use broken::BrokenStartTls;
 
 /// TLS cannot be set up on this machine.
 #[derive(Debug, thiserror::Error)]
@@ -33,7 +37,41 @@ pub struct ClientTls {
     checked: Arc<ClientConfig>,
     unchecked: Arc<ClientConfig>,
     roots: Arc<RootCertStore>,
+    provider: Arc<CryptoProvider>,
 }
+
+/// Why there is no TLS with a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HandshakeError {
+    /// For a person.
+    pub(crate) text: String,
+    /// The same for statistics.
+    pub(crate) flaw: Flaw,
+}
+
+/// What is wrong with a host's TLS, as far as reports tell it apart (RFC 8460 §4.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Flaw {
+    /// The certificate's time is over, or has not come.
+    Expired,
+    /// It is for other names.
+    OtherName,
+    /// Nobody who is trusted vouches for it.
+    Untrusted,
+    /// No TLSA record names it.
+    NotNamed,
+    /// Anything else, in the handshake or before.
+    Other,
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TLS handshake: {}", self.text)
+    }
+}
+
+/// A stream that is encrypted, and by which version.
+pub(crate) type Encrypted = (Box<dyn Stream>, TlsVersion);
 
 impl ClientTls {
     /// `roots` are the authorities that may vouch for a host's name where a route asks for that.
@@ -42,17 +80,16 @@ impl ClientTls {
     /// When the cryptographic provider offers none of TLS 1.2 and 1.3.
     pub fn new(roots: RootCertStore) -> Result<ClientTls, TlsSetupError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let builder = || {
-            ClientConfig::builder_with_provider(provider.clone())
-                .with_safe_default_protocol_versions()
-        };
-        let checked = builder()?.with_root_certificates(roots.clone()).with_no_client_auth();
-        let unchecked = builder()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider.clone())))
+        let roots = Arc::new(roots);
+        // A store without any authority trusts nobody, which webpki's builder does not do.
+        let checked = ClientConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?
+            .with_root_certificates(roots.clone())
             .with_no_client_auth();
-        let (checked, unchecked) = (Arc::new(checked), Arc::new(unchecked));
-        Ok(ClientTls { checked, unchecked, roots: Arc::new(roots) })
+        let any = Arc::new(AnyCertificate(provider.clone()));
+        let unchecked = config(&provider, any, None)?;
+        let checked = Arc::new(checked);
+        Ok(ClientTls { checked, unchecked: Arc::new(unchecked), roots, provider })
     }
 
     /// The authorities that may vouch for a host's name.
@@ -68,90 +105,122 @@ impl ClientTls {
         host: &Host,
         check: bool,
     ) -> Result<(Box<dyn Stream>, &'static str), String> {
-        let config = if check { &self.checked } else { &self.unchecked };
-        let name = server_name(host);
-        let connector = TlsConnector::from(config.clone());
-        let stream =
-            connector.connect(name, stream).await.map_err(|e| format!("TLS handshake: {e}"))?;
+        let demand = if check { Demand::Verify } else { Demand::Encrypt };
+        let encrypted = self.encrypt(stream, host, &demand, None).await;
+        let (stream, version) = encrypted.map_err(|error| error.to_string())?;
+        Ok((stream, version.label()))
+    }
+
+    /// Does the handshake, and holds the host's certificate against what is demanded of it. `identity`
+    /// is shown to a host that asks who we are.
+    pub(crate) async fn encrypt(
+        &self,
+        stream: Box<dyn Stream>,
+        host: &Host,
+        demand: &Demand,
+        identity: Option<&Arc<CertifiedKey>>,
+    ) -> Result<Encrypted, HandshakeError> {
+        let config = self.config(demand, identity).map_err(HandshakeError::of)?;
+        let name = match demand {
+            // RFC 7672 §8.1
+            Demand::Dane(named) => server_name(&named.binding.base, host),
+            _ => server_name(&host.name, host),
+        };
+        let connected = TlsConnector::from(config).connect(name, stream).await;
+        let stream = connected.map_err(HandshakeError::of_io)?;
         let version = match stream.get_ref().1.protocol_version() {
-            Some(ProtocolVersion::TLSv1_3) => "1.3",
-            _ => "1.2",
+            Some(ProtocolVersion::TLSv1_3) => TlsVersion::V1_3,
+            _ => TlsVersion::V1_2,
         };
         Ok((Box::new(stream), version))
     }
-}
 
-/// The host's name, as the certificate must carry it; its address where it has no name.
-fn server_name(host: &Host) -> ServerName<'static> {
-    let address = || ServerName::from(host.address.ip());
-    match host.name.parse::<IpAddr>() {
-        Ok(ip) => ServerName::from(ip),
-        Err(_) => ServerName::try_from(host.name.clone()).unwrap_or_else(|_| address()),
-    }
-}
-
-/// Takes every certificate, even one that cannot be parsed: refusing would only lead to clear text,
-/// which protects less. For the same reason signatures are not checked: who can take part in the
-/// handshake could also have removed STARTTLS (RFC 7435 §3).
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
+    /// Sessions are resumed only under the same settings, so never under weaker ones.
+    fn config(
         &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        _: &[u8],
-        _: &CertificateDer<'_>,
-        _: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        Ok(HandshakeSignatureValid::assertion())
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
+        demand: &Demand,
+        identity: Option<&Arc<CertifiedKey>>,
+    ) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let provider = &self.provider;
+        let verifier: Arc<dyn ServerCertVerifier> = match demand {
+            Demand::Dane(named) => Arc::new(NamedCertificate {
+                binding: named.binding.clone(),
+                names: names(named),
+                provider: provider.clone(),
+            }),
+            Demand::Verify if identity.is_none() => return Ok(self.checked.clone()),
+            Demand::Verify => {
+                WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider.clone())
+                    .build()
+                    .map_err(|error| rustls::Error::General(error.to_string()))?
+            }
+            _ if identity.is_none() => return Ok(self.unchecked.clone()),
+            _ => Arc::new(AnyCertificate(provider.clone())),
+        };
+        config(provider, verifier, identity).map(Arc::new)
     }
 }
 
-/// Hosts that offer STARTTLS and fail at it: where TLS is optional they are spoken to in clear text
-/// for a while, so that each message does not fail first.
-#[derive(Debug, Default)]
-pub(crate) struct BrokenStartTls {
-    until: Mutex<HashMap<SocketAddr, Instant>>,
-}
-
-impl BrokenStartTls {
-    pub(crate) fn contains(&self, host: SocketAddr) -> bool {
-        let until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        until.get(&host).is_some_and(|until| *until > Instant::now())
-    }
-
-    pub(crate) fn remember(&self, host: SocketAddr) {
-        let now = Instant::now();
-        let mut until = self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        if until.len() >= MAX_CLEAR_TEXT {
-            until.retain(|_, until| *until > now);
+fn config(
+    provider: &Arc<CryptoProvider>,
+    verifier: Arc<dyn ServerCertVerifier>,
+    identity: Option<&Arc<CertifiedKey>>,
+) -> Result<ClientConfig, rustls::Error> {
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
+    Ok(match identity {
+        None => builder.with_no_client_auth(),
+        Some(key) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(key.clone())))
         }
-        if until.len() < MAX_CLEAR_TEXT {
-            until.insert(host, now + CLEAR_TEXT_FOR);
+    })
+}
+
+/// A name, as the certificate must carry it; the host's address where it is none.
+fn server_name(name: &str, host: &Host) -> ServerName<'static> {
+    let address = || ServerName::from(host.address.ip());
+    match name.parse::<IpAddr>() {
+        Ok(ip) => ServerName::from(ip),
+        Err(_) => ServerName::try_from(name.to_owned()).unwrap_or_else(|_| address()),
+    }
+}
+
+fn names(named: &Named) -> Vec<ServerName<'static>> {
+    named.names.iter().filter_map(|name| ServerName::try_from(name.clone()).ok()).collect()
+}
+
+impl HandshakeError {
+    fn of_io(error: io::Error) -> HandshakeError {
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(inner) => HandshakeError::of(inner.clone()),
+            None => HandshakeError { text: error.to_string(), flaw: Flaw::Other },
+        }
+    }
+
+    fn of(error: rustls::Error) -> HandshakeError {
+        let rustls::Error::InvalidCertificate(cause) = &error else {
+            return HandshakeError { text: error.to_string(), flaw: Flaw::Other };
+        };
+        let text = match cause {
+            CertificateError::Other(other) if other.0.is::<NotNamed>() => other.0.to_string(),
+            _ => error.to_string(),
+        };
+        HandshakeError { text, flaw: Flaw::of(cause) }
+    }
+}
+
+impl Flaw {
+    fn of(error: &CertificateError) -> Flaw {
+        use CertificateError as E;
+        match error {
+            E::Expired | E::ExpiredContext { .. } => Flaw::Expired,
+            E::NotValidYet | E::NotValidYetContext { .. } => Flaw::Expired,
+            E::NotValidForName | E::NotValidForNameContext { .. } => Flaw::OtherName,
+            E::UnknownIssuer => Flaw::Untrusted,
+            E::Other(other) if other.0.is::<NotNamed>() => Flaw::NotNamed,
+            _ => Flaw::Other,
         }
     }
 }

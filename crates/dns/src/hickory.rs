@@ -26,7 +26,7 @@ use crate::resolver::{DnsError, Family, Resolver};
 /// Answers kept in memory; the oldest make room.
 const CACHE_ANSWERS: u64 = 16_384;
 /// "There is none" is believed for no longer than this, whatever the zone says: it bounces mail.
-const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
+pub(crate) const LONGEST_NEGATIVE: Duration = Duration::from_secs(300);
 /// An answer is believed for no longer than this.
 const LONGEST_POSITIVE: Duration = Duration::from_secs(86_400);
 /// PTR names of one address that are tried (RFC 8601 §2.7.3 asks for a limit).
@@ -91,18 +91,8 @@ pub struct Hickory {
 impl Hickory {
     /// Reads the trust anchor and the system's configuration, as far as `config` says so.
     pub fn new(config: Config) -> Result<Hickory, SetupError> {
-        let mut builder = builder(&config.servers)?;
-        let options = builder.options_mut();
-        options.timeout = config.timeout / 2;
-        options.attempts = 1;
-        options.cache_size = CACHE_ANSWERS;
-        options.negative_max_ttl = Some(LONGEST_NEGATIVE);
-        options.positive_max_ttl = Some(LONGEST_POSITIVE);
-        if let Some(path) = config.trust_anchor {
-            builder = builder.with_trust_anchor(Arc::new(trust_anchors(path)?));
-        }
-        let builder = builder.with_tls_config(trusting_nobody()?);
-        let resolver = builder.build().map_err(|error| SetupError::Build(error.to_string()))?;
+        let anchors = config.trust_anchor.clone().map(trust_anchors).transpose()?;
+        let resolver = resolver(&config, anchors.map(|(anchors, _)| Arc::new(anchors)))?;
         let metrics = Metrics::default();
         Ok(Hickory { resolver, timeout: config.timeout, family: config.family, metrics })
     }
@@ -212,11 +202,6 @@ impl Resolver for Hickory {
         Ok(MxAnswer::from_records(exchangers.collect()))
     }
 
-    async fn mx_is_secure(&self, domain: &str) -> bool {
-        let answer = self.lookup(domain, "mx").await;
-        answer.is_ok_and(|answer| answer.secure && !answer.records.is_empty())
-    }
-
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         let name = parse_name(host)?;
         let name = if host.contains('.') { complete(name) } else { name };
@@ -268,10 +253,12 @@ pub struct Answer {
 fn answer(records: &[Record], wanted: RecordType) -> Answer {
     let of_type = || records.iter().filter(|record| record.record_type() == wanted);
     let ttl = records.iter().map(|record| record.ttl).min().unwrap_or_default();
+    // Of several signatures only the one that was needed has a proof.
+    let proven = |r: &Record| r.record_type() == RecordType::RRSIG || r.proof == Proof::Secure;
     Answer {
         records: of_type().map(|record| presentation(&record.data)).collect(),
         nxdomain: false,
-        secure: !records.is_empty() && records.iter().all(|r| r.proof == Proof::Secure),
+        secure: !records.is_empty() && records.iter().all(proven),
         ttl: Duration::from_secs(ttl.into()),
     }
 }
@@ -304,10 +291,10 @@ fn kind_of(kind: &str) -> Option<(&'static str, RecordType)> {
 }
 
 /// One question to DNS.
-struct Question {
-    name: Name,
-    kind: &'static str,
-    record_type: RecordType,
+pub(crate) struct Question {
+    pub(crate) name: Name,
+    pub(crate) kind: &'static str,
+    pub(crate) record_type: RecordType,
 }
 
 /// What DNS knows. `None` differs from `NoSuchName`: the name exists, with other types.
@@ -357,12 +344,17 @@ impl Question {
         }
     }
 
-    fn failed(&self, error: &NetError) -> DnsError {
+    /// An error of hickory's that does not say that there is nothing.
+    pub(crate) fn failure(&self, error: &NetError, limit: Duration) -> DnsError {
+        self.read_error(error, limit).err().unwrap_or_else(|| self.failed(error))
+    }
+
+    pub(crate) fn failed(&self, error: &NetError) -> DnsError {
         let error = error.to_string();
         DnsError::Failed { kind: self.kind, name: self.name.to_ascii(), error }
     }
 
-    fn timed_out(&self, after: Duration) -> DnsError {
+    pub(crate) fn timed_out(&self, after: Duration) -> DnsError {
         DnsError::TimedOut { kind: self.kind, name: self.name.to_ascii(), after }
     }
 }
@@ -376,6 +368,25 @@ fn label(result: &Result<Found, DnsError>) -> &'static str {
         Err(DnsError::TimedOut { .. }) => "timeout",
         Err(DnsError::BadName(_) | DnsError::Failed { .. }) => "failed",
     }
+}
+
+/// A resolver by the book; with `anchors` it validates.
+pub(crate) fn resolver(
+    config: &Config,
+    anchors: Option<Arc<TrustAnchors>>,
+) -> Result<TokioResolver, SetupError> {
+    let mut builder = builder(&config.servers)?;
+    let options = builder.options_mut();
+    options.timeout = config.timeout / 2;
+    options.attempts = 1;
+    options.cache_size = CACHE_ANSWERS;
+    options.negative_max_ttl = Some(LONGEST_NEGATIVE);
+    options.positive_max_ttl = Some(LONGEST_POSITIVE);
+    if let Some(anchors) = anchors {
+        builder = builder.with_trust_anchor(anchors);
+    }
+    let builder = builder.with_tls_config(trusting_nobody()?);
+    builder.build().map_err(|error| SetupError::Build(error.to_string()))
 }
 
 fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvider>, SetupError> {
@@ -406,7 +417,8 @@ fn trusting_nobody() -> Result<ClientConfig, SetupError> {
     Ok(config.with_root_certificates(RootCertStore::empty()).with_no_client_auth())
 }
 
-fn trust_anchors(path: PathBuf) -> Result<TrustAnchors, SetupError> {
+/// The keys in a file, and whose they are.
+pub(crate) fn trust_anchors(path: PathBuf) -> Result<(TrustAnchors, Vec<Name>), SetupError> {
     match read_anchors(&path) {
         Ok(anchors) => Ok(anchors),
         Err(reason) => Err(SetupError::TrustAnchor { path, reason }),
@@ -414,16 +426,21 @@ fn trust_anchors(path: PathBuf) -> Result<TrustAnchors, SetupError> {
 }
 
 /// hickory takes a file without any key, and then trusts nobody.
-fn read_anchors(path: &Path) -> Result<TrustAnchors, String> {
+fn read_anchors(path: &Path) -> Result<(TrustAnchors, Vec<Name>), String> {
     let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
-    let keys = text.lines().filter(|line| !line.trim_start().starts_with(';'));
-    if !keys.flat_map(str::split_whitespace).any(|word| word.eq_ignore_ascii_case("DNSKEY")) {
+    let lines = text.lines().filter(|line| !line.trim_start().starts_with(';'));
+    let is_key = |line: &&str| line.split_whitespace().any(|w| w.eq_ignore_ascii_case("DNSKEY"));
+    let owner = |line: &str| Name::from_ascii(line.split_whitespace().next()?).ok().map(complete);
+    let mut owners: Vec<Name> = lines.filter(is_key).filter_map(owner).collect();
+    owners.dedup();
+    if owners.is_empty() {
         return Err("it holds no key".to_owned());
     }
-    text.parse().map_err(|error: ParseError| error.to_string())
+    let anchors = text.parse().map_err(|error: ParseError| error.to_string())?;
+    Ok((anchors, owners))
 }
 
-fn parse_name(text: &str) -> Result<Name, DnsError> {
+pub(crate) fn parse_name(text: &str) -> Result<Name, DnsError> {
     let bad = || DnsError::BadName(text.to_owned());
     if !is_host_name(text.strip_suffix('.').unwrap_or(text)) {
         return Err(bad());
@@ -431,13 +448,13 @@ fn parse_name(text: &str) -> Result<Name, DnsError> {
     Name::from_ascii(text).map_err(|_| bad())
 }
 
-fn complete(mut name: Name) -> Name {
+pub(crate) fn complete(mut name: Name) -> Name {
     name.set_fqdn(true);
     name
 }
 
 /// As it is shown and compared: lower case, no trailing dot; empty for the root.
-fn plain_text(name: &Name) -> String {
+pub(crate) fn plain_text(name: &Name) -> String {
     let mut text = name.to_lowercase().to_ascii();
     if text.ends_with('.') {
         text.pop();

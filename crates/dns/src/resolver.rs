@@ -14,12 +14,6 @@ pub trait Resolver: fmt::Debug + Send + Sync {
     /// What the domain says about where its mail goes. CNAMEs are followed (RFC 5321 §5.1).
     async fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError>;
 
-    /// True when the domain names mail exchangers and DNSSEC vouches for them. Who cannot tell says
-    /// false.
-    async fn mx_is_secure(&self, _domain: &str) -> bool {
-        false
-    }
-
     /// The addresses of a host, in the order of the configured [`Family`]; none when there is no
     /// such host or it has no address. When one family's answer is lost but the other's is not,
     /// that other one is the answer.

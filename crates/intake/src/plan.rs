@@ -6,8 +6,8 @@ use std::time::Duration;
 use tracing::warn;
 use waypost_hooks::{Hooks, RouteDecision, RouteGroup, RouteView};
 use waypost_mail::{
-    Envelope, Facts, Protocol, Recipient, RecipientEntry, RecipientState, Route, Text, Timestamp,
-    TlsLevel, Why,
+    Envelope, Facts, Heed, Protocol, Recipient, RecipientEntry, RecipientState, Route, Text,
+    Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::Reply;
 
@@ -63,6 +63,7 @@ pub fn undecided() -> Route {
         source: None,
         tls: TlsLevel::default(),
         credentials: None,
+        heed: Heed::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use waypost_hooks::{Hop, Way};
-use waypost_mail::{DomainPattern, NextHop, Route, TlsLevel};
+use waypost_mail::{DomainPattern, Heed, NextHop, Route, TlsLevel};
 use waypost_smtp::Domain;
 
 /// The configured routes: the first rule that covers a recipient's domain decides.
@@ -26,6 +26,8 @@ pub struct RouteRule {
     pub tls: TlsLevel,
     /// Name of the credentials to log in with.
     pub credentials: Option<String>,
+    /// Whether what the recipient's side publishes about TLS counts.
+    pub heed: Heed,
 }
 
 /// Where a rule's recipients go.
@@ -53,6 +55,7 @@ impl Routing {
                 source: None,
                 tls: rule.tls,
                 credentials: rule.credentials.clone(),
+                heed: rule.heed,
             },
         }
     }
@@ -110,6 +113,7 @@ impl Routing {
             source: way.source.clone(),
             tls: way.tls.map_or(wanted, |tls| tls.max(floor)),
             credentials: login.flatten(),
+            heed: configured.heed,
         })
     }
 
@@ -159,7 +163,7 @@ mod tests {
 
     fn rule(domains: &[&str], via: Via) -> RouteRule {
         let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
-        RouteRule { domains, via, tls: TlsLevel::Verify, credentials: None }
+        RouteRule { domains, via, tls: TlsLevel::Verify, credentials: None, heed: Heed::default() }
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use waypost_smtp::{Enhanced, Phase, Reply, Severity};
 
+use crate::Security;
+
 /// Longest text kept of a remote reply or a local error, in octets.
 const MAX_TEXT: usize = 512;
 
@@ -17,6 +19,8 @@ pub enum Outcome {
         hop: String,
         /// Its reply to the final dot.
         reply: Reply,
+        /// What the message travelled over.
+        security: Security,
     },
     /// Not now; another attempt may succeed.
     Deferred(Why),

@@ -18,12 +18,31 @@ pub struct Route {
     pub tls: TlsLevel,
     /// Name of the credentials in the configuration to log in with.
     pub credentials: Option<String>,
+    /// Whether what the recipient's side publishes about TLS counts beside `tls`.
+    pub heed: Heed,
+}
+
+/// Whether what the recipient's side publishes about TLS counts. Absent: as for all mail, which leaves
+/// hosts that the configuration names alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+pub struct Heed {
+    /// TLSA records that DNSSEC vouches for (RFC 7672).
+    pub dane: Option<bool>,
+    /// Policies of domains (RFC 8461); only by MX.
+    pub mta_sts: Option<bool>,
 }
 
 impl Route {
     /// A route by one hop.
     pub fn new(hop: NextHop, tls: TlsLevel) -> Route {
-        Route { hops: vec![hop], lane: None, source: None, tls, credentials: None }
+        Route {
+            hops: vec![hop],
+            lane: None,
+            source: None,
+            tls,
+            credentials: None,
+            heed: Heed::default(),
+        }
     }
 
     /// What the schedule groups by: the lane if one was chosen, else the first hop.

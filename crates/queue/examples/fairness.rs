@@ -224,7 +224,16 @@ async fn deliver(queue: Arc<Queue>, starts: UnboundedSender<Instant>) {
             let _ = starts.send(Instant::now());
             let reply = Reply::fixed(250, (2, 0, 0), "ok");
             let hop = "mx.alive.example".to_owned();
-            settle(&queue, ticket, Settled::Done(Outcome::Delivered { hop, reply })).await;
+            settle(
+                &queue,
+                ticket,
+                Settled::Done(Outcome::Delivered {
+                    hop,
+                    reply,
+                    security: waypost_mail::Security::CLEAR,
+                }),
+            )
+            .await;
             continue;
         }
         tokio::spawn(async move {

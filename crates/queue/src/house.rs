@@ -154,7 +154,11 @@ pub(crate) fn ids(recipients: &[RecipientEntry]) -> Vec<u32> {
 
 pub(crate) fn delivered() -> Settled {
     let hop = "mx.example[192.0.2.1]:25".to_owned();
-    Settled::Done(Outcome::Delivered { hop, reply: Reply::fixed(250, (2, 0, 0), "ok") })
+    Settled::Done(Outcome::Delivered {
+        hop,
+        reply: Reply::fixed(250, (2, 0, 0), "ok"),
+        security: waypost_mail::Security::CLEAR,
+    })
 }
 
 pub(crate) fn why() -> Why {

@@ -14,7 +14,7 @@ use tracing::{error, info, warn};
 use waypost_admin::Bound;
 use waypost_config::{Settings, Startup};
 use waypost_delivery::{Delivery, TcpDialer};
-use waypost_dns::{Hickory, OwnAddresses};
+use waypost_dns::{Dnssec as _, Hickory, OwnAddresses, Validator};
 use waypost_hooks::Hooks;
 use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
 use waypost_intake::{Events, Intake};
@@ -120,8 +120,10 @@ impl Relay {
         let loading = Loading::new(startup.queue, clock.clone(), rand::random());
         let (spool, loading) = stores::open(startup.spool.clone(), loading, clock.clone()).await?;
         spool.metrics().register(registry.sub_registry_with_prefix("waypost"));
+        let validator = Validator::new(&startup.dns)?;
         let resolver = Arc::new(Hickory::new(startup.dns)?);
         resolver.register(registry.sub_registry_with_prefix("waypost"));
+        let dnssec = Arc::new(validator.counting(resolver.metrics()));
         let roots = startup.delivery.tls.roots().clone();
         let services = policy::services(clock.clone(), &resolver, roots, spool.clone())?;
         let fetch = services.fetch.clone();
@@ -174,13 +176,20 @@ impl Relay {
             queue: queue.clone(),
             intake: intake.clone(),
             resolver,
+            dnssec: dnssec.clone(),
             hooks,
             dialer: Arc::new(TcpDialer),
             clock: clock.clone(),
             events,
         };
+        let heeded = config.dane;
         let delivery = Delivery::new(parts, config);
         delivery.metrics().register(&mut registry);
+
+        if heeded {
+            // Says early whether it works.
+            tokio::spawn(async move { dnssec.works().await });
+        }
 
         let (stop, stopping) = watch::channel(false);
         let controls = Arc::new(Controls {

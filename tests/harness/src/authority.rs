@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PublicKeyData as _,
+};
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::{RootCertStore, ServerConfig};
@@ -43,6 +45,34 @@ impl Authority {
         server(certificate.der().clone(), key.serialize_der())
     }
 
+    /// A server that proves to be one of `names`, and sends this authority's certificate along.
+    pub fn certified(&self, names: &[&str]) -> anyhow::Result<Certified> {
+        self.certified_at(names, |_| ())
+    }
+
+    /// The same by a certificate whose time is over.
+    pub fn expired(&self, names: &[&str]) -> anyhow::Result<Certified> {
+        self.certified_at(names, |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
+    }
+
+    fn certified_at(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> anyhow::Result<Certified> {
+        let key = KeyPair::generate()?;
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names)?;
+        change(&mut params);
+        let certificate = params.signed_by(&key, &self.issuer)?.der().clone();
+        let (own, spki) = (certificate.to_vec(), key.subject_public_key_info());
+        let chain = vec![certificate, self.issuer.der().clone()];
+        let server = serve(chain, key.serialize_der())?;
+        let (authority, authority_key) =
+            (self.issuer.der().to_vec(), self.issuer.key().subject_public_key_info());
+        Ok(Certified { server, own, key: spki, authority, authority_key })
+    }
+
     /// A certificate for these names and its key, both as PEM.
     pub fn pair(&self, names: &[&str]) -> anyhow::Result<(String, String)> {
         let key = KeyPair::generate()?;
@@ -57,11 +87,30 @@ impl Authority {
     }
 }
 
+/// A server and what TLSA records can name of it, as DER.
+#[derive(Debug, Clone)]
+pub struct Certified {
+    /// What it speaks TLS with.
+    pub server: Arc<ServerConfig>,
+    /// Its own certificate.
+    pub own: Vec<u8>,
+    /// Its public key.
+    pub key: Vec<u8>,
+    /// The certificate of the authority.
+    pub authority: Vec<u8>,
+    /// The public key of the authority.
+    pub authority_key: Vec<u8>,
+}
+
 fn server(certificate: CertificateDer<'static>, key: Vec<u8>) -> anyhow::Result<Arc<ServerConfig>> {
+    serve(vec![certificate], key)
+}
+
+fn serve(chain: Vec<CertificateDer<'static>>, key: Vec<u8>) -> anyhow::Result<Arc<ServerConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
     let key = provider.key_provider.load_private_key(key)?;
-    let certified = rustls::sign::CertifiedKey::new(vec![certificate], key);
+    let certified = rustls::sign::CertifiedKey::new(chain, key);
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()

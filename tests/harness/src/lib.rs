@@ -4,6 +4,7 @@
 
 pub mod authority;
 pub mod hooks;
+pub mod knot;
 pub mod rules;
 pub mod upstream;
 pub mod zone;

@@ -9,6 +9,8 @@ mod way;
 mod connections_are_shared_and_counted;
 #[path = "out/destination_is_down.rs"]
 mod destination_is_down;
+#[path = "out/dnssec_names_the_certificate.rs"]
+mod dnssec_names_the_certificate;
 #[path = "out/domain_says_where_its_mail_goes.rs"]
 mod domain_says_where_its_mail_goes;
 #[path = "out/mail_of_a_class_waits.rs"]

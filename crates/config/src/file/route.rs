@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::path::PathBuf;
 
-use waypost_mail::{DomainPattern, TlsLevel};
+use waypost_mail::{DomainPattern, Heed, TlsLevel};
 
 use super::{PATTERN, one_of, path, port};
 use crate::mistake::Notes;
@@ -16,6 +16,7 @@ pub(crate) struct Route {
     pub(crate) via: Via,
     pub(crate) tls: TlsLevel,
     pub(crate) auth: Option<Auth>,
+    pub(crate) heed: Heed,
 }
 
 #[derive(Debug)]
@@ -61,8 +62,14 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     };
     let tls = level(&mut section, notes);
     let auth = login(&mut section, notes);
+    let dane = section.boolean("dane", notes);
+    if let Some(dane) = dane.as_ref().filter(|dane| dane.value && tls == TlsLevel::Never) {
+        let message = "'route.dane' is true where 'route.tls' is \"never\"";
+        notes.add(&dane.at, message, "leave out one of them");
+    }
+    let heed = Heed { dane: dane.map(|dane| dane.value), mta_sts: None };
     section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, tls, auth })
+    Some(Route { domains: domains?.value, via: via?, tls, auth, heed })
 }
 
 /// The hosts that can be read, if any.

@@ -3,9 +3,6 @@
 use std::borrow::Cow;
 
 use waypost_mail::{NextHop, Route, Terms, TlsLevel, Why};
-use waypost_smtp::Domain;
-
-use super::Attempt;
 
 /// The route with the TLS level that the message wants: verified for one that requires TLS, less for
 /// one that would rather arrive in clear text than not at all. A login is never sent in clear text.
@@ -36,24 +33,11 @@ pub(super) fn judged(why: Why, terms: &Terms) -> Why {
     }
 }
 
-/// A hop whose name nobody vouches for.
+/// RFC 8689 §4.2.1: where TLS is required, the name that a certificate must carry comes from the
+/// configuration or from DNS with DNSSEC, or is the address itself. Of this hop nobody vouches for it.
 pub(super) fn untrusted(hop: &NextHop) -> Why {
     let error = "its mail exchangers are not secured by DNSSEC".to_owned();
     Why::RequireTls { hop: hop.to_string(), error }
-}
-
-impl Attempt<'_> {
-    /// RFC 8689 §4.2.1: where TLS is required, the name that a certificate must carry comes from the
-    /// configuration or from DNS with DNSSEC, or is the address itself.
-    pub(super) async fn is_trusted(&self, hop: &NextHop) -> bool {
-        match hop {
-            _ if !self.ticket.entry.terms.require_tls => true,
-            NextHop::Mx(Domain::Name(domain)) => {
-                self.delivery.parts.resolver.mx_is_secure(domain).await
-            }
-            NextHop::Mx(Domain::Literal(_)) | NextHop::Host { .. } => true,
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod attempts;
 mod connections;
+mod dane;
 mod encryption;
 mod extensions;
 mod failover;

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, Stream};
-use waypost_dns::{DnsError, Mx, MxAnswer, Resolver};
+use waypost_dns::{DnsError, Dnssec, Mx, MxAnswer, Resolver, Tlsa};
 use waypost_harness::upstream::Upstream;
 use waypost_hooks::{Hooks, Pass};
 use waypost_identity::Keyring;
@@ -90,16 +90,19 @@ pub(crate) struct Names {
     mx: Mutex<HashMap<String, Result<MxAnswer, DnsError>>>,
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
     secure: Mutex<Vec<String>>,
+    tlsa: Mutex<HashMap<String, Result<Vec<Tlsa>, DnsError>>>,
+}
+
+impl Names {
+    pub(crate) fn set_tlsa(&self, host: &str, answer: Result<Vec<Tlsa>, DnsError>) {
+        self.tlsa.lock().unwrap().insert(host.to_owned(), answer);
+    }
 }
 
 #[async_trait]
 impl Resolver for Names {
     async fn mx(&self, domain: &str) -> Result<MxAnswer, DnsError> {
         self.mx.lock().unwrap().get(domain).cloned().unwrap_or(Ok(MxAnswer::NoSuchDomain))
-    }
-
-    async fn mx_is_secure(&self, domain: &str) -> bool {
-        self.secure.lock().unwrap().iter().any(|secure| secure == domain)
     }
 
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
@@ -109,6 +112,28 @@ impl Resolver for Names {
 
     async fn reverse(&self, _: IpAddr) -> Result<Option<String>, DnsError> {
         Ok(None)
+    }
+}
+
+/// DNSSEC as the test has it: it vouches for what it is told to.
+#[async_trait]
+impl Dnssec for Names {
+    async fn works(&self) -> bool {
+        true
+    }
+
+    async fn mx(&self, domain: &str) -> Result<(MxAnswer, bool), DnsError> {
+        let secure = self.secure.lock().unwrap().iter().any(|secure| secure == domain);
+        Ok((Resolver::mx(self, domain).await?, secure))
+    }
+
+    async fn tlsa_bases(&self, host: &str) -> Result<Vec<String>, DnsError> {
+        let known = self.tlsa.lock().unwrap().contains_key(host);
+        Ok(if known { vec![host.to_owned()] } else { Vec::new() })
+    }
+
+    async fn tlsa(&self, base: &str, _: u16) -> Result<Vec<Tlsa>, DnsError> {
+        self.tlsa.lock().unwrap().get(base).cloned().unwrap_or(Ok(Vec::new()))
     }
 }
 
@@ -196,6 +221,12 @@ impl Plan {
         self
     }
 
+    /// The host has these TLSA records, and DNSSEC vouches for them.
+    pub(crate) fn tlsa(self, host: &str, answer: Result<Vec<Tlsa>, DnsError>) -> Plan {
+        self.names.set_tlsa(host, answer);
+        self
+    }
+
     pub(crate) fn hooks(mut self, hooks: Arc<dyn Hooks>) -> Plan {
         self.hooks = hooks;
         self
@@ -243,7 +274,8 @@ impl Plan {
         let parts = Parts {
             queue: queue.clone(),
             intake,
-            resolver: self.names,
+            resolver: self.names.clone(),
+            dnssec: self.names,
             hooks: self.hooks,
             dialer: self.dialer.unwrap_or_else(|| self.network.clone()),
             clock: clock.clone(),

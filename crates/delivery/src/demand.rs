@@ -1,0 +1,106 @@
+//! What a connection to one host must prove before mail goes over it: the strongest of what the route,
+//! the host's TLSA records and the recipient domain's policy ask for.
+
+use waypost_dns::{Binding, Dane};
+use waypost_mail::{Protection, TlsLevel};
+
+/// What a host must prove. Connections are shared only between mails that demand the same.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) enum Demand {
+    /// No TLS.
+    Never,
+    /// Nothing: TLS where it is offered and works.
+    Opportunistic,
+    /// TLS, with any certificate.
+    Encrypt,
+    /// TLS, and its name by an authority of the configuration.
+    Verify,
+    /// TLS with a certificate that its TLSA records name.
+    Dane(Named),
+}
+
+/// The records, and the names that a certificate below a named authority may carry.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Named {
+    pub(crate) binding: Binding,
+    pub(crate) names: Vec<String>,
+}
+
+impl From<TlsLevel> for Demand {
+    fn from(level: TlsLevel) -> Demand {
+        match level {
+            TlsLevel::Never => Demand::Never,
+            TlsLevel::Opportunistic => Demand::Opportunistic,
+            TlsLevel::Encrypt => Demand::Encrypt,
+            TlsLevel::Verify => Demand::Verify,
+        }
+    }
+}
+
+impl Demand {
+    /// The route's level, or more where DNSSEC says so, never less. `others` are names beside the
+    /// records' own that a certificate may carry (RFC 7672 §3.2.2).
+    pub(crate) fn of(level: TlsLevel, dane: Dane, others: Option<&str>) -> Demand {
+        match dane {
+            _ if level == TlsLevel::Never => Demand::Never,
+            Dane::Absent => level.into(),
+            // RFC 7672 §2.2: there is TLS, or there would be no records.
+            Dane::Unusable(_) => level.max(TlsLevel::Encrypt).into(),
+            Dane::Required(binding) => {
+                let mut names = vec![binding.base.clone()];
+                names.extend(others.map(str::to_owned).filter(|other| *other != binding.base));
+                Demand::Dane(Named { binding, names })
+            }
+        }
+    }
+
+    /// What is proven when it is met over TLS.
+    pub(crate) fn protection(&self) -> Protection {
+        match self {
+            Demand::Never | Demand::Opportunistic | Demand::Encrypt => Protection::Encrypted,
+            Demand::Verify => Protection::Verified,
+            Demand::Dane(_) => Protection::Dane,
+        }
+    }
+
+    /// Who demands it, for a person.
+    pub(crate) fn reason(&self) -> &'static str {
+        match self {
+            Demand::Never | Demand::Opportunistic | Demand::Encrypt | Demand::Verify => "",
+            Demand::Dane(_) => " (demanded by DANE: its TLSA records are secured by DNSSEC)",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_dns::Tlsa;
+
+    use super::*;
+
+    fn tlsa(usage: u8) -> Tlsa {
+        Tlsa { usage, selector: 1, matching: 1, data: vec![7; 32] }
+    }
+
+    #[test]
+    fn the_stronger_side_decides() {
+        use TlsLevel::{Encrypt, Never, Opportunistic, Verify};
+        let of = |level, usages: &[u8]| {
+            let records = usages.iter().map(|usage| tlsa(*usage)).collect();
+            Demand::of(level, Dane::of("mx.example", records), Some("there.example"))
+        };
+        for level in [Never, Opportunistic, Encrypt, Verify] {
+            assert_eq!(of(level, &[]), level.into());
+        }
+        assert_eq!(
+            [Never, Opportunistic, Encrypt, Verify].map(|level| of(level, &[1])),
+            [Demand::Never, Demand::Encrypt, Demand::Encrypt, Demand::Verify]
+        );
+        for level in [Opportunistic, Encrypt, Verify] {
+            let Demand::Dane(named) = of(level, &[0, 3]) else { panic!("{level:?}") };
+            assert_eq!(named.binding.records, [tlsa(3)]);
+            assert_eq!(named.names, ["mx.example", "there.example"]);
+        }
+        assert_eq!(of(Never, &[3]), Demand::Never, "the operator has the last word");
+    }
+}
