@@ -45,10 +45,12 @@ impl Knot {
     pub fn serve(text: &str) -> Knot {
         let directory = tempfile::tempdir().expect("a directory");
         let parts = parts(text);
+        write_config(directory.path(), &parts, free());
+        let anchor = write_zones(directory.path(), &parts);
+        // Somebody else may have taken the port meanwhile.
         for _ in 0..5 {
             let addr = free();
             write_config(directory.path(), &parts, addr);
-            let anchor = write_zones(directory.path(), &parts);
             let log = fs::File::create(directory.path().join("log")).expect("a file");
             let mut child = Command::new(KNOTD)
                 .args(["-c", "knot.conf"])
@@ -142,7 +144,7 @@ fn write_zones(directory: &Path, parts: &Parts) -> String {
             let _ = writeln!(delegations.entry(above(parts, name)).or_default(), "{name} NS ns.");
             continue;
         }
-        make_key(directory, name);
+        keymgr(directory, &[name, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes"]);
         if name != "." {
             let mut vouched = keymgr(directory, &[name, "ds"]);
             if has(part, "; forged") {
@@ -161,12 +163,6 @@ fn write_zones(directory: &Path, parts: &Parts) -> String {
         fs::write(directory.join(file_of(name)), text).expect("a file");
     }
     keymgr(directory, &[".", "dnskey"]).replacen(" DNSKEY ", " 0 IN DNSKEY ", 1)
-}
-
-fn make_key(directory: &Path, name: &str) {
-    if keymgr(directory, &[name, "list"]).trim().is_empty() {
-        keymgr(directory, &[name, "generate", "algorithm=ecdsap256sha256", "ksk=yes", "zsk=yes"]);
-    }
 }
 
 /// DS records of keys that nobody has: every digest begins with another digit.

@@ -81,6 +81,23 @@ async fn any_certificate_is_better_than_clear_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_logged_in_serves_no_other_login() {
+    let authority = Authority::new().unwrap();
+    let server = authority.server(NAME).unwrap();
+    let upstream = Upstream::new().with_tls(server).with_login("relay", "secret");
+    let relay = relay(&upstream, &authority).await;
+    let named = || Route { credentials: Some("account".into()), ..by_mx(TlsLevel::Verify) };
+    for _ in 0..2 {
+        let id = relay.post(Post { route: named(), ..Post::default() }).await;
+        relay.gone(id).await;
+    }
+    assert_eq!(upstream.connections(), 1, "the same login shares it");
+    let id = relay.post(post(TlsLevel::Verify)).await;
+    relay.gone(id).await;
+    assert_eq!((upstream.connections(), upstream.mails().len()), (2, 2), "nobody else does");
+}
+
+#[tokio::test(start_paused = true)]
 async fn where_tls_is_optional_its_failure_leads_to_clear_text() {
     let authority = Authority::new().unwrap();
     let server = || Upstream::new().with_tls(authority.server(NAME).unwrap());
