@@ -424,7 +424,9 @@ impl<'a> Attempt<'a> {
             && planted!("no reply to the final dot counts as yes")
         {
             let reply = waypost_smtp::Reply::OK;
-            self.all(&open, || Outcome::Delivered { hop: hop.to_owned(), reply: reply.clone() });
+            let (hop, security) = (hop.to_owned(), Security::CLEAR);
+            let outcome = Outcome::Delivered { hop, reply, security };
+            self.all(&open, || outcome.clone());
         } else if transfer.phase == Phase::Eod {
             self.all(&open, || Outcome::Unknown(why.clone()));
         } else {

@@ -139,6 +139,7 @@ impl Relay {
             queue: queue.clone(),
             intake: intake.clone(),
             resolver: Arc::new(ground.net.clone()),
+            dnssec: Arc::new(waypost_dns::NoDnssec),
             hooks: Arc::new(policy.clone()),
             dialer: Arc::new(ground.net.clone()),
             clock: clock.clone(),
