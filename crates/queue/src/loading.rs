@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use waypost_mail::{Clock, Entry, MessageId};
-use waypost_spool::{Spool, SpoolError, Witness};
+use waypost_spool::{Audience, Spool, SpoolError};
 
 use crate::pace::Pace;
 use crate::shared::{Shared, State, whole};
@@ -70,7 +70,7 @@ impl Loading {
     }
 }
 
-impl Witness for Loading {
+impl Audience for Loading {
     fn begin(&mut self) {
         self.state = State::new(&self.config);
         self.pace = Pace::new(self.config.per_destination);

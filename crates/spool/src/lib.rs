@@ -158,7 +158,7 @@ pub trait Content: Send + Sync + fmt::Debug {
 }
 
 /// Hears of every message that a spool keeps, while it is opened.
-pub trait Witness {
+pub trait Audience {
     /// All that was heard so far is void: it begins anew.
     fn begin(&mut self);
     /// A message with all its recipients, each message once and in any order.
@@ -166,7 +166,7 @@ pub trait Witness {
 }
 
 /// Nobody listens.
-impl Witness for () {
+impl Audience for () {
     fn begin(&mut self) {}
     fn message(&mut self, _: Entry) {}
 }

@@ -7,7 +7,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use waypost_mail::Clock;
 
-use crate::Witness;
+use crate::Audience;
 use crate::config::{Config, OpenError, Report};
 use crate::dirs::{Dirs, open_index};
 use crate::index::Index;
@@ -35,19 +35,19 @@ pub(crate) struct Opening<'a> {
 impl Opening<'_> {
     /// Answers the writer, with everything in order. When index and log differ in what digests tell of
     /// the log, that is read itself; when the index cannot be read, it is made anew.
-    pub(crate) fn run(self, witness: &mut dyn Witness) -> Result<(Writer, Report), OpenError> {
+    pub(crate) fn run(self, audience: &mut dyn Audience) -> Result<(Writer, Report), OpenError> {
         let began = Instant::now();
         self.dirs.wipe_incoming()?;
         let (mut digests, mut rebuilt) = (Digests::Believed, None);
         loop {
-            witness.begin();
+            audience.begin();
             let space = self.space();
             let (fold, index) = self.read(digests, &mut rebuilt)?;
             let mut writer = self.writer(&fold, index, space)?;
             let report = Report { rebuilt: rebuilt.clone(), ..Report::of(&fold) };
             let mended = Vec::new();
             let (group, of) = (Group::default(), &mut writer);
-            let both = Reconciliation { writer: of, fold, report, group, witness, mended };
+            let both = Reconciliation { writer: of, fold, report, group, audience, mended };
             match both.run() {
                 Ok(mut report) => {
                     report.took = began.elapsed();

@@ -3,7 +3,7 @@
 
 use waypost_mail::{MessageId, Timestamp};
 
-use crate::Witness;
+use crate::Audience;
 use crate::compact::quarantine;
 use crate::config::Report;
 use crate::index::FactRow;
@@ -23,7 +23,7 @@ pub(crate) struct Reconciliation<'a> {
     pub(crate) report: Report,
     pub(crate) group: Group,
     /// Hears of every message.
-    pub(crate) witness: &'a mut dyn Witness,
+    pub(crate) audience: &'a mut dyn Audience,
     /// Messages whose rows were made or changed, of which nobody has heard yet.
     pub(crate) mended: Vec<MessageId>,
 }
@@ -97,7 +97,7 @@ impl Reconciliation<'_> {
     fn agreeing(&mut self, from: &[u8]) -> Result<(Vec<Pair>, Option<Vec<u8>>), Stop> {
         let mut odd = Vec::new();
         let shared = self.writer.shared.clone();
-        let Reconciliation { writer, fold, witness, .. } = self;
+        let Reconciliation { writer, fold, audience, .. } = self;
         let scan = shared.index.scan(b"m|", from, |key, value| {
             let id = row::number_in(key, 2).map(MessageId);
             let fate = id.and_then(|id| fold.messages.get_mut(&id));
@@ -107,7 +107,7 @@ impl Reconciliation<'_> {
                     trail.settled = true;
                     shared.saw(kept.entry.id.0);
                     writer.log.born(kept.place);
-                    witness.message(kept.entry);
+                    audience.message(kept.entry);
                 }
                 _ => odd.push((key.to_vec(), value.to_vec())),
             }
@@ -250,7 +250,7 @@ impl Reconciliation<'_> {
         for id in std::mem::take(&mut self.mended) {
             let kept = self.writer.shared.index.message(id).map_err(Stop::Index)?;
             if let Some(Ok(kept)) = kept {
-                self.witness.message(kept.entry);
+                self.audience.message(kept.entry);
             }
         }
         Ok(())

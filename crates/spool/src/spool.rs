@@ -29,7 +29,7 @@ use crate::sled_rows::SledPlace;
 use crate::space::Space;
 use crate::waiting::Queue;
 use crate::writer::Writer;
-use crate::{Change, Content, Spool, SpoolError, Witness};
+use crate::{Audience, Change, Content, Spool, SpoolError};
 
 /// Durable storage on one file system of one machine.
 ///
@@ -91,9 +91,9 @@ impl LogSpool {
     pub fn open_before(
         config: Config,
         clock: Arc<dyn Clock>,
-        witness: &mut dyn Witness,
+        audience: &mut dyn Audience,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
-        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock, witness)?;
+        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock, audience)?;
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
         let shared = writer.shared.clone();
         let ending = Ending(shared.clone());
@@ -115,7 +115,7 @@ impl LogSpool {
     pub(crate) fn prepare_alone(
         config: &Config,
         clock: Arc<dyn Clock>,
-        witness: &mut dyn Witness,
+        audience: &mut dyn Audience,
     ) -> Result<(Writer, Report, Lock), OpenError> {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
         let lock = Lock::take(&config.path)?;
@@ -126,7 +126,7 @@ impl LogSpool {
         };
         let seal = rand::random();
         let opening = Opening { config, dirs, clock, place: &place, seal };
-        let (writer, report) = opening.run(witness)?;
+        let (writer, report) = opening.run(audience)?;
         Ok((writer, report, lock))
     }
 
@@ -141,10 +141,10 @@ impl LogSpool {
         clock: Arc<dyn Clock>,
         place: &dyn RowsPlace,
         seal: u64,
-        witness: &mut dyn Witness,
+        audience: &mut dyn Audience,
     ) -> Result<(Arc<LogSpool>, Driver, Report), OpenError> {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
-        let (writer, report) = Opening { config, dirs, clock, place, seal }.run(witness)?;
+        let (writer, report) = Opening { config, dirs, clock, place, seal }.run(audience)?;
         let shared = writer.shared.clone();
         let driver = Driver { writer, _ending: Ending(shared.clone()) };
         let read = Semaphore::new(READ_AT_ONCE);

@@ -16,8 +16,8 @@ use std::time::Duration;
 use common::*;
 use waypost_mail::{Entry, Ledger, MessageId, RecipientState, Timestamp};
 use waypost_spool::{
-    Config, Disk, DiskFile, LogSpool, RealDisk, Report, Rows, RowsError, RowsPlace, SledRows,
-    Spool, SpoolError, Witness, Writes,
+    Audience, Config, Disk, DiskFile, LogSpool, RealDisk, Report, Rows, RowsError, RowsPlace,
+    SledRows, Spool, SpoolError, Writes,
 };
 
 /// The machine's disk, which counts what is read of segments that are finished.
@@ -268,7 +268,7 @@ async fn one_of_a_segment_that_is_another_now_is_not_believed() {
 #[derive(Debug, Default)]
 struct Heard(Vec<u64>);
 
-impl Witness for Heard {
+impl Audience for Heard {
     fn begin(&mut self) {
         self.0.clear();
     }

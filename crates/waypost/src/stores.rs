@@ -7,7 +7,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use anyhow::Result;
 use waypost_mail::{Clock, Entry};
 use waypost_queue::Loading;
-use waypost_spool::{Config, LogSpool, Witness};
+use waypost_spool::{Audience, Config, LogSpool};
 
 /// Messages handed over at a time.
 const BATCH: usize = 256;
@@ -66,7 +66,7 @@ impl Teller {
     }
 }
 
-impl Witness for Teller {
+impl Audience for Teller {
     fn begin(&mut self) {
         self.batch.clear();
         self.say(Word::Begin);
