@@ -21,6 +21,24 @@ pub enum LedgerError {
     Storage(String),
 }
 
+/// A fact that becomes durable together with something else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fact {
+    /// `room/…`, at most [`MAX_KEY`] octets.
+    pub key: String,
+    /// At most [`MAX_VALUE`] octets.
+    pub value: Bytes,
+    /// When it is forgotten.
+    pub expires: Option<Timestamp>,
+}
+
+impl Fact {
+    /// True when it is too long to be kept.
+    pub fn is_too_long(&self) -> bool {
+        self.key.len() > MAX_KEY || self.value.len() > MAX_VALUE
+    }
+}
+
 /// Durable values with an optional end of life. Keys are `room/…`, so that rooms cannot collide.
 #[async_trait]
 pub trait Ledger: Send + Sync {

@@ -1,6 +1,7 @@
 //! A message with nothing left to decide.
 
 use bytes::Bytes;
+use waypost_mail::ledger::Fact;
 use waypost_mail::{Body, Entry, MessageId};
 use waypost_spool::Arrival;
 
@@ -13,7 +14,14 @@ pub struct Prepared {
 impl Prepared {
     /// `header` is the header fields, each with its CRLF, and the blank line; `body` is what follows.
     pub fn new(entry: Entry, header: Bytes, body: Body) -> Prepared {
-        Prepared { arrival: Arrival { entry, header, body } }
+        Prepared { arrival: Arrival { entry, header, body, facts: Vec::new() } }
+    }
+
+    /// With facts of the ledger that become durable together with it, or not at all.
+    #[must_use]
+    pub fn with_facts(mut self, facts: Vec<Fact>) -> Prepared {
+        self.arrival.facts = facts;
+        self
     }
 
     /// The message's id.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use crc32c::crc32c;
 use tokio::sync::oneshot;
-use waypost_mail::{Body, Entry, IncomingFile, MessageId, RecipientState, Timestamp};
+use waypost_mail::{Body, Entry, IncomingFile, MessageId, RecipientState, Timestamp, ledger};
 
 use crate::content::{LARGE, body_file, checksum};
 use crate::disk::Disk;
@@ -39,8 +39,8 @@ impl Job {
 /// What a record changes.
 #[derive(Debug)]
 pub(crate) enum Work {
-    /// A message arrives; absent once it has.
-    Accept(Option<Entry>),
+    /// A message arrives, with facts of the ledger; absent once it has.
+    Accept(Option<Entry>, Vec<Fact>),
     Settle {
         id: MessageId,
         states: Vec<(u32, RecipientState)>,
@@ -95,12 +95,7 @@ impl Encoder {
     /// The work and the record of a change.
     pub(crate) fn encode(&self, change: Change) -> Result<Encoded, SpoolError> {
         match change {
-            Change::Accept(arrival) => {
-                let id = arrival.entry.id;
-                let (meta, content, body) = self.place(*arrival)?;
-                let record = self.record(Kind::Message, id, &meta, content)?;
-                Ok((Work::Accept(Some(meta.entry)), record, body))
-            }
+            Change::Accept(arrival) => self.accept(*arrival),
             Change::Settle { id, states, detours, notice } => {
                 self.settle(Kind::Done, id, states, detours, notice)
             }
@@ -111,6 +106,27 @@ impl Encoder {
                 Ok((Work::Remove(id), Record::tomb(self.seal, id, self.now), None))
             }
         }
+    }
+
+    /// The facts stand in the message's own record, so that no torn write parts them from it, and in
+    /// records of the ledger behind it, which are those that outlive it.
+    fn accept(&self, mut arrival: Arrival) -> Result<Encoded, SpoolError> {
+        let id = arrival.entry.id;
+        let facts = std::mem::take(&mut arrival.facts);
+        if facts.iter().any(ledger::Fact::is_too_long) {
+            let why = "a fact that comes with it is too long for the ledger";
+            return Err(SpoolError::Damaged(id, why.to_owned()));
+        }
+        let (meta, content, body) = self.place(arrival)?;
+        if facts.is_empty() {
+            let record = self.record(Kind::Message, id, &meta, content)?;
+            return Ok((Work::Accept(Some(meta.entry), Vec::new()), record, body));
+        }
+        let all = (meta, facts.into_iter().map(Fact::from).collect::<Vec<_>>());
+        let mut record = self.record(Kind::Message, id, &all, content)?;
+        record.set_brings_facts();
+        let (meta, facts) = all;
+        Ok((Work::Accept(Some(meta.entry), facts), record, body))
     }
 
     fn settle(
@@ -157,7 +173,7 @@ impl Encoder {
         &self,
         arrival: Arrival,
     ) -> Result<(MessageMeta, [Bytes; 2], Option<IncomingFile>), SpoolError> {
-        let Arrival { entry, header, body } = arrival;
+        let Arrival { entry, header, body, .. } = arrival;
         let id = entry.id;
         let failed = |error: io::Error| storage_error(&error, id);
         let inline = |bytes| (BodyPlace::Inline, bytes, None);

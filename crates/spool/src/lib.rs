@@ -63,6 +63,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 #[cfg(doc)]
 use waypost_mail::RecipientEntry;
+use waypost_mail::ledger::Fact;
 use waypost_mail::{Body, Entry, Ledger, MessageId, RecipientState, Route, Timestamp};
 
 /// A message about to become durable: final bytes, nothing left to decide.
@@ -74,6 +75,9 @@ pub struct Arrival {
     pub header: Bytes,
     /// What follows the blank line.
     pub body: Body,
+    /// What becomes durable in the same record and outlives the message: who finds the message can
+    /// find these, and who finds none of them knows that there never was one.
+    pub facts: Vec<Fact>,
 }
 
 /// One change of what is kept. Each is applied whole or not at all.

@@ -139,10 +139,12 @@ impl Spool for MemorySpool {
 
 impl State {
     fn accept(&mut self, arrival: Arrival) -> Result<(), SpoolError> {
-        let Arrival { entry, header, body } = arrival;
+        let Arrival { entry, header, body, facts } = arrival;
         let mut bytes = BytesMut::from(&header[..]);
         bytes.extend_from_slice(&body_bytes(body).map_err(|e| SpoolError::Failed(e.into()))?);
         self.highest = self.highest.max(entry.id.0);
+        let facts = facts.into_iter().map(|fact| (fact.key, (fact.value, fact.expires)));
+        self.facts.extend(facts);
         self.messages.insert(entry.id, Stored { entry, bytes: bytes.freeze() });
         Ok(())
     }

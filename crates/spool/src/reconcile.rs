@@ -56,6 +56,7 @@ impl Reconciliation<'_> {
         self.rows()?;
         self.missing()?;
         self.fact_rows()?;
+        self.promised_facts()?;
         self.missing_facts()?;
         self.moments()?;
         self.commit()?;
@@ -332,6 +333,35 @@ impl Reconciliation<'_> {
             return Ok(self.writer.relog_fact(&mut self.group, name, row)?);
         }
         self.group.write([(row::fact_key(name), None)]);
+        Ok(())
+    }
+
+    /// Facts that came with a message and whose own records are not there: they are written now,
+    /// before anything can become of the message.
+    fn promised_facts(&mut self) -> Done {
+        let shared = self.writer.shared.clone();
+        let now = shared.clock.now();
+        let promises = std::mem::take(&mut self.fold.promises);
+        let forgotten = self.fold.behind && self.report.rebuilt.is_none();
+        for at in promises.into_iter().filter(|_| !forgotten) {
+            let meta = replay::meta_at(&shared.readers, shared.seal, at).map_err(Trouble::Later)?;
+            for fact in meta.map(|(header, meta)| header.facts_in(&meta)).unwrap_or_default() {
+                let over = fact.expires.is_some_and(|expires| expires <= now);
+                // Of a log that has lost records the index knows the later half.
+                let row = || shared.index.fact(&fact.key).map(|row| row.is_some());
+                if over
+                    || self.fold.facts.contains_key(&fact.key)
+                    || (self.fold.facts_damaged && row()?)
+                {
+                    continue;
+                }
+                self.report.facts += 1;
+                let record = shared.encoder().fact(&fact);
+                let record = record.ok_or_else(|| "a fact is larger than a record".to_owned())?;
+                self.writer.keep(&mut self.group, &fact, record, None)?;
+            }
+            self.page_full()?;
+        }
         Ok(())
     }
 

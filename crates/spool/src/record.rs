@@ -3,7 +3,7 @@
 //! ```text
 //!  0  magic       4 octets, the same in every spool
 //!  4  seal        8 random octets of this spool: mail cannot contain what looks like a record
-//! 12  version, kind, 1 when it is the first of its group, a zero octet
+//! 12  version, kind, 1 when it is the first of its group, 1 when facts follow the message's meta
 //! 16  message id  8
 //! 24  time        8, milliseconds since 1970
 //! 32  meta length 4, the part of the payload that is postcard
@@ -20,7 +20,7 @@
 use bytes::Bytes;
 use crc32c::{crc32c, crc32c_append};
 use serde::{Deserialize, Serialize};
-use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_mail::{Entry, MessageId, RecipientState, Timestamp, ledger};
 
 use crate::digest::{Note, Says};
 use crate::{Detours, legacy};
@@ -68,6 +68,8 @@ pub(crate) struct Header {
     pub(crate) kind: Kind,
     /// Everything before it was synced when it was written.
     pub(crate) first: bool,
+    /// Facts of the ledger follow the meta part of the message, within it.
+    pub(crate) brings_facts: bool,
     pub(crate) id: MessageId,
     pub(crate) time: Timestamp,
     pub(crate) meta_len: u32,
@@ -102,7 +104,7 @@ pub(crate) struct Settlement {
 }
 
 /// The meta part of LEDGER; without a value the fact is forgotten.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Fact {
     pub(crate) key: String,
     pub(crate) value: Option<Bytes>,
@@ -130,6 +132,18 @@ impl Meta for Fact {
     fn says(&self) -> Says {
         let (kept, expires) = (self.value.is_some(), self.expires);
         Says::Fact { key: self.key.clone(), kept, expires }
+    }
+}
+
+impl Meta for (MessageMeta, Vec<Fact>) {
+    fn says(&self) -> Says {
+        Says::Message
+    }
+}
+
+impl From<ledger::Fact> for Fact {
+    fn from(fact: ledger::Fact) -> Fact {
+        Fact { key: fact.key, value: Some(fact.value), expires: fact.expires }
     }
 }
 
@@ -164,6 +178,7 @@ impl Record {
             version: VERSION,
             kind,
             first: false,
+            brings_facts: false,
             id,
             time,
             meta_len: meta_part.len() as u32,
@@ -182,6 +197,7 @@ impl Record {
             version: VERSION,
             kind,
             first: false,
+            brings_facts: false,
             id,
             time,
             meta_len: 0,
@@ -197,6 +213,15 @@ impl Record {
         self.header.first = first;
         if let Some(header) = self.head.first_chunk_mut::<HEADER_LEN>() {
             header[14] = first.into();
+            seal_header(header);
+        }
+    }
+
+    /// Says that facts follow the meta of the message ([`Header::facts_in`]).
+    pub(crate) fn set_brings_facts(&mut self) {
+        self.header.brings_facts = true;
+        if let Some(header) = self.head.first_chunk_mut::<HEADER_LEN>() {
+            header[15] = 1;
             seal_header(header);
         }
     }
@@ -237,6 +262,7 @@ impl Header {
             version: header[12],
             kind: Kind::from_byte(header[13])?,
             first: header[14] != 0,
+            brings_facts: header[15] != 0,
             id: MessageId(long(16)),
             time: Timestamp(long(24)),
             meta_len: number(header, 32),
@@ -258,6 +284,15 @@ impl Header {
         }
     }
 
+    /// The facts that became durable with a message.
+    pub(crate) fn facts_in(&self, meta: &[u8]) -> Vec<Fact> {
+        if self.kind != Kind::Message || !self.brings_facts {
+            return Vec::new();
+        }
+        let read = postcard::take_from_bytes::<MessageMeta>(meta);
+        read.and_then(|(_, rest)| postcard::from_bytes(rest)).unwrap_or_default()
+    }
+
     /// What a record of STATE or DONE changes.
     pub(crate) fn settlement_in(&self, meta: &[u8]) -> Option<Settlement> {
         match self.kind {
@@ -274,7 +309,12 @@ impl Header {
 
     fn written_into(&self, mut head: Vec<u8>, seal: u64) -> Vec<u8> {
         head[..MARK_LEN].copy_from_slice(&mark(seal));
-        head[12..16].copy_from_slice(&[self.version, self.kind as u8, self.first.into(), 0]);
+        head[12..16].copy_from_slice(&[
+            self.version,
+            self.kind as u8,
+            self.first.into(),
+            self.brings_facts.into(),
+        ]);
         head[16..24].copy_from_slice(&self.id.0.to_le_bytes());
         head[24..32].copy_from_slice(&self.time.0.to_le_bytes());
         head[32..36].copy_from_slice(&self.meta_len.to_le_bytes());
@@ -344,7 +384,22 @@ mod tests {
         assert_eq!(meta.entry, samples::entry(9, 2, 4));
         assert_eq!(trailer(&bytes[bytes.len() - TRAILER_LEN..]), crc32c(payload));
         assert_eq!(seal_of(&bytes), Some(7));
-        assert!(!header.first);
+        assert!(!header.first && header.facts_in(payload).is_empty());
+    }
+
+    #[test]
+    fn facts_follow_a_message_that_reads_as_ever() {
+        let meta = MessageMeta { entry: samples::entry(9, 2, 4), body: BodyPlace::Inline };
+        let fact = Fact { key: "test/1".into(), value: Some("kept".into()), expires: None };
+        let (id, nothing) = (MessageId(9), [Bytes::new(), Bytes::new()]);
+        let all = (meta.clone(), vec![fact.clone()]);
+        let mut record = Record::new(7, Kind::Message, id, Timestamp(1), &all, nothing).unwrap();
+        record.set_brings_facts();
+        record.set_first(true);
+        let header = Header::parse(&record.head, 7).unwrap();
+        let read = &record.head[HEADER_LEN..];
+        assert_eq!(header.facts_in(read), [fact]);
+        assert_eq!(header.message_in(read).unwrap().entry, meta.entry);
     }
 
     #[test]

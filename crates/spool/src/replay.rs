@@ -28,6 +28,9 @@ pub(crate) struct Fold {
     pub(crate) draft: Draft,
     /// Where octets are that should be records and are not.
     pub(crate) gaps: Vec<Position>,
+    /// Where records are of messages that brought facts, whose own records may be torn off: those that
+    /// were read and not told of by a digest, which is of whole groups.
+    pub(crate) promises: Vec<Position>,
     /// Some change of a fact may be unreadable.
     pub(crate) facts_damaged: bool,
     pub(crate) segments: BTreeMap<u32, Usage>,
@@ -281,6 +284,9 @@ impl Fold {
                     self.damaged += place.len;
                     usage.damaged = true;
                     draft.spoil();
+                }
+                if header.brings_facts {
+                    self.promises.push(place.at);
                 }
                 let says = says(&header, &meta, health);
                 if let (Some(says), Health::Sound) = (&says, health) {

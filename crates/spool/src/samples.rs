@@ -40,7 +40,7 @@ pub(crate) fn entry(id: u64, recipients: u32, body: usize) -> Entry {
 pub(crate) fn arrival(id: u64, recipients: u32, body: &[u8]) -> Arrival {
     let entry = entry(id, recipients, body.len());
     let body = Body::Memory(Bytes::copy_from_slice(body));
-    Arrival { entry, header: Bytes::from_static(HEADER), body }
+    Arrival { entry, header: Bytes::from_static(HEADER), body, facts: Vec::new() }
 }
 
 pub(crate) fn accept(id: u64, recipients: u32, body: &[u8]) -> Change {

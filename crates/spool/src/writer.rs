@@ -56,6 +56,8 @@ pub(crate) struct Group {
     facts: HashMap<String, Option<Place>>,
     /// New mail whose sender waits for an answer.
     mail: Vec<MessageId>,
+    /// Facts that come with it.
+    promises: Vec<String>,
     /// Bodies of messages that are gone.
     bodies: Vec<PathBuf>,
 }
@@ -207,7 +209,7 @@ impl Writer {
         let mut kept = Vec::new();
         for (number, mut job) in jobs.into_iter().enumerate() {
             job.record = job.record.or_else(|| records.remove(&number));
-            if matches!(job.work, Work::Accept(_)) {
+            if matches!(job.work, Work::Accept(..)) {
                 self.shared.metrics.refused.inc();
                 job.refuse(SpoolError::NoSpace);
             } else {
@@ -223,12 +225,20 @@ impl Writer {
         let large = job.body.is_some();
         let owner = Some(number);
         match &mut job.work {
-            Work::Accept(entry) => {
+            Work::Accept(entry, facts) => {
                 let Some(entry) = entry.take() else { return Ok(()) };
                 self.check_new(entry.id)?;
                 let place = group.add(&self.log, record, owner);
                 group.mail.push(entry.id);
-                self.arrive(group, entry, place, large)
+                self.arrive(group, entry, place, large)?;
+                for fact in facts {
+                    let record = self.shared.encoder().fact(fact);
+                    let record =
+                        record.ok_or_else(|| "a fact is larger than a record".to_owned())?;
+                    self.keep(group, fact, record, None)?;
+                    group.promises.push(fact.key.clone());
+                }
+                Ok(())
             }
             Work::Settle { id, states, detours, notice } => {
                 let mut kept = self.recall(*id)?;
@@ -386,23 +396,27 @@ impl Writer {
             }
             return Err((why, group.records));
         }
-        let mail = group.mail.clone();
+        let (mail, promises) = (group.mail.clone(), group.promises.clone());
         self.finish_appended(group, began).map_err(|text| {
-            self.disown(&mail, before);
+            self.disown(&mail, promises, before);
             (Trouble::Failed(text), Vec::new())
         })
     }
 
     /// Records of new mail are in the log, and its senders are told that it is not taken: says so
-    /// in the log too, as well as it still can, or the next start would find it.
-    fn disown(&mut self, mail: &[MessageId], before: Position) {
+    /// in the log too, as well as it still can, or the next start would find it. The facts that came
+    /// with it go first: they would say of mail that is gone that it was taken.
+    fn disown(&mut self, mail: &[MessageId], promises: Vec<String>, before: Position) {
         if mail.is_empty() {
             return;
         }
         let (seal, now) = (self.log.seal(), self.shared.clock.now());
         // None is the first of a group: before it nothing is known to be on the disk.
-        let tombs: Vec<Owned> =
-            mail.iter().map(|id| (None, Record::tomb(seal, *id, now))).collect();
+        let encoder = self.shared.encoder();
+        let forget = |key| encoder.fact(&Fact { key, value: None, expires: None });
+        let forgotten = promises.into_iter().filter_map(forget);
+        let tombs = mail.iter().map(|id| Record::tomb(seal, *id, now));
+        let tombs: Vec<Owned> = forgotten.chain(tombs).map(|record| (None, record)).collect();
         let mut append = || self.log.append(&tombs).map_err(|(error, _)| error);
         let written = append()
             .or_else(|error| if self.shared.space.give_up() { append() } else { Err(error) });

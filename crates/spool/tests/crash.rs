@@ -14,10 +14,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use common::*;
 use tokio::time::Instant;
+use waypost_mail::ledger::Fact;
 use waypost_mail::{Ledger, RecipientState};
-use waypost_spool::{Config, FaultPoint, Faults, LogSpool, Spool};
+use waypost_spool::{Arrival, Change, Config, FaultPoint, Faults, LogSpool, Spool};
 
 const DIRECTORY: &str = "WAYPOST_CRASH_DIRECTORY";
 const FIRST_ID: &str = "WAYPOST_CRASH_FIRST_ID";
@@ -74,7 +76,7 @@ async fn child() {
 async fn work(spool: Arc<LogSpool>, first: u64) {
     for id in first.. {
         let size = if id % 50 == 7 { 8 * 1024 * 1024 + 1 } else { (id % 40 * 100) as usize };
-        spool.commit(accept(id, 2, vec![id as u8; size])).await.unwrap();
+        spool.commit(keyed(id, vec![id as u8; size])).await.unwrap();
         say("accepted", id);
         match id % 5 {
             0 => {
@@ -102,6 +104,13 @@ async fn work(spool: Arc<LogSpool>, first: u64) {
             say("over", id - 8);
         }
     }
+}
+
+/// A message that brings two facts, of which one says so.
+fn keyed(id: u64, body: Vec<u8>) -> Change {
+    let fact = |key| Fact { key, value: Bytes::from_static(b"came"), expires: None };
+    let facts = vec![fact(format!("with/{id}")), fact(format!("also/{id}"))];
+    Change::Accept(Box::new(Arrival { facts, ..arrival(id, 2, body) }))
 }
 
 fn say(word: &str, id: u64) {
@@ -182,6 +191,12 @@ async fn check(directory: &Path, said: &Said) {
         let size = if id % 50 == 7 { 8 * 1024 * 1024 + 1 } else { (id % 40 * 100) as usize };
         let expected = [HEADER, &vec![*id as u8; size]].concat();
         assert!(bytes_of(&*spool, *id) == expected, "content of {id}");
+    }
+    for id in there.iter().chain(said.messages.keys()) {
+        // Acknowledged or found all the same: what came with it came, and is kept when it is gone.
+        for key in [format!("with/{id}"), format!("also/{id}")] {
+            assert_eq!(spool.get(&key, NOW).await.unwrap().unwrap(), "came", "{key}");
+        }
     }
     for id in &said.facts {
         assert_eq!(spool.get(&format!("test/{id}"), NOW).await.unwrap().unwrap(), "kept");

@@ -103,6 +103,7 @@ async fn a_large_body_is_a_file_of_its_own_as_long_as_it_is_needed() {
             offset: header.len() as u64,
             len: body.len() as u64,
         },
+        facts: Vec::new(),
     };
     spool.commit(Change::Accept(Box::new(arrival))).await.unwrap();
     spool.commit(accept(2, 1, body.clone())).await.unwrap();
@@ -154,7 +155,12 @@ async fn a_file_of_middling_size_is_copied_and_what_is_refused_leaves_nothing() 
         let file = IncomingFile::new(path);
         let body = Body::File { file, offset: 3, len: size as u64 };
         let entry = entry(id, 1, size);
-        Change::Accept(Box::new(Arrival { entry, header: Bytes::from_static(HEADER), body }))
+        Change::Accept(Box::new(Arrival {
+            entry,
+            header: Bytes::from_static(HEADER),
+            body,
+            facts: Vec::new(),
+        }))
     };
     spool.commit(arrival(1, MIB)).await.unwrap();
     assert!(bytes_of(&*spool, 1) == [HEADER, &vec![b'm'; MIB]].concat());

@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+use waypost_mail::ledger::Fact;
 use waypost_mail::{Body, Clock, Entry, IdSource, Ledger, MessageId, SystemClock};
 use waypost_spool::{
     Arrival, Change, Config, Content, Inspector, LogSpool, OpenError, Repair, Spool, SpoolError,
@@ -262,10 +263,15 @@ async fn bring(
     let whole = Bytes::from(whole);
     ensure!(whole.len() as u64 == entry.size, "{} has not the size it had", path.display());
     let header = waypost_mail::header::header_len(&whole).unwrap_or(whole.len());
-    let arrival =
-        Arrival { entry, header: whole.slice(..header), body: Body::Memory(whole.slice(header..)) };
+    // That it was brought is durable with it: an end in between brings nothing twice.
+    let expires = Some(now.after(REMEMBERED));
+    let arrival = Arrival {
+        entry,
+        header: whole.slice(..header),
+        body: Body::Memory(whole.slice(header..)),
+        facts: vec![Fact { key, value: Bytes::new(), expires }],
+    };
     spool.commit(Change::Accept(Box::new(arrival))).await?;
-    spool.put(&key, Bytes::new(), Some(now.after(REMEMBERED))).await?;
     Ok(Brought::New)
 }
 
@@ -303,7 +309,8 @@ mod tests {
             reroutes: 0,
             recipients: vec![RecipientEntry { recipient, route: 0, told: 0, state }],
         };
-        Arrival { entry, header: Bytes::from(header), body: Body::Memory(body.into()) }
+        let (header, body) = (Bytes::from(header), Body::Memory(body.into()));
+        Arrival { entry, header, body, facts: Vec::new() }
     }
 
     fn config(path: &Path) -> Config {

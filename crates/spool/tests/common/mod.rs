@@ -92,7 +92,8 @@ pub fn entry(id: u64, recipients: u32, body: usize) -> Entry {
 pub fn arrival(id: u64, recipients: u32, body: impl Into<Bytes>) -> Arrival {
     let body = body.into();
     let entry = entry(id, recipients, body.len());
-    Arrival { entry, header: Bytes::from_static(HEADER), body: Body::Memory(body) }
+    let (header, body) = (Bytes::from_static(HEADER), Body::Memory(body));
+    Arrival { entry, header, body, facts: Vec::new() }
 }
 
 pub fn accept(id: u64, recipients: u32, body: impl Into<Bytes>) -> Change {
