@@ -18,9 +18,10 @@ use waypost_hooks::{
     Fault, Hooks, MAX_ATTR_BYTES, MAX_ATTRS, SenderChange, SessionAnswer, Verdict, are_legal,
 };
 use waypost_intake::{Gather, Rules};
+use waypost_mail::ledger::Fact;
 use waypost_mail::{Attr, Envelope, Facts, Message, MessageId, Recipient, Terms, Timestamp};
 use waypost_mutant::planted;
-use waypost_smtp::server::{Answer, MailFrom, Question};
+use waypost_smtp::server::{Answer, MailFrom, Offers, Question};
 use waypost_smtp::{BodyType, Priority, Reply, ReversePath, Severity};
 
 use crate::manner::Manner;
@@ -89,6 +90,16 @@ struct Transaction {
     named: Vec<Vec<u32>>,
     next_recipient: u32,
     body: Incoming,
+    promise: Option<Promise>,
+}
+
+/// What is to become durable with a message, of the replies that will be given then.
+struct Promise(Box<dyn Fn(&[Reply]) -> Vec<Fact> + Send + Sync>);
+
+impl std::fmt::Debug for Promise {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Promise")
+    }
 }
 
 /// The body so far.
@@ -161,6 +172,21 @@ impl Decider {
     /// The message that is on its way in.
     pub(crate) fn message(&self) -> Option<MessageId> {
         self.transaction.as_ref().map(|transaction| transaction.id)
+    }
+
+    /// Sees to it that these facts become durable together with the message, or not at all.
+    pub(crate) fn promise(
+        &mut self,
+        facts: impl Fn(&[Reply]) -> Vec<Fact> + Send + Sync + 'static,
+    ) {
+        if let Some(transaction) = &mut self.transaction {
+            transaction.promise = Some(Promise(Box::new(facts)));
+        }
+    }
+
+    /// The extensions on offer.
+    pub(crate) fn offers(&self) -> Offers {
+        self.current.settings.offers(self.manner.0, self.house.rooms.clock.now())
     }
 
     /// What is held against the peer.
@@ -262,6 +288,7 @@ impl Decider {
             named: Vec::new(),
             next_recipient: 0,
             body: Incoming::Nothing,
+            promise: None,
         };
         let hooks = transaction.hooks(&rooms.hooks);
         let said = hooks.on_sender(&transaction.view(&self.facts)).await;
@@ -375,6 +402,7 @@ impl Decider {
             tunnelled: self
                 .highest_priority()
                 .filter(|_| self.facts.may_relay && !transaction.said_priority),
+            promise: transaction.promise.as_ref().map(|promise| &*promise.0 as _),
         };
         Ok(self.house.rooms.intake.accept(message, self.manner.door(), rules).await)
     }

@@ -114,6 +114,22 @@ impl Failures {
         Some(wait)
     }
 
+    /// How long it is until a login of this user from there may be tried again, for doors that send
+    /// home who comes too early instead of keeping them.
+    pub(crate) fn early(
+        &self,
+        peer: IpAddr,
+        user: &str,
+        rules: &FailureRules,
+        now: Instant,
+    ) -> Duration {
+        let key = self.key(peer, user);
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        let guessing = recent.pairs.get_mut(&key);
+        let counts = |guessing: &&mut Guessing| now.duration_since(guessing.last) < rules.window;
+        guessing.filter(counts).map_or(Duration::ZERO, |guessing| guessing.next.duration_since(now))
+    }
+
     /// Notes that a login failed. True when the address has gone too far and is to be shut out.
     pub(crate) fn failed(
         &self,

@@ -10,6 +10,8 @@ mod compose;
 mod envelope;
 mod keys;
 mod submission;
+mod tokens;
+mod wishes;
 
 use std::io;
 use std::pin::pin;
@@ -29,12 +31,13 @@ use tokio::time::sleep;
 use tracing::{debug, info};
 use waypost_hooks::EventKind;
 use waypost_mail::{Facts, TlsFacts};
+use waypost_smtp::Reply;
 
-use self::answer::{Accepted, Problem};
+use self::answer::{AGAIN, Accepted, Problem};
 use self::body::Incoming;
 use self::compose::{Letter, Moment};
 use self::envelope::Envelope;
-use self::keys::{State as KeyState, Turn};
+use self::keys::Turn;
 use self::submission::{Source, Submission};
 use crate::ListenerKind;
 use crate::crowd::Use;
@@ -75,6 +78,18 @@ impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::SeqCst);
     }
+}
+
+/// What a peer hears that does not come in; `banned` is for how long it is shut out.
+pub(crate) fn turned_away(banned: Option<Duration>) -> String {
+    let (status, wait) = match banned {
+        Some(wait) => (StatusCode::TOO_MANY_REQUESTS, wait),
+        None => (StatusCode::SERVICE_UNAVAILABLE, AGAIN),
+    };
+    format!(
+        "HTTP/1.1 {status}\r\nRetry-After: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+        answer::seconds(wait)
+    )
 }
 
 /// Serves one peer to the end.
@@ -186,7 +201,7 @@ impl Door {
     /// One request: the answer, and whether it was given before.
     async fn take(&self, request: Request) -> Result<(Accepted, bool), Problem> {
         let (head, body) = request.into_parts();
-        let user = self.authenticate(&head.headers)?;
+        let user = self.authenticate(&head.headers).await?;
         let settings = &self.visit.current.settings;
         let requests = &self.visit.house.requests;
         let _under_way = requests.enter(settings.http.max_requests).ok_or_else(|| {
@@ -215,52 +230,27 @@ impl Door {
 
     /// A request with a key is carried out once.
     async fn once(&self, submission: Submission, turn: Turn) -> Result<(Accepted, bool), Problem> {
-        let house = &self.visit.house;
-        let keys = &house.keys;
+        let keys = &self.visit.house.keys;
         let Some(record) = keys.known(&turn).await? else {
-            let lifetime = self.visit.current.settings.http.key_lifetime;
-            let key = submission::Key { keys, turn: &turn, lifetime };
-            return Ok((submission.run(Some(key)).await?, false));
+            let expires = keys.expiry(self.visit.current.settings.http.key_lifetime);
+            let key = submission::Key { place: turn.place.clone(), expires };
+            // A client that goes away and comes back with its key must not overtake its own message.
+            let carried_out = tokio::spawn(async move {
+                let accepted = submission.run(Some(key)).await;
+                drop(turn);
+                accepted
+            });
+            let bug = |_| Problem::of(&Reply::LOCAL_ERROR);
+            return Ok((carried_out.await.map_err(bug)??, false));
         };
-        let envelope = submission.envelope.clone();
         if submission.digest(&self.visit.current.settings.limits).await? != record.digest {
             return Err(Problem::wrong("this Idempotency-Key was used for another request"));
         }
-        let answer = match record.state {
-            KeyState::Done(pieces) => keys.answer(&turn, pieces).await?,
-            KeyState::Begun(id) => submission::found(house, id, &envelope),
+        let expired = || {
+            let detail = "this Idempotency-Key has just expired; send the request again";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
         };
-        match answer {
-            Some(answer) => Ok((answer, true)),
-            None => {
-                // The program ended before its message was committed, as far as can be told.
-                keys.forget(&turn).await;
-                let detail = "the request with this key was cut off: send it again";
-                Err(Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail))
-            }
-        }
-    }
-
-    /// Who submits.
-    fn authenticate(&self, headers: &HeaderMap) -> Result<String, Problem> {
-        let metrics = &self.visit.house.metrics;
-        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = given.and_then(|given| {
-            let (scheme, token) = given.split_once(' ')?;
-            scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-        });
-        match (given, token, &self.user) {
-            (None, _, Some(user)) => Ok(user.clone()),
-            (_, Some(token), _) => {
-                let user = self.visit.current.settings.http.tokens.user(token);
-                metrics.login("BEARER", if user.is_some() { "granted" } else { "denied" });
-                user.map(str::to_owned).ok_or_else(|| {
-                    info!(client = %self.visit.peer.client, "a token is not known");
-                    Problem::new(StatusCode::UNAUTHORIZED, "this token is not known")
-                })
-            }
-            _ => Err(Problem::new(StatusCode::UNAUTHORIZED, "a bearer token is needed")),
-        }
+        Ok((keys.answer(&turn, &record).await?.ok_or_else(expired)?, true))
     }
 
     fn decider(&self, user: &str) -> Decider {

@@ -104,6 +104,12 @@ impl House {
         self.rooms.bans.on(peer).is_some() && !settings.is_trusted(peer)
     }
 
+    /// How long a peer is still shut out, whoever's its network is.
+    pub(crate) fn shut_out_for(&self, peer: IpAddr) -> Option<Duration> {
+        let (ban, now) = (self.rooms.bans.on(peer)?, self.rooms.clock.now());
+        Some(Duration::from_millis(ban.until.0.saturating_sub(now.0)))
+    }
+
     /// Why no new mail can be taken, if so.
     pub(crate) fn shortage(&self) -> Option<Shortage> {
         self.pressure.shortage(&self.rooms.intake)
@@ -493,8 +499,13 @@ impl Server {
                 "turned away; others were since the last such line"
             );
         }
-        if visit.listener.kind == ListenerKind::Submissions || visit.listener.kind.is_http() {
-            return;
+        match visit.listener.kind {
+            ListenerKind::Submissions | ListenerKind::Https => return,
+            ListenerKind::Http => {
+                let banned = self.house.shut_out_for(visit.peer.counted_as());
+                return stream.say_at_once(http::turned_away(banned).as_bytes());
+            }
+            _ => {}
         }
         let mut text = Vec::new();
         reply.write(&mut text);

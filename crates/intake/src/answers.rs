@@ -75,10 +75,10 @@ impl<'a> Answers<'a> {
     }
 
     /// The answers in the order of the groups; `reply` is the message's own.
-    pub(crate) fn replies(self, reply: &Reply) -> Vec<Reply> {
+    pub(crate) fn replies(&self, reply: &Reply) -> Vec<Reply> {
         // What is refused as a whole is refused for everybody: nobody is told two things.
-        let own = |refusal: Option<Reply>| refusal.unwrap_or_else(|| reply.clone());
-        self.refusals.into_iter().map(own).collect()
+        let own = |refusal: &Option<Reply>| refusal.as_ref().unwrap_or(reply).clone();
+        self.refusals.iter().map(own).collect()
     }
 
     /// A recipient that was named twice stays for the group that is not refused.

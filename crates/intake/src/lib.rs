@@ -35,6 +35,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use waypost_hooks::{EventKind, Hooks, Way};
 use waypost_identity::Keyring;
+use waypost_mail::ledger::Fact;
 use waypost_mail::{
     Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, Recipient, Route, SignRequest,
     Timestamp,
@@ -113,6 +114,8 @@ pub struct Rules<'a> {
     /// The most that the message's field MT-Priority may ask for; absent where it does not count
     /// (RFC 6758 §3.1).
     pub tunnelled: Option<Priority>,
+    /// Facts that become durable together with the message, made of the replies that will be given then.
+    pub promise: Option<&'a (dyn Fn(&[Reply]) -> Vec<Fact> + Send + Sync)>,
 }
 
 /// The door. One for the whole program.
@@ -218,11 +221,6 @@ impl Intake {
         }
     }
 
-    /// A message that was taken and is not done yet.
-    pub fn accepted(&self, id: waypost_mail::MessageId) -> Option<Entry> {
-        self.queue.show(id).ok()
-    }
-
     /// Takes a message, and gives the reply to each group of recipients. When one of them is positive,
     /// the message is durable and ours, for the recipients of these groups; when none is, nothing of it
     /// is kept.
@@ -230,7 +228,11 @@ impl Intake {
         let id = message.envelope.id;
         let mut answers = Answers::new(rules.groups);
         let reply = match self.prepare(message, door, rules, &mut answers).await {
-            Ok(Some(Ready { prepared, lowered })) => self.commit(prepared, lowered).await,
+            Ok(Some(Ready { prepared, lowered })) => {
+                let reply = queued_as(id, lowered);
+                let facts = rules.promise.map(|of| of(&answers.replies(&reply)));
+                self.commit(prepared.with_facts(facts.unwrap_or_default()), lowered).await
+            }
             Ok(None) => queued_as(id, None),
             Err(reply) => {
                 info!(message = %id, reply = %reply, "message refused");

@@ -402,8 +402,16 @@ impl Home {
     /// # Panics
     /// When it does not answer.
     pub async fn spawn(&self, program: &str) -> Process {
+        self.spawn_with(program, &[]).await
+    }
+
+    /// The same with variables in its environment, such as [`STORY_ENDS`](crate::STORY_ENDS).
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn spawn_with(&self, program: &str, variables: &[(&str, &str)]) -> Process {
         self.write();
-        Process::spawn(Path::new(program), self).await
+        Process::spawn(Path::new(program), self, variables).await
     }
 
     /// Writes the file anew and has the relay that runs here reload it; its answer.

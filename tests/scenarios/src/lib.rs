@@ -39,6 +39,10 @@ pub use peer::{Peer, b64, unb64};
 pub use process::Process;
 pub use running::Running;
 
+/// Names the step of the spool at which a process ends by itself, and the file that must be there then:
+/// `Synced:/a/file`. See `waypost_spool::FaultPoint`.
+pub const STORY_ENDS: &str = "WAYPOST_STORY_ENDS";
+
 /// How long anything may take in a story before it has failed.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 

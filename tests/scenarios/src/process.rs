@@ -29,13 +29,14 @@ pub struct Process {
 }
 
 impl Process {
-    pub(crate) async fn spawn(program: &Path, home: &Home) -> Process {
+    pub(crate) async fn spawn(program: &Path, home: &Home, variables: &[(&str, &str)]) -> Process {
         let log = home.path("log");
         let file = File::create(&log).unwrap();
         let child = Command::new(program)
             .args(["run", "--config"])
             .arg(home.file())
             .env_remove("WAYPOST_LOG")
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::from(file.try_clone().unwrap()))
             .stderr(Stdio::from(file))

@@ -4,6 +4,8 @@
 
 #[path = "kept/a_message_is_damaged_while_it_waits.rs"]
 mod a_message_is_damaged_while_it_waits;
+#[path = "kept/ends_before_an_answer_by_http.rs"]
+mod ends_before_an_answer_by_http;
 #[path = "kept/index_is_damaged_or_deleted.rs"]
 mod index_is_damaged_or_deleted;
 #[path = "kept/notices_are_told_once.rs"]

@@ -10,6 +10,8 @@
 
 #[path = "peers/aiosmtpd.rs"]
 mod aiosmtpd;
+#[path = "peers/curl.rs"]
+mod curl;
 #[path = "peers/postfix.rs"]
 mod postfix;
 #[path = "peers/program.rs"]
@@ -19,6 +21,10 @@ mod python;
 
 #[path = "peers/aiosmtpd_gets_every_octet.rs"]
 mod aiosmtpd_gets_every_octet;
+#[path = "peers/curl_asks_for_more.rs"]
+mod curl_asks_for_more;
+#[path = "peers/curl_guesses_tokens.rs"]
+mod curl_guesses_tokens;
 #[path = "peers/curl_shows_tokens.rs"]
 mod curl_shows_tokens;
 #[path = "peers/curl_speaks_smtps.rs"]

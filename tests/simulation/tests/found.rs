@@ -35,6 +35,7 @@ fn send(relay: &Relay, ground: &Ground, octets: usize) -> (MessageId, Accepting)
         let rules = Rules {
             pinned: None,
             may_send_to: &|_| true,
+            promise: None,
             check_header: &|_| Ok(()),
             groups: &[vec![0]],
             origin: None,

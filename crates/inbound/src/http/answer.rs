@@ -1,5 +1,7 @@
 //! What a request is answered: who gets the message, or what is wrong.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -9,8 +11,8 @@ use waypost_smtp::{Mailbox, Reply, Severity};
 
 /// The media type of what went wrong (RFC 9457 §3).
 const PROBLEM: HeaderValue = HeaderValue::from_static("application/problem+json");
-/// When to try again, in seconds.
-const AGAIN: HeaderValue = HeaderValue::from_static("30");
+/// When to try again unless something else is said.
+pub(super) const AGAIN: Duration = Duration::from_secs(30);
 
 /// What became of a message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +83,9 @@ pub(super) struct Problem {
     /// Where recipients were asked about: what was said of each.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub(super) recipients: Vec<Fate>,
+    /// When to try again.
+    #[serde(skip)]
+    pub(super) again: Option<Duration>,
 }
 
 fn number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S::Ok, S::Error> {
@@ -90,7 +95,12 @@ fn number<S: serde::Serializer>(status: &StatusCode, serializer: S) -> Result<S:
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         let title = status.canonical_reason().unwrap_or("Problem").to_owned();
-        Problem { status, title, detail: detail.into(), recipients: Vec::new() }
+        Problem { status, title, detail: detail.into(), recipients: Vec::new(), again: None }
+    }
+
+    /// Says when to try again.
+    pub(super) fn retry_after(self, wait: Duration) -> Problem {
+        Problem { again: Some(wait), ..self }
     }
 
     /// What policy, or the relay, said of all of it.
@@ -114,19 +124,31 @@ impl Problem {
         Problem { recipients, ..Problem::new(status, "no recipient is accepted") }
     }
 
+    pub(super) fn bad(detail: impl Into<String>) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, detail)
+    }
+
     pub(super) fn wrong(detail: impl Into<String>) -> Problem {
         Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail)
     }
 }
 
+/// Whole seconds, never too few.
+pub(super) fn seconds(wait: Duration) -> u64 {
+    wait.as_millis().div_ceil(1000).max(1).try_into().unwrap_or(u64::MAX)
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let status = self.status;
+        let later =
+            status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS;
+        let again = self.again.or(later.then_some(AGAIN)).map(seconds);
         let mut response = (status, Json(self)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PROBLEM);
-        if status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS {
-            headers.insert(header::RETRY_AFTER, AGAIN);
+        if let Some(again) = again {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(again));
         }
         if status == StatusCode::UNAUTHORIZED {
             // RFC 6750 §3.

@@ -16,6 +16,7 @@ use waypost_mail::{AddressList, Timestamp};
 
 use super::answer::Problem;
 use super::envelope::Envelope;
+use super::wishes::{DeliverBy, Notify, OwnWishes, Ret, Wishes};
 
 /// Fields that are made from others, or are not a submitter's to write.
 const RESERVED: [&str; 14] = [
@@ -65,6 +66,16 @@ pub(super) struct Letter {
     parts: Vec<Part>,
     #[serde(default)]
     attachments: Vec<Attachment>,
+    // What is asked for beyond that, see `Wishes`.
+    ret: Option<Ret>,
+    envid: Option<String>,
+    #[serde(default)]
+    require_tls: bool,
+    priority: Option<i8>,
+    hold_for: Option<u64>,
+    hold_until: Option<String>,
+    deliver_by: Option<DeliverBy>,
+    notify: Option<Notify>,
 }
 
 /// `"a@b.example"`, `"Name <a@b.example>"`, or both apart.
@@ -80,6 +91,10 @@ enum Party {
 struct Apart {
     email: String,
     name: Option<String>,
+    /// Of recipients alone.
+    notify: Option<Notify>,
+    /// Of recipients alone.
+    orcpt: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -138,13 +153,17 @@ impl Letter {
     /// # Errors
     /// When an address, a field or a part cannot be used.
     pub(super) fn compose(self, moment: &Moment) -> Result<(Envelope, Vec<u8>), Problem> {
-        let from = self.from.apart()?;
+        let wishes = self.wishes();
+        let from = self.from.apart()?.no_recipient()?;
         let [to, cc, bcc, reply_to] = [self.to, self.cc, self.bcc, self.reply_to].map(Many::apart);
         let (to, cc, bcc, reply_to) = (to?, cc?, bcc?, reply_to?);
-        let named: Vec<String> =
-            to.iter().chain(&cc).chain(&bcc).map(|party| party.email.clone()).collect();
+        let named = to.iter().chain(&cc).chain(&bcc);
+        let (named, own): (Vec<String>, Vec<OwnWishes>) = named.map(Apart::named).unzip();
         let sender = self.sender.unwrap_or_else(|| from.email.clone());
-        let envelope = Envelope::new(&sender, &named)?;
+        let envelope = Envelope { wishes, own, ..Envelope::new(&sender, &named)? };
+        for party in &reply_to {
+            party.clone().no_recipient()?;
+        }
         let mut builder = MessageBuilder::new().from(from.address());
         for (name, parties) in [("To", to), ("Cc", cc), ("Reply-To", reply_to)] {
             if !parties.is_empty() {
@@ -160,6 +179,19 @@ impl Letter {
         message
             .map(|message| (envelope, message))
             .map_err(|error| Problem::wrong(error.to_string()))
+    }
+
+    fn wishes(&self) -> Wishes {
+        Wishes {
+            ret: self.ret,
+            envid: self.envid.clone(),
+            require_tls: self.require_tls,
+            priority: self.priority,
+            hold_for: self.hold_for,
+            hold_until: self.hold_until.clone(),
+            deliver_by: self.deliver_by,
+            notify: self.notify.clone(),
+        }
     }
 }
 
@@ -316,15 +348,29 @@ impl Party {
                 let email = text[place.clone()].to_owned();
                 let name = text[..place.start].trim().trim_end_matches('<').trim();
                 let name = name.trim_matches('"').replace("\\\"", "\"").replace("\\\\", "\\");
-                Apart { email, name: (!name.is_empty()).then_some(name) }
+                Apart { email, name: (!name.is_empty()).then_some(name), notify: None, orcpt: None }
             }
         };
-        let name = apart.name.map(|name| plain(name, "name")).transpose()?;
-        Ok(Apart { email: plain(apart.email, "email")?, name })
+        let Apart { email, name, notify, orcpt } = apart;
+        let name = name.map(|name| plain(name, "name")).transpose()?;
+        Ok(Apart { email: plain(email, "email")?, name, notify, orcpt })
     }
 }
 
 impl Apart {
+    /// The address and what is asked for about it.
+    fn named(&self) -> (String, OwnWishes) {
+        let (notify, orcpt) = (self.notify.clone(), self.orcpt.clone());
+        (self.email.clone(), OwnWishes { notify, orcpt })
+    }
+
+    fn no_recipient(self) -> Result<Apart, Problem> {
+        match (&self.notify, &self.orcpt) {
+            (None, None) => Ok(self),
+            _ => Err(Problem::wrong("'notify' and 'orcpt' are for recipients")),
+        }
+    }
+
     fn address(&self) -> Address<'static> {
         Address::new_address(self.name.clone(), self.email.clone())
     }

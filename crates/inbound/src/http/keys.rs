@@ -1,8 +1,9 @@
 //! Idempotency keys: a request that is sent again, because its answer was lost, makes no second message.
 //!
-//! A key belongs to the user who sends it. Before a message is committed the key is kept with the
-//! digest of the request and the message's id; afterwards with the answer. Both are durable (the
-//! spool's ledger), and forgotten after a while.
+//! A key belongs to the user who sends it. It is kept in the spool's ledger with the digest of the request
+//! and the answer to it, and becomes durable in the record of its message: after a crash both are there,
+//! or neither, and the message may be long delivered. After a while it is forgotten. A message that nobody
+//! takes, or that policy drops, leaves no key: the same request is carried out anew.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -13,9 +14,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedMutexGuard;
-use tracing::{error, warn};
-use waypost_mail::ledger::MAX_VALUE;
-use waypost_mail::{Clock, Ledger, MessageId};
+use tracing::error;
+use waypost_mail::ledger::{Fact, MAX_VALUE};
+use waypost_mail::{Clock, Ledger, Timestamp};
 
 use super::answer::{Accepted, Problem};
 
@@ -40,21 +41,14 @@ impl std::fmt::Debug for Keys {
 pub(super) struct Record {
     /// SHA-256 of envelope and body, in hex.
     pub(super) digest: String,
-    pub(super) state: State,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum State {
-    /// The message may have been committed.
-    Begun(MessageId),
-    /// It was, and this was answered, in so many pieces of text.
-    Done(usize),
+    /// The answer was kept in so many pieces of text.
+    pieces: usize,
 }
 
 /// A key while its request is under way: another request with it waits.
 #[derive(Debug)]
 pub(super) struct Turn {
-    place: String,
+    pub(super) place: String,
     _alone: OwnedMutexGuard<()>,
 }
 
@@ -102,15 +96,18 @@ impl Keys {
         Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
     }
 
-    /// The answer that was given.
+    /// The answer that was given; absent when the key has just expired.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
     pub(super) async fn answer(
         &self,
         turn: &Turn,
-        pieces: usize,
+        record: &Record,
     ) -> Result<Option<Accepted>, Problem> {
         let mut text = Vec::new();
-        for number in 0..pieces {
-            match self.get(&piece(turn, number)).await? {
+        for number in 0..record.pieces {
+            match self.get(&piece(&turn.place, number)).await? {
                 Some(bytes) => text.extend_from_slice(&bytes),
                 None => return Ok(None),
             }
@@ -118,59 +115,9 @@ impl Keys {
         Ok(serde_json::from_slice(&text).ok())
     }
 
-    /// Keeps that a message is about to be committed.
-    ///
-    /// # Errors
-    /// When that is not durable: then nothing may be committed.
-    pub(super) async fn begin(
-        &self,
-        turn: &Turn,
-        digest: &str,
-        id: MessageId,
-        lifetime: Duration,
-    ) -> Result<(), Problem> {
-        let record = Record { digest: digest.to_owned(), state: State::Begun(id) };
-        self.put(&turn.place, &record, lifetime).await.map_err(|failure| {
-            error!(failure, "an idempotency key cannot be kept, so its message is not taken");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the key cannot be kept now")
-        })
-    }
-
-    /// Keeps the answer. The message is committed already: what cannot be kept is told in the log.
-    pub(super) async fn finish(
-        &self,
-        turn: &Turn,
-        digest: &str,
-        accepted: &Accepted,
-        lifetime: Duration,
-    ) {
-        let text = serde_json::to_vec(accepted).unwrap_or_default();
-        let pieces = text.chunks(MAX_VALUE);
-        let record = Record { digest: digest.to_owned(), state: State::Done(pieces.len()) };
-        let expires = Some(self.clock.now().after(lifetime));
-        for (number, text) in pieces.enumerate() {
-            let kept =
-                self.ledger.put(&piece(turn, number), Bytes::copy_from_slice(text), expires).await;
-            if let Err(failure) = kept {
-                return warn!(%failure, message = accepted.id, "the answer to an idempotency key is not kept");
-            }
-        }
-        if let Err(failure) = self.put(&turn.place, &record, lifetime).await {
-            warn!(failure, message = accepted.id, "the answer to an idempotency key is not kept");
-        }
-    }
-
-    /// Nothing was committed: the key is free again.
-    pub(super) async fn forget(&self, turn: &Turn) {
-        if let Err(failure) = self.ledger.remove(&turn.place).await {
-            warn!(%failure, "an idempotency key whose message was refused stays in use");
-        }
-    }
-
-    async fn put(&self, place: &str, record: &Record, lifetime: Duration) -> Result<(), String> {
-        let value = serde_json::to_vec(record).map_err(|error| error.to_string())?;
-        let expires = Some(self.clock.now().after(lifetime));
-        self.ledger.put(place, Bytes::from(value), expires).await.map_err(|error| error.to_string())
+    /// When what is kept from now on is forgotten.
+    pub(super) fn expiry(&self, lifetime: Duration) -> Timestamp {
+        self.clock.now().after(lifetime)
     }
 
     async fn get(&self, place: &str) -> Result<Option<Bytes>, Problem> {
@@ -181,8 +128,26 @@ impl Keys {
     }
 }
 
-fn piece(turn: &Turn, number: usize) -> String {
-    format!("{}/{number}", turn.place)
+/// What is kept of a key and the answer to its request.
+pub(super) fn facts(
+    place: &str,
+    digest: &str,
+    accepted: &Accepted,
+    expires: Timestamp,
+) -> Vec<Fact> {
+    // Neither fails: they are text and numbers.
+    let text = Bytes::from(serde_json::to_vec(accepted).unwrap_or_default());
+    let pieces = text.chunks(MAX_VALUE).map(|piece| text.slice_ref(piece));
+    let mut values: Vec<(String, Bytes)> =
+        pieces.enumerate().map(|(number, text)| (piece(place, number), text)).collect();
+    let record = Record { digest: digest.to_owned(), pieces: values.len() };
+    values.push((place.to_owned(), Bytes::from(serde_json::to_vec(&record).unwrap_or_default())));
+    let fact = |(key, value)| Fact { key, value, expires: Some(expires) };
+    values.into_iter().map(fact).collect()
+}
+
+fn piece(place: &str, number: usize) -> String {
+    format!("{place}/{number}")
 }
 
 pub(super) fn hex(octets: &[u8]) -> String {

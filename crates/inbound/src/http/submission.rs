@@ -1,22 +1,18 @@
 //! One message on its way in: the questions that SMTP asks, in the order it asks them.
 
-use std::collections::HashSet;
-use std::time::Duration;
-
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
-use waypost_mail::MessageId;
+use waypost_mail::Timestamp;
 use waypost_smtp::data::Folder;
-use waypost_smtp::server::{Answer, LongLines, MailFrom, Question, RcptTo};
+use waypost_smtp::server::{Answer, LongLines, MailFrom, Question};
 use waypost_smtp::{BodyType, Reply};
 
 use super::answer::{Accepted, Fate, Problem};
 use super::body::{Incoming, Lines, too_big};
 use super::envelope::Envelope;
-use super::keys::{Keys, Turn, hex};
+use super::keys::{self, hex};
 use crate::Limits;
 use crate::decide::Decider;
-use crate::server::House;
 
 /// A message and who it is for.
 #[derive(Debug)]
@@ -37,10 +33,11 @@ pub(super) enum Source {
 
 /// The idempotency key that a submission is made under.
 #[derive(Debug)]
-pub(super) struct Key<'a> {
-    pub(super) keys: &'a Keys,
-    pub(super) turn: &'a Turn,
-    pub(super) lifetime: Duration,
+pub(super) struct Key {
+    /// Where it is in the ledger.
+    pub(super) place: String,
+    /// How long it is kept.
+    pub(super) expires: Timestamp,
 }
 
 impl Submission {
@@ -48,33 +45,36 @@ impl Submission {
     ///
     /// # Errors
     /// When nobody gets it. Nothing of it is kept then.
-    pub(super) async fn run(mut self, key: Option<Key<'_>>) -> Result<Accepted, Problem> {
+    pub(super) async fn run(mut self, key: Option<Key>) -> Result<Accepted, Problem> {
         let replies = self.open().await?;
-        let mut fates = self.fates(&replies);
+        let fates = self.fates(&replies);
         if !replies.iter().any(Reply::is_positive) {
             return Err(Problem::nobody(fates));
         }
         positive(self.decider.answer(Question::Data).await)?;
         let id = self.decider.message().ok_or_else(|| Problem::of(&Reply::LOCAL_ERROR))?;
         let (digest, commit) = self.transfer().await?;
-        if let Some(key) = &key {
-            key.keys.begin(key.turn, &digest, id, key.lifetime).await?;
-        }
         let taken = replies.iter().enumerate().filter(|(_, reply)| reply.is_positive());
         let taken: Vec<usize> = taken.map(|(at, _)| at).collect();
-        let said = each(self.decider.answer(commit).await, taken.len());
-        for (at, reply) in taken.into_iter().zip(&said) {
-            fates[at] = Fate::new(&self.envelope.recipients[at], reply);
-        }
-        if said.iter().any(Reply::is_positive) {
-            let accepted = Accepted::new(id, fates);
-            if let Some(key) = key {
-                key.keys.finish(key.turn, &digest, &accepted, key.lifetime).await;
+        let (count, recipients) = (taken.len(), self.envelope.recipients.clone());
+        let answered = move |said: &[Reply]| {
+            let mut fates = fates.clone();
+            for (at, reply) in taken.iter().zip(said) {
+                fates[*at] = Fate::new(&recipients[*at], reply);
             }
-            return Ok(accepted);
+            fates
+        };
+        if let Some(Key { place, expires }) = key {
+            // The answer is durable with the message: neither is there without the other.
+            let answered = answered.clone();
+            self.decider.promise(move |said| {
+                keys::facts(&place, &digest, &Accepted::new(id, answered(said)), expires)
+            });
         }
-        if let Some(key) = key {
-            key.keys.forget(key.turn).await;
+        let said = each(self.decider.answer(commit).await, count);
+        let fates = answered(&said);
+        if said.iter().any(Reply::is_positive) {
+            return Ok(Accepted::new(id, fates));
         }
         Err(match said.as_slice() {
             // One word for all is about the message.
@@ -87,14 +87,10 @@ impl Submission {
 
     /// Connection, sender, recipients: the reply to each of these.
     async fn open(&mut self) -> Result<Vec<Reply>, Problem> {
+        let (from, all) = self.envelope.commands(&self.decider.offers())?;
         positive(self.decider.answer(Question::Connect).await)?;
-        let from = MailFrom {
-            body: BodyType::EightBitMime,
-            smtputf8: true,
-            ..MailFrom::new(self.envelope.sender.clone())
-        };
+        let from = MailFrom { body: BodyType::EightBitMime, smtputf8: true, ..from };
         positive(self.decider.answer(Question::Sender(from)).await)?;
-        let all: Vec<RcptTo> = self.envelope.recipients.iter().cloned().map(RcptTo::new).collect();
         let count = all.len();
         Ok(each(self.decider.answer(Question::Recipients(all)).await, count))
     }
@@ -166,20 +162,6 @@ impl Submission {
     }
 }
 
-/// The answer to a request whose message is there, though its answer was not kept.
-pub(super) fn found(house: &House, id: MessageId, envelope: &Envelope) -> Option<Accepted> {
-    let entry = house.rooms.intake.accepted(id)?;
-    let there: HashSet<_> = entry.recipients.iter().map(|r| &r.recipient.mailbox).collect();
-    let fate = |mailbox| {
-        let reply = match there.contains(mailbox) {
-            true => Reply::OK.with_text(format!("OK queued as {id}")),
-            false => Reply::REFUSED_BY_POLICY,
-        };
-        Fate::new(mailbox, &reply)
-    };
-    Some(Accepted::new(id, envelope.recipients.iter().map(fate).collect()))
-}
-
 fn digest_of(envelope: &Envelope) -> Sha256 {
     let mut digest = Sha256::new().chain_update(envelope.sender.to_string());
     for recipient in &envelope.recipients {
@@ -187,6 +169,7 @@ fn digest_of(envelope: &Envelope) -> Sha256 {
         digest.update(recipient.to_string());
     }
     digest.update([0, 0]);
+    digest.update(envelope.wishes.line());
     digest
 }
 

@@ -1,124 +1,14 @@
 //! curl submits by HTTP: a message as it is or as JSON, by token, with a key that makes it one message.
 //! Every answer is held against the document that describes the door.
 
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use waypost_harness::hooks::{RecordingHooks, Stage};
 use waypost_harness::upstream::Upstream;
 use waypost_scenarios::{Door, Home, Running, eventually};
 
-use crate::program::run;
-
-const RAW: &str =
-    "From: a@shop.example\nTo: b@dest.example\nBcc: c@dest.example\nSubject: hi\n\nHello\n.\n";
-
-/// A client that knows where the door is and has a token.
-struct Curl {
-    base: Vec<String>,
-    url: String,
-    document: Value,
-}
-
-/// An answer: status, media type, whether it was given before, and what it says.
-#[derive(Debug, PartialEq)]
-struct Answer {
-    status: u64,
-    replayed: bool,
-    body: Value,
-}
-
-impl Curl {
-    async fn to(relay: &Running, token: &str) -> Curl {
-        let url = format!("http://{}", relay.address(Door::Http));
-        Curl::at(url, vec!["-H".to_owned(), format!("Authorization: Bearer {token}")]).await
-    }
-
-    async fn at(url: String, base: Vec<String>) -> Curl {
-        let mut curl = Curl { base, url, document: json!(null) };
-        let (_, _, text) = curl.call("/v1/openapi.json", &[], "").await;
-        curl.document = serde_json::from_str(&text).unwrap();
-        curl
-    }
-
-    async fn call(&self, path: &str, options: &[&str], input: &str) -> (u64, String, String) {
-        let url = format!("{}{path}", self.url);
-        let mut arguments =
-            vec!["--silent", "--show-error", "--max-time", "30", "--include", "--url", &url];
-        arguments.extend(self.base.iter().map(String::as_str));
-        arguments.extend(options);
-        let ended = run("curl", "curl", &arguments, input).await;
-        assert!(ended.success, "{}", ended.said);
-        let said = ended.said.replace("HTTP/1.1 100 Continue\r\n\r\n", "");
-        let (head, body) = said.split_once("\r\n\r\n").unwrap();
-        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        (status, head.to_ascii_lowercase(), body.to_owned())
-    }
-
-    /// Posts a body, and holds the answer against the document.
-    async fn post(&self, query: &str, kind: &str, more: &[&str], input: &str) -> Answer {
-        let kind = format!("Content-Type: {kind}");
-        let options = [&["--data-binary", "@-", "-H", kind.as_str()], more].concat();
-        let (status, head, body) =
-            self.call(&format!("/v1/messages{query}"), &options, input).await;
-        let body: Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{head}\n{body}"));
-        let responses = &self.document["paths"]["/v1/messages"]["post"]["responses"];
-        let response = resolved(&self.document, &responses[status.to_string()]);
-        let contents = response["content"]
-            .as_object()
-            .unwrap_or_else(|| panic!("{status} is not in the document"));
-        let (media, content) = contents.iter().next().unwrap();
-        assert!(head.contains(&format!("content-type: {media}")), "{head}");
-        fits(&self.document, &content["schema"], &body);
-        Answer { status, replayed: head.contains("idempotency-replayed: true"), body }
-    }
-
-    async fn raw(&self, query: &str, more: &[&str]) -> Answer {
-        self.post(query, "message/rfc822", more, RAW).await
-    }
-
-    async fn json(&self, letter: &Value, more: &[&str]) -> Answer {
-        self.post("", "application/json", more, &letter.to_string()).await
-    }
-}
-
-fn resolved<'a>(document: &'a Value, value: &'a Value) -> &'a Value {
-    match value["$ref"].as_str() {
-        Some(place) => document.pointer(place.strip_prefix('#').unwrap()).unwrap(),
-        None => value,
-    }
-}
-
-/// As much of JSON Schema as the answers' schemas use.
-fn fits(document: &Value, schema: &Value, value: &Value) {
-    let schema = resolved(document, schema);
-    if let Some(words) = schema["enum"].as_array() {
-        assert!(words.contains(value), "{value} is none of {words:?}");
-    }
-    match schema["type"].as_str() {
-        Some("object") => {
-            let there = value.as_object().unwrap_or_else(|| panic!("{value} is no object"));
-            let known = schema["properties"].as_object().unwrap();
-            for name in schema["required"].as_array().unwrap() {
-                assert!(there.contains_key(name.as_str().unwrap()), "{name} is missing in {value}");
-            }
-            for (name, value) in there {
-                fits(
-                    document,
-                    known.get(name).unwrap_or_else(|| panic!("'{name}' is not in the document")),
-                    value,
-                );
-            }
-        }
-        Some("array") => {
-            let all = value.as_array().unwrap_or_else(|| panic!("{value} is no array"));
-            all.iter().for_each(|value| fits(document, &schema["items"], value));
-        }
-        Some("string") => assert!(value.is_string(), "{value} is no string"),
-        Some("integer") => assert!(value.is_u64(), "{value} is no number"),
-        _ => {}
-    }
-}
+use crate::curl::{self, Curl};
 
 fn home() -> (Home, String) {
     let home = Home::new()
@@ -227,14 +117,14 @@ async fn and_hears_of_each_recipient_or_what_is_wrong() {
     let kind = "message/rfc822";
     let large = "x".repeat(70_000);
     for (answer, status) in [
-        (curl.post(query, "text/plain", &[], RAW).await, 415),
-        (curl.post("?to=b@dest.example", kind, &[], RAW).await, 422),
+        (curl.post(query, "text/plain", &[], curl::RAW).await, 415),
+        (curl.post("?to=b@dest.example", kind, &[], curl::RAW).await, 422),
         (curl.post(query, kind, &[], &large).await, 413),
         (curl.post(query, kind, &[], "a: b\n\n\0\n").await, 422),
         (curl.post(query, kind, &[], &"x".repeat(1000)).await, 422),
-        (curl.post("?from=a&to=b@dest.example", kind, &[], RAW).await, 422),
-        (curl.post("?size=1", kind, &[], RAW).await, 400),
-        (curl.post(query, kind, &["-H", "Idempotency-Key;"], RAW).await, 400),
+        (curl.post("?from=a&to=b@dest.example", kind, &[], curl::RAW).await, 422),
+        (curl.post("?size=1", kind, &[], curl::RAW).await, 400),
+        (curl.post(query, kind, &["-H", "Idempotency-Key;"], curl::RAW).await, 400),
         (curl.json(&json!({"from": "a@shop.example"}), &[]).await, 422),
         (curl.post("", "application/json", &[], "{").await, 400),
         (curl.json(&json!({"from": "a@shop.example", "text": large}), &[]).await, 413),
