@@ -70,7 +70,7 @@ const READ_AT_ONCE: usize = 32 * 1024;
 /// A share of [`READ_AT_ONCE`]; never more than there is.
 fn units(octets: u64) -> u32 {
     let most = u32::try_from(READ_AT_ONCE).unwrap_or(u32::MAX);
-    u32::try_from(octets / 1024 + 1).map_or(most, |units| units.min(most))
+    u32::try_from(octets.div_ceil(1024)).map_or(most, |units| units.clamp(1, most))
 }
 
 impl LogSpool {

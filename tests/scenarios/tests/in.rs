@@ -20,6 +20,8 @@ mod each_mechanism_logs_in;
 mod every_door_asks_the_same;
 #[path = "in/guesser_is_shut_out.rs"]
 mod guesser_is_shut_out;
+#[path = "in/limits_are_what_the_file_says.rs"]
+mod limits_are_what_the_file_says;
 #[path = "in/login_sends_as_itself.rs"]
 mod login_sends_as_itself;
 #[path = "in/next_hop_cannot_take_the_message.rs"]
