@@ -24,7 +24,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Chore {
     /// Install the foreign programs of the tests (Postfix, swaks, gsasl, curl, strace, openssl, GnuTLS, haproxy,
-    /// Mail::DKIM, aiosmtpd, dkimpy), and what builds guests.
+    /// Mail::DKIM, aiosmtpd, dkimpy, schemathesis), and what builds guests.
     Setup,
     /// Compile the policies of this tree (plugins, starters, what the tests use) to WebAssembly components.
     Guests(guests::Options),

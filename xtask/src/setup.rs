@@ -1,5 +1,5 @@
-//! What the tests need from outside: foreign mail programs from the system's packages, aiosmtpd
-//! and dkimpy from PyPI in a virtual environment of our own. Installs when it may, says the line
+//! What the tests need from outside: foreign mail programs from the system's packages, aiosmtpd,
+//! dkimpy and schemathesis from PyPI in a virtual environment of our own. Installs when it may, says the line
 //! when not.
 
 use std::fs;
@@ -34,7 +34,8 @@ const PEERS: &[Peer] = &[
 ];
 
 /// From PyPI; dkimpy needs PyNaCl for Ed25519.
-const MODULES: &[&str] = &["aiosmtpd==1.4.6", "dkimpy==1.1.8", "PyNaCl==1.6.2"];
+const MODULES: &[&str] =
+    &["aiosmtpd==1.4.6", "dkimpy==1.1.8", "PyNaCl==1.6.2", "schemathesis==4.32.5"];
 
 /// Makes everything present and returns the Python that has the modules.
 pub(crate) fn run() -> anyhow::Result<PathBuf> {
@@ -132,7 +133,7 @@ impl Drop for NoServices {
 
 fn python(venv: &Path) -> anyhow::Result<PathBuf> {
     let python = venv.join("bin/python");
-    let import = ["-c", "import aiosmtpd, dkim, nacl"];
+    let import = ["-c", "import aiosmtpd, dkim, nacl, schemathesis"];
     if silent(&python, &import) {
         return Ok(python);
     }
