@@ -7,6 +7,7 @@ use waypost_smtp::server::{Answer, Told, Xclient, XclientRule};
 
 use super::Decider;
 use crate::server::turned_away;
+use crate::tls::Secured;
 
 impl Decider {
     /// Only peers that are listed get here. From now on the session is the client's.
@@ -65,7 +66,18 @@ impl Decider {
             user = self.facts.identity,
             "a peer speaks for another client"
         );
-        Answer::Introduced { again: self.may_again(), authenticated: self.facts.identity.is_some() }
+        Answer::Introduced {
+            again: self.may_again(),
+            authenticated: self.facts.identity.is_some(),
+            mechanisms: self.mechanisms(),
+        }
+    }
+
+    /// What whom the peer speaks for can log in with: nothing is bound to a channel that is the peer's
+    /// (RFC 5802 §6), and no certificate in it is the client's (RFC 4422 §A).
+    fn mechanisms(&self) -> Option<Vec<String>> {
+        let facts = self.facts.tls.clone()?;
+        Some(self.current.settings.mechanisms(&Secured { facts, binding: self.binding.clone() }))
     }
 
     /// What was said in the session so far was the peer's own.

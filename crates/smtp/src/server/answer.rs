@@ -32,7 +32,10 @@ impl Conversation {
                 self.reply(Reply::AUTHENTICATED);
             }
             (Asked::Auth, Answer::Reply(reply)) if !reply.is_positive() => self.reply(reply),
-            (Asked::Xclient, Answer::Introduced { again, authenticated }) => {
+            (Asked::Xclient, Answer::Introduced { again, authenticated, mechanisms }) => {
+                if let Some(mechanisms) = mechanisms {
+                    self.rules.mechanisms = mechanisms;
+                }
                 self.introduced(again, authenticated);
             }
             (Asked::Xclient, Answer::Reply(reply)) if !reply.is_positive() => self.reply(reply),

@@ -322,6 +322,9 @@ pub enum Answer {
         again: bool,
         /// That somebody is logged in.
         authenticated: bool,
+        /// The SASL mechanisms from now on, where they are others: what is bound to the channel is
+        /// the peer's and not that of whom it speaks for.
+        mechanisms: Option<Vec<String>>,
     },
     /// This reply, then close, whatever was asked.
     Disconnect(Reply),
@@ -335,10 +338,11 @@ impl fmt::Debug for Answer {
             Answer::Recipients(all) => f.debug_tuple("Recipients").field(all).finish(),
             Answer::Challenge(_) => f.write_str("Challenge(..)"),
             Answer::Authenticated => f.write_str("Authenticated"),
-            Answer::Introduced { again, authenticated } => f
+            Answer::Introduced { again, authenticated, mechanisms } => f
                 .debug_struct("Introduced")
                 .field("again", again)
                 .field("authenticated", authenticated)
+                .field("mechanisms", mechanisms)
                 .finish(),
             Answer::Disconnect(reply) => f.debug_tuple("Disconnect").field(reply).finish(),
         }

@@ -263,6 +263,7 @@ impl Peer {
             Question::Xclient(told) => next().unwrap_or(Answer::Introduced {
                 again: false,
                 authenticated: told.login.known().is_some(),
+                mechanisms: None,
             }),
             Question::Sender(from) => {
                 self.binary = from.body == BodyType::BinaryMime;

@@ -257,6 +257,19 @@ async fn the_client_of_xclient_takes_the_place_of_the_peer() {
     assert_eq!(entry.facts.meta[0].value, "192.0.2.7:4711");
 }
 
+/// The channel is the proxy's: nothing that is bound to it is offered to its client.
+#[tokio::test]
+async fn xclient_takes_back_what_is_bound_to_the_channel() {
+    let house = House::open(|s| trusts_loopback(s, false)).await;
+    let mut peer = house.encrypted(Submissions).await;
+    let offered = peer.say("EHLO proxy.example").await;
+    assert!(offered.contains("SCRAM-SHA-256-PLUS"), "{offered}");
+    peer.expect("XCLIENT ADDR=192.0.2.7", "220").await;
+    let offered = peer.say("EHLO client.example").await;
+    assert!(!offered.contains("-PLUS") && offered.contains("SCRAM-SHA-256"), "{offered}");
+    peer.expect("AUTH SCRAM-SHA-256-PLUS", "504").await;
+}
+
 #[tokio::test]
 async fn xclient_knows_of_logins_only_where_that_is_said() {
     let house = House::open(|s| trusts_loopback(s, true)).await;
