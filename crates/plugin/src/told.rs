@@ -6,11 +6,16 @@ use waypost_hooks::{
     Attempt, Credentials, Disposition, Event, EventKind, MessageView, PreparedCopy,
     RecipientResult, RouteView, Transaction,
 };
-use waypost_mail::{Attr, Entry, Facts, Outcome, Protocol, Recipient, Text, Why};
+use waypost_mail::{
+    Attr, ClientCertificate, Entry, Facts, Outcome, Protocol, Recipient, Text, Why,
+};
 use waypost_smtp::{BodyType, Mailbox, Reply, ReversePath};
 
 use crate::bindings::waypost::policy::types as wit;
 use crate::host::message::header as message_header;
+
+/// The longest value of an attribute, in octets.
+const MAX_WORDS: usize = 4096;
 
 pub(crate) fn attr(attr: &Attr) -> wit::Attr {
     wit::Attr { name: attr.name.clone(), value: attr.value.clone() }
@@ -70,8 +75,41 @@ pub(crate) fn session(facts: &Facts) -> wit::Session {
         identity: facts.identity.clone(),
         may_relay: facts.may_relay,
         meta: attrs(&facts.meta),
-        ext: Vec::new(),
+        ext: facts
+            .tls
+            .as_ref()
+            .and_then(|tls| tls.certificate.as_deref())
+            .map_or_else(Vec::new, proven),
     }
+}
+
+/// What the client proved by its certificate.
+fn proven(certificate: &ClientCertificate) -> Vec<wit::Attr> {
+    let told = |name: &str, value: String| {
+        (!value.is_empty()).then(|| wit::Attr { name: format!("certificate/{name}"), value })
+    };
+    let attrs = [
+        told("subject", certificate.subject.clone()),
+        told("sha256", certificate.sha256.iter().map(|octet| format!("{octet:02x}")).collect()),
+        told("dns-names", words(&certificate.dns_names)),
+        told("addresses", words(&certificate.addresses)),
+    ];
+    attrs.into_iter().flatten().collect()
+}
+
+/// As many of them as there is room for in one value, with spaces between.
+fn words(words: &[String]) -> String {
+    let mut line = String::new();
+    for word in words {
+        if line.len() + 1 + word.len() > MAX_WORDS {
+            break;
+        }
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(word);
+    }
+    line
 }
 
 pub(crate) fn recipient(recipient: &Recipient) -> wit::Recipient {
@@ -328,5 +366,31 @@ mod tests {
             assert_eq!(address(text.parse().unwrap()), text);
         }
         assert_eq!(address("::ffff:192.0.2.1".parse().unwrap()), "192.0.2.1");
+    }
+
+    #[test]
+    fn a_certificate_is_told_of_where_one_was_proven() {
+        let mut facts = Facts::internal(waypost_mail::SessionId(1));
+        assert!(session(&facts).ext.is_empty());
+        let certificate = ClientCertificate {
+            subject: "CN=printer".to_owned(),
+            dns_names: vec!["printer.example".to_owned(), "p.example".to_owned()],
+            addresses: Vec::new(),
+            sha256: [0xab; 32],
+        };
+        let certificate = Some(std::sync::Arc::new(certificate));
+        facts.tls = Some(waypost_mail::TlsFacts { certificate, ..Default::default() });
+        let told: Vec<_> =
+            session(&facts).ext.into_iter().map(|attr| (attr.name, attr.value)).collect();
+        let attr = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(
+            told,
+            [
+                attr("certificate/subject", "CN=printer"),
+                attr("certificate/sha256", &"ab".repeat(32)),
+                attr("certificate/dns-names", "printer.example p.example"),
+            ]
+        );
+        assert!(words(&vec!["x".repeat(255); 100]).len() <= MAX_WORDS);
     }
 }
