@@ -1,6 +1,5 @@
 //! Listeners: they let peers in, and at the end see them out.
 
-use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
@@ -11,28 +10,23 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tracing::{Instrument, error, info, info_span, warn};
-use waypost_hooks::Hooks;
-use waypost_intake::{Events, Intake, Shortage};
-use waypost_mail::{Clock, Fetch, Ledger};
 use waypost_smtp::Reply;
+
+pub(crate) use crate::current::Current;
+pub(crate) use crate::house::House;
+pub use crate::house::Rooms;
 
 use crate::crowd::{Crowd, Full, Pass};
 use crate::dam::Dam;
-use crate::failures::Failures;
 use crate::gate::Gate;
-use crate::http::{self, Keys, Requests};
+use crate::http;
 use crate::metrics::ListenerMetrics;
-use crate::payers::Payers;
-use crate::pressure::Pressure;
 use crate::proxy::{self, Header};
 use crate::session::{self, Arrival};
 use crate::socket::{Bound, Listener, Peer, canonical};
 use crate::stream::{Pipe, Stream};
-use crate::tls::{Change, DoorTls};
-use crate::token::Tokens;
 use crate::{
-    Bans, HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Place, Secret, Settings,
-    SettingsError,
+    HashPool, ListenerConfig, ListenerKind, Logins, Metrics, Place, Secret, Settings, SettingsError,
 };
 
 /// How long accepting rests when the system has no more sockets or memory.
@@ -55,116 +49,10 @@ const SHORT: Reply = Reply::fixed(421, (4, 3, 1), "No room for new mail, try aga
 const NO_PROXY: (Reply, &str) =
     (Reply::fixed(554, (5, 7, 1), "No service for you at this address"), "no-proxy");
 
-/// What the doors stand on.
-#[derive(Clone)]
-pub struct Rooms {
-    /// Where messages go.
-    pub intake: Arc<Intake>,
-    /// Policy.
-    pub hooks: Arc<dyn Hooks>,
-    /// Where what happened is told.
-    pub events: Events,
-    /// The time of day.
-    pub clock: Arc<dyn Clock>,
-    /// Who is shut out.
-    pub bans: Arc<Bans>,
-    /// The web, for those who vouch for tokens.
-    pub fetch: Arc<dyn Fetch>,
-    /// Where idempotency keys are kept.
-    pub ledger: Arc<dyn Ledger>,
-}
-
-impl std::fmt::Debug for Rooms {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Rooms")
-    }
-}
-
-/// What all sessions share.
-#[derive(Debug)]
-pub(crate) struct House {
-    pub(crate) rooms: Rooms,
-    pub(crate) metrics: Metrics,
-    /// Passwords being checked.
-    pub(crate) checks: Arc<Gate>,
-    /// Logins that failed of late.
-    pub(crate) failures: Failures,
-    /// How often who sends.
-    pub(crate) payers: Payers,
-    pub(crate) pressure: Pressure,
-    /// HTTP requests under way.
-    pub(crate) requests: Requests,
-    /// Idempotency keys of HTTP requests.
-    pub(crate) keys: Keys,
-}
-
-impl House {
-    /// True when this peer is shut out. Networks of our own never are.
-    pub(crate) fn shuts_out(&self, peer: IpAddr, settings: &Settings) -> bool {
-        self.rooms.bans.on(peer).is_some() && !settings.is_trusted(peer)
-    }
-
-    /// How long a peer is still shut out, whoever's its network is.
-    pub(crate) fn shut_out_for(&self, peer: IpAddr) -> Option<Duration> {
-        let (ban, now) = (self.rooms.bans.on(peer)?, self.rooms.clock.now());
-        Some(Duration::from_millis(ban.until.0.saturating_sub(now.0)))
-    }
-
-    /// Why no new mail can be taken, if so.
-    pub(crate) fn shortage(&self) -> Option<Shortage> {
-        self.pressure.shortage(&self.rooms.intake)
-    }
-}
-
-/// Settings in force, and what was made of them.
-#[derive(Debug)]
-pub(crate) struct Current {
-    pub(crate) settings: Settings,
-    pub(crate) logins: Logins,
-    pub(crate) tokens: Option<Tokens>,
-    /// By the names of listeners; empty without certificates.
-    tls: HashMap<String, Arc<DoorTls>>,
-}
-
-impl Current {
-    /// Settings that come into force in place of `before`.
-    fn new(
-        settings: Settings,
-        logins: Logins,
-        fetch: &Arc<dyn Fetch>,
-        listeners: &[ListenerConfig],
-        before: Option<&Current>,
-    ) -> Result<Current, ServerError> {
-        let mistakes = settings.mistakes(listeners);
-        if !mistakes.is_empty() {
-            return Err(ServerError::Settings(mistakes));
-        }
-        warn_of_no_users(&settings, listeners);
-        let mut tls = HashMap::new();
-        for name in listeners.iter().map(|listener| &listener.name) {
-            let Some(certificates) = &settings.tls else { break };
-            let policy = settings.door(name).map(|door| door.tls.clone()).unwrap_or_default();
-            let old = before.and_then(|before| before.tls.get(name)).map(AsRef::as_ref);
-            let made = DoorTls::new(certificates, &policy, settings.ticket_rotation, old);
-            let failed = |mistake| SettingsError::TlsPolicy(name.clone(), mistake);
-            let made = made.map_err(|mistake| ServerError::Settings(vec![failed(mistake)]))?;
-            tls.insert(name.clone(), Arc::new(made));
-        }
-        let tokens = settings.auth.tokens.as_ref();
-        let tokens = tokens.map(|tokens| Tokens::new(tokens, fetch.clone()));
-        Ok(Current { settings, logins, tokens, tls })
-    }
-
-    /// TLS at the listener of this name, when there are certificates.
-    pub(crate) fn tls(&self, listener: &str) -> Option<Arc<DoorTls>> {
-        self.tls.get(listener).cloned()
-    }
-}
-
 /// All listeners together.
 #[derive(Debug)]
 pub struct Server {
-    house: Arc<House>,
+    pub(crate) house: Arc<House>,
     listeners: Vec<(Arc<ListenerConfig>, Place)>,
     /// The same in order, until [`Server::run`] takes them.
     sockets: Mutex<Vec<Listener>>,
@@ -204,7 +92,7 @@ impl Server {
         let configs: Vec<_> = listeners.iter().map(|(config, _)| config.clone()).collect();
         let pool = HashPool::new(hashers);
         let logins = Logins::new(settings.users.clone(), pool.clone(), secret.clone());
-        let pressure = Pressure::new(settings.limits.max_memory);
+        let max_memory = settings.limits.max_memory;
         let current = Current::new(settings, logins, &rooms.fetch, &configs, None)?;
         let (mut places, mut sockets) = (Vec::new(), Vec::new());
         for (config, socket) in listeners {
@@ -214,16 +102,7 @@ impl Server {
             sockets.push(socket);
         }
         Ok(Arc::new(Server {
-            house: Arc::new(House {
-                keys: Keys::new(rooms.ledger.clone(), rooms.clock.clone()),
-                requests: Requests::default(),
-                rooms,
-                metrics: Metrics::default(),
-                checks: Arc::default(),
-                failures: Failures::new(),
-                payers: Payers::default(),
-                pressure,
-            }),
+            house: Arc::new(House::new(rooms, max_memory)),
             listeners: places,
             sockets: Mutex::new(sockets),
             current: RwLock::new(Arc::new(current)),
@@ -241,18 +120,30 @@ impl Server {
     /// # Errors
     /// When they do not fit the listeners; the old ones stay in force.
     pub fn reload(&self, settings: Settings) -> Result<(), ServerError> {
+        self.put_in_force(settings, None)
+    }
+
+    /// Does nothing when `only` is given and not in force any more.
+    pub(crate) fn put_in_force(
+        &self,
+        settings: Settings,
+        only: Option<&Arc<Current>>,
+    ) -> Result<(), ServerError> {
         let configs: Vec<_> =
             self.listeners.iter().map(|(config, _)| ListenerConfig::clone(config)).collect();
         let users = settings.users.clone();
         let logins = Logins::new(users, self.pool.clone(), self.secret.clone());
         let (fetch, old) = (&self.house.rooms.fetch, self.current());
         let current = Current::new(settings, logins, fetch, &configs, Some(&old))?;
-        self.house.pressure.allow(current.settings.limits.max_memory);
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        let mut in_force = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        if only.is_none_or(|only| Arc::ptr_eq(only, &in_force)) {
+            self.house.pressure.allow(current.settings.limits.max_memory);
+            *in_force = Arc::new(current);
+        }
         Ok(())
     }
 
-    fn current(&self) -> Arc<Current> {
+    pub(crate) fn current(&self) -> Arc<Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -305,28 +196,6 @@ impl Server {
             session.await;
             drop(drain);
         })
-    }
-
-    /// Certificates come and go as files, usually without a word to us.
-    async fn look_at_files(self: Arc<Self>) {
-        loop {
-            sleep(self.current().settings.look_at_files).await;
-            let Some(certificates) = self.current().settings.tls.clone() else { continue };
-            let changes = tokio::task::spawn_blocking(move || certificates.refresh()).await;
-            for change in changes.unwrap_or_default() {
-                self.house.metrics.certificate(&change);
-                match change {
-                    Change::Renewed(pair) => {
-                        info!(certificate = %pair.certificate.display(), "a new certificate is shown from now on");
-                    }
-                    Change::Kept(fault) => error!(
-                        %fault,
-                        "a certificate changed and cannot be used; the one before goes on being shown: put a \
-                         whole pair in place"
-                    ),
-                }
-            }
-        }
     }
 
     /// One listener.
@@ -555,13 +424,6 @@ impl Presence {
 impl Drop for Presence {
     fn drop(&mut self) {
         self.open.dec();
-    }
-}
-
-fn warn_of_no_users(settings: &Settings, listeners: &[ListenerConfig]) {
-    let submission = listeners.iter().find(|listener| listener.kind.wants_login());
-    if let Some(listener) = submission.filter(|_| !settings.lets_log_in()) {
-        warn!(listener = listener.name, "nobody can log in, so no mail is taken here: add a user");
     }
 }
 

@@ -4,6 +4,7 @@
 mod certificates;
 mod clients;
 mod tickets;
+mod vouchers;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -15,7 +16,8 @@ use rustls::{CipherSuite, ServerConfig, ServerConnection, SupportedProtocolVersi
 use waypost_mail::{Timestamp, TlsFacts};
 
 pub use certificates::{Certificates, Change};
-pub use clients::{ClientRule, Vouchers, fingerprint};
+pub use clients::{ClientRule, fingerprint};
+pub use vouchers::{VoucherError, VoucherFiles, Vouchers};
 
 use clients::Clients;
 use tickets::Tickets;

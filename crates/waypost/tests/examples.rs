@@ -24,6 +24,20 @@ fn a_group() -> String {
     groups.split(':').next().unwrap().to_owned()
 }
 
+/// A revocation list without anything in it.
+fn revoking_nothing() -> String {
+    let issuer = rcgen::Issuer::new(Default::default(), rcgen::KeyPair::generate().unwrap());
+    let list = rcgen::CertificateRevocationListParams {
+        this_update: rcgen::date_time_ymd(2020, 1, 1),
+        next_update: rcgen::date_time_ymd(2100, 1, 1),
+        crl_number: 1.into(),
+        issuing_distribution_point: None,
+        revoked_certs: Vec::new(),
+        key_identifier_method: rcgen::KeyIdMethod::Sha256,
+    };
+    list.signed_by(&issuer).unwrap().pem().unwrap()
+}
+
 /// A machine on which everything is there that an example names.
 struct Machine(TempDir);
 
@@ -35,6 +49,7 @@ impl Machine {
         for name in ["fullchain.pem", "corp-ca.pem", "authorities.pem"] {
             fs::write(at(name), pair.cert.pem()).unwrap();
         }
+        fs::write(at("corp-ca.crl"), revoking_nothing()).unwrap();
         fs::write(at("privkey.pem"), pair.signing_key.serialize_pem()).unwrap();
         for name in ["provider.password", "smarthost.password"] {
             fs::write(at(name), "secret\n").unwrap();

@@ -47,6 +47,10 @@ mod postfix_submits;
 mod postfix_tells_what_becomes_of_it;
 #[path = "peers/probe_looks_at_postfix.rs"]
 mod probe_looks_at_postfix;
+#[path = "peers/schemathesis_tries_everything.rs"]
+mod schemathesis_tries_everything;
+#[path = "peers/smtplib_shows_a_certificate.rs"]
+mod smtplib_shows_a_certificate;
 #[path = "peers/smtplib_speaks_lmtp.rs"]
 mod smtplib_speaks_lmtp;
 #[path = "peers/smtplib_submits.rs"]

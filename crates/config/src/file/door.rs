@@ -75,6 +75,7 @@ pub(crate) struct Clients {
     pub(crate) at: Range<usize>,
     pub(crate) required: bool,
     pub(crate) authorities: Option<At<PathBuf>>,
+    pub(crate) revoked: Option<At<PathBuf>>,
     pub(crate) fingerprints: Vec<At<Fingerprint>>,
 }
 
@@ -176,6 +177,7 @@ fn clients(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Clients> {
         section.required::<()>("mode", None, hint, notes);
     }
     let authorities = path(&mut section, "ca-file", notes);
+    let revoked = path(&mut section, "crl-file", notes);
     let fingerprints = section.list("fingerprints", PRINT, notes);
     let fingerprints: Vec<At<Fingerprint>> = fingerprints.map_or_else(Vec::new, |list| list.value);
     let at = section.at().clone();
@@ -184,5 +186,5 @@ fn clients(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Clients> {
         "none" => return None,
         mode => mode == "require",
     };
-    Some(Clients { at, required, authorities, fingerprints })
+    Some(Clients { at, required, authorities, revoked, fingerprints })
 }

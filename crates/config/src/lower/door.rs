@@ -1,16 +1,17 @@
 //! The doors' side of TLS, and what is special at single listeners.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use waypost_inbound::tls::{Certificates, ClientRule, TlsPolicy, TlsVersion, Vouchers};
+use waypost_inbound::tls::{
+    Certificates, ClientRule, TlsPolicy, TlsVersion, VoucherFiles, Vouchers,
+};
 use waypost_inbound::{DoorRules, KeyPair, PriorityRule, ProxyRule, Settings, XclientPeers};
 use waypost_smtp::Priority;
 
 use crate::file::{Clients, Door, File, Xclient};
 use crate::mistake::Notes;
+use crate::section::At;
 
 /// A proxy sends its header with its first packet.
 const PROXY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -90,31 +91,22 @@ fn xclient(door: &Door) -> XclientPeers {
 }
 
 fn vouchers(clients: &Clients, notes: &mut Notes<'_>) -> Option<Vouchers> {
-    let authorities = match &clients.authorities {
-        None => Vec::new(),
-        Some(path) => match authorities(&path.value) {
-            Ok(authorities) => authorities,
-            Err(problem) => {
-                notes.add(&path.at, problem, "it must be a PEM file of CA certificates");
-                return None;
-            }
-        },
-    };
     let fingerprints: Vec<_> = clients.fingerprints.iter().map(|print| print.value).collect();
-    if authorities.is_empty() && fingerprints.is_empty() {
+    if clients.authorities.is_none() && fingerprints.is_empty() {
         let hint = "name ca-file, the authorities that sign them, or fingerprints, or both";
         notes.add(&clients.at, "nobody vouches for certificates of clients", hint);
         return None;
     }
-    Some(Vouchers { authorities, fingerprints })
-}
-
-fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
-    let all: Vec<CertificateDer<'static>> = read
-        .map_err(|error| format!("cannot read the certificates in {}: {error}", path.display()))?;
-    if all.is_empty() {
-        return Err(format!("{} has no certificate", path.display()));
+    let path = |file: &Option<At<PathBuf>>| file.as_ref().map(|file| file.value.clone());
+    let files =
+        VoucherFiles { authorities: path(&clients.authorities), revoked: path(&clients.revoked) };
+    match Vouchers::read(files, fingerprints) {
+        Ok(vouchers) => Some(vouchers),
+        Err(error) => {
+            let files = [&clients.authorities, &clients.revoked].into_iter().flatten();
+            let at = files.clone().find(|file| file.value == error.path).map(|file| &file.at);
+            notes.add(at.unwrap_or(&clients.at), error.to_string(), "");
+            None
+        }
     }
-    Ok(all)
 }

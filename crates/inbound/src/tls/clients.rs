@@ -19,6 +19,8 @@ use x509_parser::objects::{oid_registry, oid2abbrev};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::x509::X509Name;
 
+use super::vouchers::{VoucherError, Vouchers};
+
 /// Most names of one certificate that are looked at.
 const MAX_NAMES: usize = 100;
 /// Most octets of one name, and of a subject.
@@ -37,22 +39,26 @@ pub enum ClientRule {
     Require(Vouchers),
 }
 
-/// Who vouches for certificates of clients.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Vouchers {
-    /// Authorities that sign them (RFC 5280 §6), for the use of clients. Without any, what is
-    /// listed below is taken as it is, whoever signed it and until whenever.
-    pub authorities: Vec<CertificateDer<'static>>,
-    /// The only certificates that count. Empty: all that an authority signed.
-    pub fingerprints: Vec<Fingerprint>,
-}
-
 impl ClientRule {
     fn vouchers(&self) -> Option<&Vouchers> {
         match self {
             ClientRule::None => None,
             ClientRule::Ask(vouchers) | ClientRule::Require(vouchers) => Some(vouchers),
         }
+    }
+
+    /// The rule as its files say it now, if that is something else.
+    ///
+    /// # Errors
+    /// When a file cannot be used.
+    pub fn changed(&self) -> Result<Option<ClientRule>, VoucherError> {
+        let Some(changed) = self.vouchers().map_or(Ok(None), Vouchers::changed)? else {
+            return Ok(None);
+        };
+        Ok(Some(match self.is_required() {
+            true => ClientRule::Require(changed),
+            false => ClientRule::Ask(changed),
+        }))
     }
 
     /// True when nobody gets through a handshake without.
@@ -82,6 +88,11 @@ impl Clients {
         for authority in &vouchers.authorities {
             roots.add(authority.clone()).map_err(|error| error.to_string())?;
         }
+        if roots.is_empty() && !vouchers.revoked.is_empty() {
+            return Err(
+                "revocation lists say nothing without the authorities that made them".to_owned()
+            );
+        }
         let chains = match roots.is_empty() {
             true if vouchers.fingerprints.is_empty() => {
                 return Err("nobody vouches for certificates of clients".to_owned());
@@ -90,6 +101,11 @@ impl Clients {
             false => {
                 let builder =
                     WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+                // RFC 5280 §6.3: what is not known not to be revoked is not taken.
+                let builder = builder
+                    .with_crls(vouchers.revoked.iter().cloned())
+                    .only_check_end_entity_revocation()
+                    .enforce_revocation_expiration();
                 Some(builder.build().map_err(|error| error.to_string())?)
             }
         };
@@ -302,7 +318,7 @@ mod tests {
         assert!(made(ClientRule::None).unwrap().is_none());
         assert!(made(ClientRule::Ask(Vouchers::default())).is_err());
         let der = certificate(|_| {});
-        let listed = Vouchers { authorities: vec![], fingerprints: vec![fingerprint(&der)] };
+        let listed = Vouchers { fingerprints: vec![fingerprint(&der)], ..Vouchers::default() };
         let clients = made(ClientRule::Require(listed)).unwrap().unwrap();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(1_800_000_000));
         assert!(clients.vouch(&der, &[], now).is_ok());

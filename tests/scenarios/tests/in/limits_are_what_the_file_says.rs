@@ -236,6 +236,7 @@ async fn hold() {
         for (seconds, reply) in [3600, 3601].into_iter().zip(replies) {
             let said = peer.say(&format!("MAIL FROM:<a@sender.example> HOLDFOR={seconds}")).await;
             assert!(said.starts_with(reply), "{hold} {seconds}: {said}");
+            peer.expect("RSET", "250").await;
         }
         relay.stop().await;
     }

@@ -21,7 +21,7 @@ async fn and_is_shut_out() {
     let home = Home::new()
         .set("relay", "domains", "[]")
         .set("auth", "senders", "\"any\"")
-        .set("auth.failures", "delay", "\"1h\"")
+        .set("auth.failures", "delay", "\"2m\"")
         .set("auth.failures", "max-delay", "\"2m\"")
         .set("auth.failures", "ban-after", "3")
         .set("auth.failures", "ban", "\"30m\"")

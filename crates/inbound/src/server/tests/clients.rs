@@ -39,7 +39,7 @@ fn identity(authority: &Issuer, name: &str) -> Identity {
 }
 
 fn trusts(authority: &Issuer) -> Vouchers {
-    Vouchers { authorities: vec![authority.der().clone()], fingerprints: vec![] }
+    Vouchers { authorities: vec![authority.der().clone()], ..Vouchers::default() }
 }
 
 /// All listeners get this policy.
@@ -153,7 +153,7 @@ async fn a_listed_certificate_is_taken_and_its_neighbour_is_not() {
     let (listed, other) = (identity(&ours, "a.example"), identity(&ours, "b.example"));
     let print = waypost_mail::Fingerprint(<sha2::Sha256 as sha2::Digest>::digest(&listed.0).into());
     for authorities in [vec![], vec![ours.der().clone()]] {
-        let vouchers = Vouchers { authorities, fingerprints: vec![print] };
+        let vouchers = Vouchers { authorities, fingerprints: vec![print], ..Vouchers::default() };
         let house = House::open(|s| clients(s, ClientRule::Require(vouchers))).await;
         assert!(enter(&house, &client(&house, Some(&listed), BOTH)).await.is_ok());
         assert!(enter(&house, &client(&house, Some(&other), BOTH)).await.is_err());
