@@ -348,17 +348,19 @@ impl Reconciliation<'_> {
             for fact in meta.map(|(header, meta)| header.facts_in(&meta)).unwrap_or_default() {
                 let over = fact.expires.is_some_and(|expires| expires <= now);
                 // Of a log that has lost records the index knows the later half.
-                let row = || shared.index.fact(&fact.key).map(|row| row.is_some());
+                let row = || shared.index.fact(&fact.key).map_err(Stop::Index);
                 if over
                     || self.fold.facts.contains_key(&fact.key)
-                    || (self.fold.facts_damaged && row()?)
+                    || (self.fold.facts_damaged && row()?.is_some())
                 {
                     continue;
                 }
                 self.report.facts += 1;
                 let record = shared.encoder().fact(&fact);
-                let record = record.ok_or_else(|| "a fact is larger than a record".to_owned())?;
-                self.writer.keep(&mut self.group, &fact, record, None)?;
+                let record = record.ok_or_else(|| "a fact is larger than a record".to_owned());
+                let record = record.map_err(Trouble::Failed)?;
+                let kept = self.writer.keep(&mut self.group, &fact, record, None);
+                kept.map_err(Trouble::Failed)?;
             }
             self.page_full()?;
         }
