@@ -24,6 +24,7 @@ use waypost_mutant::planted;
 use waypost_smtp::server::{Answer, MailFrom, Offers, Question};
 use waypost_smtp::{BodyType, Priority, Reply, ReversePath, Severity};
 
+use crate::ListenerConfig;
 use crate::manner::Manner;
 use crate::metrics::ListenerMetrics;
 use crate::sasl::Exchange;
@@ -186,7 +187,8 @@ impl Decider {
 
     /// The extensions on offer.
     pub(crate) fn offers(&self) -> Offers {
-        self.current.settings.offers(self.manner.0, self.house.rooms.clock.now())
+        let listener = ListenerConfig { name: self.facts.listener.clone(), kind: self.manner.0 };
+        self.current.settings.offers(&listener, self.house.rooms.clock.now())
     }
 
     /// What is held against the peer.
