@@ -93,10 +93,15 @@ pub struct Book {
 
 impl Book {
     /// The spool is asked to take a message; as a notice, about the bounce of others.
-    pub fn coming(&mut self, letter: &Letter, about: Option<(MessageId, Vec<u32>)>) {
+    pub fn coming(
+        &mut self,
+        letter: &Letter,
+        about: Option<(MessageId, Vec<u32>)>,
+        lived: Duration,
+    ) {
         let id = letter.entry.id;
         self.by_content.insert(letter.content.clone(), id);
-        self.tales.insert(id, Tale::of(letter, about));
+        self.tales.insert(id, Tale::of(letter, about, lived));
     }
 
     /// The message of these octets.
@@ -246,10 +251,17 @@ impl Book {
     ///
     /// # Errors
     /// When it is not old.
-    pub fn check_age(&self, id: MessageId, now: Timestamp) -> Lawful {
-        let received = self.tales.get(&id).map(|tale| tale.received);
-        let old = received.is_none_or(|received| received.after(LIFETIME) <= now);
-        demand(Law::NotTooOld, old, || format!("{id} bounces for its age, it is of {received:?}"))
+    pub fn check_age(&self, id: MessageId, now: Timestamp, lived: Duration) -> Lawful {
+        let Some(tale) = self.tales.get(&id) else { return Ok(()) };
+        let age = lived.saturating_sub(tale.born);
+        let old = age >= LIFETIME || tale.received.after(LIFETIME) <= now;
+        demand(Law::NotTooOld, old, || format!("{id} bounces for its age, which is {age:?}"))
+    }
+
+    /// The clock was set: moments from before mean nothing any more.
+    pub fn clock_set(&mut self) {
+        let parts = self.tales.values_mut().flat_map(|tale| tale.parts.values_mut());
+        parts.for_each(|part| part.not_before = Timestamp(0));
     }
 
     /// It may have been delivered, and may be again: RFC 1047, or a settlement that was not written.

@@ -103,6 +103,8 @@ struct Storm {
     /// An I/O error came since the power was last lost: the page cache may lie.
     sick: bool,
     is_clock_set: bool,
+    /// How much time has gone by, whatever the clock says.
+    lived: Duration,
     restarts: usize,
     calm: bool,
 }
@@ -131,6 +133,7 @@ impl Storm {
             checked: 0,
             sick: false,
             is_clock_set: false,
+            lived: Duration::ZERO,
             restarts: 0,
             calm: false,
         }
@@ -218,7 +221,8 @@ impl Storm {
                 self.release_all()?;
             }
             if self.is_idle() || round % 8 == 7 {
-                self.move_clocks(Duration::from_secs(300)).await;
+                let seconds = if self.is_idle() { 900 } else { 300 };
+                self.move_clocks(Duration::from_secs(seconds)).await;
             }
         }
         let left =

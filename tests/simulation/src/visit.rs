@@ -30,6 +30,8 @@ pub struct Visit {
     pub errands: Vec<Errand>,
     /// Replies 5xx since the last message that was taken.
     pub refusals: u32,
+    /// So many may come at once: by LMTP one for each recipient, behind a message.
+    pub at_once: u32,
     caller: Caller,
     wire: Wire,
     /// The program's task; absent once it is done, or when the peer was turned away.
@@ -75,6 +77,7 @@ impl Visit {
             name,
             errands,
             refusals: 0,
+            at_once: if kind == ListenerKind::Lmtp { MAX_RECIPIENTS as u32 } else { 1 },
             caller,
             wire,
             session: session.map(|session| Box::pin(session) as _),

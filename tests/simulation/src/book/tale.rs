@@ -1,6 +1,7 @@
 //! What is known of one message.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
@@ -26,6 +27,8 @@ pub struct Tale {
     pub(super) about: Option<(MessageId, Vec<u32>)>,
     /// There is somebody to tell.
     pub(super) has_sender: bool,
+    /// How much time had gone by when it came.
+    pub(super) born: Duration,
     /// When it was accepted, by the clock of that moment.
     pub(super) received: Timestamp,
 }
@@ -75,7 +78,11 @@ pub enum End {
 
 impl Tale {
     /// A message that is about to be kept.
-    pub(super) fn of(letter: &Letter, about: Option<(MessageId, Vec<u32>)>) -> Tale {
+    pub(super) fn of(
+        letter: &Letter,
+        about: Option<(MessageId, Vec<u32>)>,
+        born: Duration,
+    ) -> Tale {
         let Letter { entry, content } = letter;
         let part = |recipient: &waypost_mail::RecipientEntry| {
             let part = Part {
@@ -98,6 +105,7 @@ impl Tale {
             parts: entry.recipients.iter().map(part).collect(),
             about,
             has_sender: entry.sender.mailbox().is_some(),
+            born,
             received: entry.received,
         }
     }

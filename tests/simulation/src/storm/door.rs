@@ -67,8 +67,8 @@ impl Storm {
                 News::Reported(report) => self.reported(at, &report)?,
             }
         }
-        let Visit { name, refusals, .. } = self.visits[at];
-        demand(Law::Limits, refusals <= MAX_ERRORS + 1, || {
+        let Visit { name, refusals, at_once, .. } = self.visits[at];
+        demand(Law::Limits, refusals <= MAX_ERRORS + at_once, || {
             format!("peer {name} has earned {refusals} replies 5xx")
         })
     }

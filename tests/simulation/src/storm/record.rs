@@ -54,7 +54,7 @@ impl Storm {
                     // What was unsure before may have ended in another way.
                     let mut about = settling.bounced();
                     about.retain(|recipient| self.book.end(*id, *recipient) != Some(End::Unsure));
-                    self.book.coming(letter, Some((*id, about)));
+                    self.book.coming(letter, Some((*id, about)), self.lived);
                 }
                 Ok(())
             }
@@ -76,7 +76,7 @@ impl Storm {
         let mut recipients = letter.entry.recipients.iter();
         let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
         demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))?;
-        self.book.coming(letter, None);
+        self.book.coming(letter, None, self.lived);
         if wish == Wish::Quarantine {
             self.book.quarantined(id);
         }
@@ -94,7 +94,7 @@ impl Storm {
         let just = match outcome {
             Outcome::Delivered { .. } => return self.book.counts_as_delivered(id, recipient),
             Outcome::Bounced(Why::Expired(_)) => {
-                return self.book.check_age(id, self.ground.clock.now());
+                return self.book.check_age(id, self.ground.clock.now(), self.lived);
             }
             Outcome::Bounced(why) => why.is_permanent(),
             Outcome::Deleted => {

@@ -26,6 +26,7 @@ impl Storm {
 
     pub(super) async fn move_clocks(&mut self, by: Duration) {
         self.story.tell(format_args!("{by:?} go by"));
+        self.lived += by;
         self.ground.clock.advance(by);
         tokio::time::advance(by).await;
     }
@@ -104,6 +105,7 @@ impl Storm {
         self.ground.clock.set(set);
         self.begun.clear();
         self.is_clock_set = true;
+        self.book.clock_set();
     }
 
     /// An I/O error to come.
