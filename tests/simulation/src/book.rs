@@ -87,6 +87,7 @@ pub struct Book {
     /// Messages by their octets, as next hops see them.
     by_content: HashMap<Bytes, MessageId>,
     in_hand: BTreeSet<(MessageId, u32)>,
+    leeway: Duration,
     /// Reads failed: contents may be lost without anybody's fault.
     pub hurt: bool,
 }
@@ -213,14 +214,6 @@ impl Book {
         })
     }
 
-    /// The clock fell: what was put off waits as long as before, and is due earlier by the clock.
-    pub fn clock_fell(&mut self, by: Duration) {
-        for part in self.tales.values_mut().flat_map(|tale| tale.parts.values_mut()) {
-            let Timestamp(moment) = part.not_before;
-            part.not_before = Timestamp(moment.saturating_sub(by.as_millis() as u64));
-        }
-    }
-
     /// A recipient is in nobody's hand any more.
     pub fn give_back(&mut self, id: MessageId, recipient: u32) {
         self.in_hand.remove(&(id, recipient));
@@ -251,11 +244,18 @@ impl Book {
     ///
     /// # Errors
     /// When it is not old.
-    pub fn check_age(&self, id: MessageId, now: Timestamp, lived: Duration) -> Lawful {
+    pub fn check_age(&self, id: MessageId, lived: Duration) -> Lawful {
         let Some(tale) = self.tales.get(&id) else { return Ok(()) };
         let age = lived.saturating_sub(tale.born);
-        let old = age >= LIFETIME || tale.received.after(LIFETIME) <= now;
-        demand(Law::NotTooOld, old, || format!("{id} bounces for its age, which is {age:?}"))
+        demand(Law::NotTooOld, age + self.leeway >= LIFETIME, || {
+            format!("{id} bounces for its age, which is {age:?}")
+        })
+    }
+
+    /// So much may be taken for time that went by, though the clock was set: what a relay that did not run
+    /// cannot tell from a pause.
+    pub fn allow(&mut self, time: Duration) {
+        self.leeway += time;
     }
 
     /// The clock was set: moments from before mean nothing any more.

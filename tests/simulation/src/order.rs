@@ -6,7 +6,7 @@ use std::pin::Pin;
 use rand::Rng;
 use rand::rngs::StdRng;
 use waypost_mail::{Entry, MessageId, NextHop, RecipientState, Route, TlsLevel};
-use waypost_queue::AdminError;
+use waypost_queue::{AdminError, Touched};
 use waypost_smtp::Domain;
 
 use crate::book::End;
@@ -30,7 +30,7 @@ pub enum Verb {
     Delete,
 }
 
-type Carrying = Pin<Box<dyn Future<Output = Result<usize, AdminError>>>>;
+type Carrying = Pin<Box<dyn Future<Output = Result<Touched, AdminError>>>>;
 
 /// An order that is being carried out.
 pub struct Order {
@@ -99,7 +99,6 @@ impl Order {
                 Verb::Bounce => delivery.bounce(id, "by order").await,
                 Verb::Delete => queue.delete(id).await,
             }
-            .map(|touched| touched.changed)
         };
         Order { verb, id, recipients, future: Box::pin(future) }
     }

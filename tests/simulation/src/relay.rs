@@ -48,7 +48,7 @@ pub const SLOW_DOMAIN: &str = "a.example";
 /// How fast that class is.
 pub const SLOW: Rate = Rate { count: 3, per: Duration::from_secs(900) };
 /// When it may go.
-pub const DAYTIME: Window = Window { days: [true; 7], from: 4 * 60, until: 22 * 60, offset: 0 };
+pub const DAYTIME: Window = Window { days: [true; 7], from: 5 * 60, until: 10 * 60, offset: 0 };
 
 /// A running relay. Dropped, it is gone as by `kill -9`.
 pub struct Relay {

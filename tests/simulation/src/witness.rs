@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waypost_mail::{Entry, MessageId, RecipientState, Timestamp};
+use waypost_mail::{Entry, Ledger, MessageId, RecipientState, Timestamp};
 use waypost_spool::{Arrival, Change, Content, LogSpool, Spool, SpoolError};
 
 /// A spool with somebody who watches.
@@ -138,6 +138,10 @@ impl Spool for Witness {
 
     fn incoming(&self) -> PathBuf {
         self.spool.incoming()
+    }
+
+    fn ledger(&self) -> Option<&dyn Ledger> {
+        self.spool.ledger()
     }
 
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {

@@ -94,7 +94,7 @@ impl Storm {
         let just = match outcome {
             Outcome::Delivered { .. } => return self.book.counts_as_delivered(id, recipient),
             Outcome::Bounced(Why::Expired(_)) => {
-                return self.book.check_age(id, self.ground.clock.now(), self.lived);
+                return self.book.check_age(id, self.lived);
             }
             Outcome::Bounced(why) => why.is_permanent(),
             Outcome::Deleted => {
