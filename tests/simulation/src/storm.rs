@@ -87,8 +87,9 @@ struct Storm {
     hops: Vec<Hop>,
     orders: Vec<Order>,
     facts: Facts,
-    /// Changes that the spool has not answered, by their numbers.
-    pending: BTreeMap<u64, Asked>,
+    /// Changes that the spool has not answered, by their numbers, and how often the clock had been set when
+    /// they were asked for.
+    pending: BTreeMap<u64, (Asked, usize)>,
     /// Settlements whose tasks are gone, and what these had in hand.
     orphans: BTreeMap<u64, (MessageId, Vec<u32>)>,
     /// The message that an operator orders to be deleted, while that is asked.
@@ -103,6 +104,7 @@ struct Storm {
     /// An I/O error came since the power was last lost: the page cache may lie.
     sick: bool,
     is_clock_set: bool,
+    clock_sets: usize,
     /// How much time has gone by, whatever the clock says.
     lived: Duration,
     restarts: usize,
@@ -133,6 +135,7 @@ impl Storm {
             checked: 0,
             sick: false,
             is_clock_set: false,
+            clock_sets: 0,
             lived: Duration::ZERO,
             restarts: 0,
             calm: false,

@@ -147,8 +147,4 @@ impl Spool for Witness {
     fn accepting(&self, now: Timestamp) -> Result<(), SpoolError> {
         self.spool.accepting(now)
     }
-
-    fn ledger(&self) -> Option<&dyn waypost_mail::Ledger> {
-        self.spool.ledger()
-    }
 }

@@ -1,5 +1,7 @@
 //! What the spool is asked, and what follows for the book.
 
+use std::time::Duration;
+
 use waypost_mail::{Clock, MessageId, Outcome, RecipientState, Timestamp, Why};
 use waypost_spool::SpoolError;
 
@@ -8,6 +10,9 @@ use crate::book::{End, Law, Lawful, Settling, Standing, demand};
 use crate::policy::{REFUSED, Wish};
 use crate::visit::wish_of;
 use crate::witness::{Asked, Letter, Note};
+
+/// No session lasts longer.
+const SESSION: Duration = Duration::from_secs(4 * 3600);
 
 impl Storm {
     /// Takes note of what the spool was asked and what it answered, while the task of an attempt went on or
@@ -21,11 +26,15 @@ impl Storm {
                         attempt.settling = Some(number);
                     }
                     self.asked(&asked)?;
-                    self.pending.insert(number, asked);
+                    self.pending.insert(number, (asked, self.clock_sets));
                 }
                 Note::Answered(number, answer) => {
-                    if let Some(asked) = self.pending.remove(&number) {
+                    if let Some((asked, clock_sets)) = self.pending.remove(&number) {
                         self.answered(asked, &answer);
+                        // Its moments are those of another clock.
+                        if clock_sets != self.clock_sets {
+                            self.book.clock_set();
+                        }
                     }
                     if let Some((id, recipients)) = self.orphans.remove(&number) {
                         self.give_back(id, &recipients);
@@ -76,7 +85,9 @@ impl Storm {
         let mut recipients = letter.entry.recipients.iter();
         let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
         demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))?;
-        self.book.coming(letter, None, self.lived);
+        // It counts from MAIL on, not longer ago than a session lasts.
+        let since = self.ground.clock.now().since(letter.entry.received).min(SESSION);
+        self.book.coming(letter, None, self.lived.saturating_sub(since));
         if wish == Wish::Quarantine {
             self.book.quarantined(id);
         }
