@@ -104,7 +104,8 @@ impl Storm {
             false => Timestamp(now.0 - by),
         };
         self.story.tell(format_args!("the clock jumps from {now} to {set}"));
-        self.book.allow(set.since(now).min(SHORT_PAUSE));
+        // And what came just after a fall that it was not told of, for something that came before.
+        self.book.allow(set.since(now).min(SHORT_PAUSE) + now.since(set));
         self.ground.clock.set(set);
         self.begun.clear();
         self.is_clock_set = true;
