@@ -352,6 +352,10 @@ impl Shared {
         state.leases.give_back(lease.job.id, recipients.iter().map(|leased| leased.id));
         state.cache.remove(lease.job.id);
         state.counts.leased -= recipients.len() as i64;
+        // A moment thought of before the clock jumped may be in years.
+        let overtaken = lease.jumps != state.time.jumps();
+        let latest = overtaken.then(|| now.after(self.classes.get(lease.class).retry.longest()));
+        let soon = |due: Timestamp| latest.map_or(due, |latest| due.min(latest));
         let mut waiting = 0;
         let mut next: Option<Timestamp> = None;
         for leased in &recipients {
@@ -359,11 +363,12 @@ impl Shared {
                 if leased.held { Fate::Held } else { Fate::Due(now.after(lease.pause)) };
             match fates.get(&leased.id).copied().unwrap_or(given_back) {
                 Fate::Due(due) => {
+                    let due = soon(due);
                     waiting += 1;
                     state.index.set_due(lease.job.id, leased.id, due);
                     next = Some(next.map_or(due, |next| next.min(due)));
                 }
-                Fate::Elsewhere(due) => state.move_on(moved, leased.id, due, now),
+                Fate::Elsewhere(due) => state.move_on(moved, leased.id, soon(due), now),
                 Fate::Held => state.counts.held += 1,
                 Fate::Done => {}
             }

@@ -100,6 +100,25 @@ async fn the_clock_jumps_while_an_attempt_is_under_way() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_clock_jumps_while_an_outcome_is_written() {
+    for jump in [YEARS, -HOURS] {
+        let slow = SlowSpool { pause: seconds(2), ..SlowSpool::default() };
+        let house = house_by(TestClock::new(), Arc::new(slow), Config::default()).await;
+        house.commit(entry(1, "a.example", 1)).await;
+        let ticket = house.next().await;
+        let at = house.clock.now().after(seconds(300));
+        let set = async {
+            tokio::time::sleep(seconds(1)).await;
+            house.clock.jump(jump);
+        };
+        let (settled, ()) = tokio::join!(house.settle_all(ticket, again(at)), set);
+        settled.unwrap();
+        let (_, waited) = wait(&house, 4000).await;
+        assert!(waited <= 3961, "a retry's wait at most, not years: {waited}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn mail_on_its_way_in_keeps_its_time() {
     for jump in [YEARS, -HOURS] {
         let house = house(Config::default()).await;

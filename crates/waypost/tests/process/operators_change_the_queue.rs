@@ -244,6 +244,7 @@ async fn what_has_waited_too_long_expires_and_other_mail_is_given_more_time() {
     assert!(bounce.content.contains("Status: 5.4.7"), "{}", bounce.content);
     assert!(bounce.content.contains("450 4.2.1"), "with what it met last: {}", bounce.content);
 
+    until("the bounce's end", || (world.home.queue().len() == 1).then_some(()));
     let World { home, relay, .. } = world;
     relay.kill();
     let summary = home.json(&["queue", "summary", "--by", "domain"]);
