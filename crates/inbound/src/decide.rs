@@ -95,7 +95,7 @@ struct Transaction {
 }
 
 /// What is to become durable with a message, of the replies that will be given then.
-struct Promise(Box<dyn Fn(&[Reply]) -> Vec<Fact> + Send + Sync>);
+struct Promise(Box<waypost_intake::Promise>);
 
 impl std::fmt::Debug for Promise {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -115,8 +115,11 @@ pub struct Rules<'a> {
     /// (RFC 6758 §3.1).
     pub tunnelled: Option<Priority>,
     /// Facts that become durable together with the message, made of the replies that will be given then.
-    pub promise: Option<&'a (dyn Fn(&[Reply]) -> Vec<Fact> + Send + Sync)>,
+    pub promise: Option<&'a Promise>,
 }
+
+/// The facts that go with these replies.
+pub type Promise = dyn Fn(&[Reply]) -> Vec<Fact> + Send + Sync;
 
 /// The door. One for the whole program.
 #[derive(Debug)]

@@ -53,7 +53,7 @@ impl Authority {
 
     /// The same by a certificate whose time is over.
     pub fn expired(&self, names: &[&str]) -> anyhow::Result<Certified> {
-        self.certified_at(names, |params| params.not_after = rcgen::date_time_ymd(2020, 1, 1))
+        self.certified_at(names, |params| params.not_after = date_time_ymd(2020, 1, 1))
     }
 
     fn certified_at(

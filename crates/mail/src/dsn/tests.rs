@@ -253,7 +253,8 @@ fn the_whole_message_comes_back_when_it_is_wanted_and_harmless() {
     assert!(returns(&entry, &reports));
     let late = [Report { action: Action::Delayed(None), ..reports[0].clone() }];
     assert!(!returns(&entry, &late), "only failures return it");
-    let refusals: [(fn(&mut Entry), &str); 2] = [
+    type Refusal = (fn(&mut Entry), &'static str);
+    let refusals: [Refusal; 2] = [
         (|entry| entry.terms.require_tls = true, "it may only travel encrypted."),
         (|entry| entry.size = MAX_RETURNED + 1, "it is larger than what is returned here."),
     ];

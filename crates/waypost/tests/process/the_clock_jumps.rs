@@ -15,8 +15,9 @@ fn faketime() -> PathBuf {
     let places = fs::read_dir("/usr/lib").unwrap().flatten().map(|entry| entry.path());
     let library = |place: PathBuf| place.join("faketime/libfaketimeMT.so.1");
     let found = places.map(library).find(|library| library.exists());
-    found
-        .expect("there is no libfaketime: as root, apt-get install faketime (or cargo xtask setup)")
+    found.unwrap_or_else(|| {
+        panic!("there is no libfaketime: as root, apt-get install faketime (or cargo xtask setup)")
+    })
 }
 
 struct World {

@@ -44,7 +44,7 @@ impl Hosts {
 
     /// The next address, where this upstream answers from now on.
     fn put(&mut self, upstream: &Upstream) -> String {
-        let listener = self.listeners.pop().expect("there are enough");
+        let listener = self.listeners.pop().unwrap();
         let address = listener.local_addr().unwrap().ip().to_string();
         upstream.attend(listener);
         address
