@@ -14,7 +14,7 @@ pub use client::{Client, ClientError};
 pub use server::{Bound, Server};
 
 use async_trait::async_trait;
-use waypost_mail::Route;
+use waypost_mail::{MessageId, Route};
 use waypost_queue::Selected;
 use waypost_smtp::Domain;
 
@@ -45,11 +45,12 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// Why not, in words.
     async fn expire(&self, whom: Selected) -> Result<Verdict, String>;
-    /// The way that an operator names, for recipients of a domain; see [`api::ChangeRequest::to`].
+    /// The way that an operator names, for recipients of a message in one domain; see
+    /// [`api::ChangeRequest::to`].
     ///
     /// # Errors
     /// When there is no such way.
-    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String>;
+    fn way(&self, to: &str, message: MessageId, domain: &Domain) -> Result<Route, String>;
     /// The plugins and the generations they belong to.
     fn policy(&self) -> PolicyView;
     /// Reads the plugins again and puts them in force, or on trial.

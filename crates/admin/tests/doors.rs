@@ -15,7 +15,7 @@ use waypost_admin::api::{
     Verdict, Words,
 };
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
-use waypost_mail::{NextHop, Route, SystemClock, Timestamp, TlsLevel};
+use waypost_mail::{MessageId, NextHop, Route, SystemClock, Timestamp, TlsLevel};
 use waypost_queue::{Field, Queue, Selected, Status};
 use waypost_smtp::Domain;
 use waypost_spool::MemorySpool;
@@ -50,7 +50,7 @@ impl Control for Program {
         Ok(Verdict::default())
     }
 
-    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {
+    fn way(&self, to: &str, _: MessageId, domain: &Domain) -> Result<Route, String> {
         match to {
             "mx" => Ok(Route::new(NextHop::Mx(domain.clone()), TlsLevel::Opportunistic)),
             _ => Err(format!("no way to {to}")),

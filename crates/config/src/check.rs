@@ -9,7 +9,7 @@ use nix::unistd::{Group, User};
 use waypost_inbound::ListenerKind;
 use waypost_mail::{DomainPattern, TlsLevel};
 
-use crate::file::{Auth, File, Issuer, Via};
+use crate::file::{Auth, File, Hop, Issuer, Via};
 use crate::mistake::Notes;
 
 /// Notes what does not fit together.
@@ -173,15 +173,32 @@ fn routes(file: &File, notes: &mut Notes<'_>) {
             covered.push(&domain.value);
         }
         if let Some(auth) = &route.auth {
-            if matches!(route.via, Via::Mx) {
+            let message = match route.via {
+                Via::Mx => Some("a route by MX cannot log in: its hosts are others' servers"),
+                Via::Fail(_) | Via::Discard => Some("a route to nowhere has nothing to log in at"),
+                Via::Hosts(_) => None,
+            };
+            if let Some(message) = message {
                 let hint = "remove auth, or name the host with via = [{ host = \"…\" }]";
-                notes.add(
-                    &auth.at,
-                    "a route by MX cannot log in: its hosts are others' servers",
-                    hint,
-                );
+                notes.add(&auth.at, message, hint);
             }
             login(auth, route.tls, notes);
+        }
+        if let Via::Hosts(hops) = &route.via {
+            lmtp(hops, notes);
+        }
+    }
+}
+
+fn lmtp(hops: &[Hop], notes: &mut Notes<'_>) {
+    for hop in hops.iter().filter(|hop| hop.lmtp) {
+        if hop.port == Some(25) {
+            let hint = "LMTP servers usually listen on port 24";
+            notes.add(&hop.at, "LMTP must not be spoken on port 25 (RFC 2033 §5)", hint);
+        }
+        if hop.implicit_tls {
+            let hint = "remove implicit-tls; tls = \"encrypt\" asks for STARTTLS";
+            notes.add(&hop.at, "LMTP has no port with TLS from the first byte", hint);
         }
     }
 }

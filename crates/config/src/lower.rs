@@ -14,7 +14,7 @@ use waypost_dns::Hickory;
 use waypost_inbound::{
     Bearers, HttpSettings, ListenerConfig, ListenerKind, Place, Users, UsersError,
 };
-use waypost_intake::{NamedHop, RouteRule, Routing};
+use waypost_intake::{Hosts, NamedHop, RouteRule, Routing, Share};
 use waypost_mail::NextHop;
 use waypost_queue::{Class, RetryCurve, Tenancy};
 use waypost_smtp::client::Credentials;
@@ -232,10 +232,13 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         let via = match &route.via {
             file::Via::Mx => waypost_intake::Via::Mx,
             file::Via::Hosts(hops) => waypost_intake::Via::Hosts(hosts(hops, &route.auth)),
+            file::Via::Fail(reply) => waypost_intake::Via::Fail(reply.clone()),
+            file::Via::Discard => waypost_intake::Via::Discard,
         };
-        let at: &[NextHop] = match &via {
-            waypost_intake::Via::Mx => &[],
+        let nowhere = Hosts::default();
+        let at = match &via {
             waypost_intake::Via::Hosts(hosts) => hosts,
+            _ => &nowhere,
         };
         let credentials = log_in(&route.auth, at, &mut credentials, notes);
         let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
@@ -251,20 +254,32 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
     (routing, credentials)
 }
 
-fn hosts(hops: &[file::Hop], auth: &Option<file::Auth>) -> Vec<NextHop> {
+/// Hosts stand one behind the other, unless one of them says how they share.
+fn hosts(hops: &[file::Hop], auth: &Option<file::Auth>) -> Hosts {
     let usual = if auth.is_some() { 587 } else { 25 };
-    let host = |hop: &file::Hop| NextHop::Host {
-        host: hop.host.clone(),
-        port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
-        implicit_tls: hop.implicit_tls,
+    let host = |hop: &file::Hop| match hop.lmtp {
+        true => NextHop::Lmtp { host: hop.host.clone(), port: hop.port.unwrap_or(24) },
+        false => NextHop::Host {
+            host: hop.host.clone(),
+            port: hop.port.unwrap_or(if hop.implicit_tls { 465 } else { usual }),
+            implicit_tls: hop.implicit_tls,
+        },
     };
-    hops.iter().map(host).collect()
+    if hops.iter().all(|hop| hop.priority.is_none() && hop.weight.is_none()) {
+        return hops.iter().map(host).collect::<Vec<_>>().into();
+    }
+    let share = |hop: &file::Hop| Share {
+        hop: host(hop),
+        priority: hop.priority.unwrap_or(0),
+        weight: hop.weight.unwrap_or(1),
+    };
+    Hosts::new(hops.iter().map(share).collect())
 }
 
 /// Adds the login at `hosts` to all others, and gives its name.
 fn log_in(
     auth: &Option<file::Auth>,
-    hosts: &[NextHop],
+    hosts: &Hosts,
     credentials: &mut HashMap<String, Credentials>,
     notes: &mut Notes<'_>,
 ) -> Option<String> {
@@ -281,8 +296,8 @@ fn log_in(
 
 /// A login is called by whom it is for and where: waiting mail keeps the name, and must never log
 /// in with another host's password once routes have changed.
-fn login_name(auth: &file::Auth, hosts: &[NextHop]) -> String {
-    let hosts: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+fn login_name(auth: &file::Auth, hosts: &Hosts) -> String {
+    let hosts: Vec<String> = hosts.shares().iter().map(|share| share.hop.to_string()).collect();
     format!("{} at {}", auth.user, hosts.join(", "))
 }
 

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use waypost_inbound::tls::ClientRule;
 use waypost_inbound::{DoorRules, ListenerKind};
-use waypost_intake::{RouteRule, Via};
+use waypost_intake::{Hosts, RouteRule, Share, Via};
 use waypost_mail::{NextHop, TlsLevel};
 
 use crate::units::{show_octets, show_span};
@@ -142,7 +142,9 @@ fn routes(reload: &Reload) -> String {
 fn way(rule: &RouteRule) -> String {
     let mut text = match &rule.via {
         Via::Mx => "the domain's own mail exchangers (MX)".to_owned(),
-        Via::Hosts(hops) => hops.iter().map(host).collect::<Vec<_>>().join(", else "),
+        Via::Hosts(hosts) => shared(hosts),
+        Via::Fail(reply) => return format!("refused: {}", reply.reply()),
+        Via::Discard => return "taken and thrown away".to_owned(),
     };
     text += match rule.tls {
         TlsLevel::Never => ", never with TLS",
@@ -154,6 +156,21 @@ fn way(rule: &RouteRule) -> String {
         text += ", after logging in";
     }
     text
+}
+
+/// Who has the same priority is named with its weight.
+fn shared(hosts: &Hosts) -> String {
+    let mut shares: Vec<&Share> = hosts.shares().iter().collect();
+    shares.sort_by_key(|share| share.priority);
+    let group = |group: &[&Share]| match group {
+        [only] => host(&only.hop),
+        several => {
+            let part = |share: &&Share| format!("{} ×{}", host(&share.hop), share.weight);
+            several.iter().map(part).collect::<Vec<_>>().join(" or ")
+        }
+    };
+    let groups = shares.chunk_by(|a, b| a.priority == b.priority);
+    groups.map(group).collect::<Vec<_>>().join(", else ")
 }
 
 fn host(hop: &NextHop) -> String {

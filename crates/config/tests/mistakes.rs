@@ -140,7 +140,7 @@ fn a_login_is_called_by_user_and_hosts_whatever_the_order_of_routes() {
         let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
         let find = |domain: &str| {
             let domain = waypost_smtp::Domain::parse(domain).expect("a domain");
-            settings.reload.routing.route(&domain).credentials
+            settings.reload.routing.route(&domain, waypost_mail::MessageId(1)).credentials
         };
         (find("one.example"), settings.reload.credentials.len())
     };
@@ -148,6 +148,46 @@ fn a_login_is_called_by_user_and_hosts_whatever_the_order_of_routes() {
     let (after, count) =
         names(format!("{GOOD}{}{one}{two}", route("new.example", "smtp.new.example")));
     assert_eq!((before, count), (after, 3));
+}
+
+#[test]
+fn routes_share_refuse_discard_and_store() {
+    let routes = r#"
+[[route]]
+domains = ["shared.example"]
+via = [{ host = "c.example", priority = 9 }, { host = "a.example", weight = 3 }, { host = "b.example" }]
+[[route]]
+domains = ["left.example"]
+fail = "550 5.1.2 We have left"
+[[route]]
+domains = ["hole.example"]
+discard = true
+[[route]]
+domains = ["store.example"]
+via = [{ host = "10.0.0.9", lmtp = true }]
+"#;
+    let settings = load(&format!("{GOOD}{routes}")).unwrap_or_else(|told| panic!("{told}"));
+    let text = words::describe(&settings);
+    for part in [
+        "shared.example: a.example:25 ×3 or b.example:25 ×1, else c.example:25, TLS where offered",
+        "left.example: refused: 550 5.1.2 We have left\n",
+        "hole.example: taken and thrown away\n",
+        "store.example: lmtp:10.0.0.9:24, TLS where offered",
+    ] {
+        assert!(text.contains(part), "no «{part}» in\n{text}");
+    }
+    for (lines, told_of) in [
+        ("fail = \"450 4.1.2 Later\"", "'route.fail': '450 4.1.2 Later' does not refuse for good"),
+        ("fail = \"550\"", "'route.fail': '550' does not refuse for good"),
+        ("fail = \"550 5.1.2 No\"\ndiscard = true", "a route has one of via, fail and discard"),
+        ("discard = true\nvia = \"mx\"", "a route has one of via, fail and discard"),
+        ("via = [{ host = \"a\", weight = 0 }]", "'route.via.weight' must be from 1 to 1000"),
+        ("via = [{ host = \"a\", lmtp = true, port = 25 }]", "port 25 (RFC 2033 §5)"),
+        ("via = [{ host = \"a\", lmtp = true, implicit-tls = true }]", "LMTP has no port"),
+    ] {
+        let told = mistakes(&format!("{GOOD}[[route]]\ndomains = [\"x.example\"]\n{lines}\n"));
+        assert!(told.contains(told_of), "no «{told_of}» in\n{told}");
+    }
 }
 
 #[test]

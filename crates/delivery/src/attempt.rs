@@ -3,7 +3,7 @@
 mod prepare;
 mod protection;
 mod trust;
-mod undecided;
+mod ways;
 
 use std::sync::Arc;
 
@@ -41,7 +41,7 @@ pub(crate) enum Fate {
     Postponed(Timestamp),
     /// It was not tried: an operator is to decide.
     Held(String),
-    /// It was not tried: it had no way, and has one from now on.
+    /// It was not tried: it has another way from now on, or one at last.
     Routed(Route, Timestamp),
 }
 
@@ -86,6 +86,8 @@ struct Attempt<'a> {
     security: Option<Security>,
     /// Some host spoke SMTP with us.
     answered: bool,
+    /// A host of the present hop is ready for mail.
+    ready: bool,
     /// The configuration lacks what the route names: the destination is not to blame.
     unprepared: bool,
     /// Read when the first host is ready to take it.
@@ -100,7 +102,16 @@ pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
     match &ticket.route {
         _ if open.is_empty() => {}
         undecided if undecided.hops.is_empty() => attempt.find_ways(&open).await,
-        route => attempt.travel(&protection::wanted(route, &ticket.entry.terms), &open).await,
+        route => {
+            let open = attempt.decide_anew(open).await;
+            match route.is_discard() {
+                true => attempt.all(&open, || Outcome::Deleted),
+                false => {
+                    let route = protection::wanted(route, &ticket.entry.terms);
+                    attempt.travel(&route, &open).await;
+                }
+            }
+        }
     }
     attempt.report();
     attempt.finish()
@@ -117,6 +128,7 @@ impl<'a> Attempt<'a> {
             hop: None,
             security: None,
             answered: false,
+            ready: false,
             unprepared: false,
             content: None,
         }
@@ -155,16 +167,28 @@ impl<'a> Attempt<'a> {
 
     /// Goes along a route until nobody is left or there is no further host.
     async fn travel(&mut self, route: &Route, members: &[usize]) {
+        if members.is_empty() {
+            return;
+        }
         let mut trouble = None;
         let mut left = self.delivery.config.hosts_per_attempt.max(1);
-        for hop in &route.hops {
+        let delivery = self.delivery;
+        let ill = |hop: &NextHop, why: &Why| {
+            if route.hops.len() > 1 {
+                delivery.health.failed(hop, why);
+            }
+        };
+        for hop in delivery.health.in_turn(&route.hops) {
             let Found { hosts, secure } = match self.hosts(route, hop).await {
                 Ok(found) => found,
                 Err(why) => {
+                    ill(hop, &why);
                     trouble = Some(worth_keeping(trouble, why));
                     continue;
                 }
             };
+            self.ready = false;
+            let mut unready = None;
             for host in hosts.into_iter().take(left) {
                 left -= 1;
                 let tried = match self.demand(route, hop, &host, secure).await {
@@ -174,11 +198,15 @@ impl<'a> Attempt<'a> {
                 if let Err(why) = tried {
                     let why = protection::judged(why, &self.ticket.entry.terms);
                     debug!(message = %self.ticket.id, hop = self.hop, %why, "next host");
+                    unready = Some(why.clone()).filter(|_| !self.ready && !self.unprepared);
                     trouble = Some(worth_keeping(trouble, why));
                 }
                 if self.open(members.iter().copied()).is_empty() {
                     return;
                 }
+            }
+            if let Some(why) = unready {
+                ill(hop, &why);
             }
         }
         let nowhere = || Why::NoAddress(self.ticket.destination.clone());
@@ -229,6 +257,7 @@ impl<'a> Attempt<'a> {
             demand,
             implicit_tls: key.implicit_tls,
             identity: None,
+            lmtp: key.lmtp,
             credentials,
             source,
         };
@@ -244,6 +273,7 @@ impl<'a> Attempt<'a> {
             };
             self.answered = true;
             self.security = Some(connection.security);
+            self.is_ready(hop);
             if copy.is_none() {
                 copy = self.copy(route, &label, &members).await;
                 if let Some(copy) = &mut copy
@@ -257,7 +287,8 @@ impl<'a> Attempt<'a> {
                 return Ok(());
             };
             let (batch, rest) = left.split_at(self.room(&connection, left));
-            match connection.transfer(self.letter(route, copy, batch), copy).await {
+            let letter = Letter { lmtp: key.lmtp, ..self.letter(route, copy, batch) };
+            match connection.transfer(letter, copy).await {
                 // Another host may take it as it is.
                 Err(obstacle) => {
                     self.delivery.pool.park(key, demand, connection);
@@ -300,6 +331,12 @@ impl<'a> Attempt<'a> {
     fn means(&self, route: &Route, host: &Host, hop: &str) -> Result<Means<'a>, Why> {
         let source = source(self.delivery, self.ticket, route, host)?;
         Ok((source, self.delivery.login(route, hop)?))
+    }
+
+    fn is_ready(&mut self, hop: &NextHop) {
+        if !std::mem::replace(&mut self.ready, true) {
+            self.delivery.health.answered(hop);
+        }
     }
 
     async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
@@ -495,6 +532,7 @@ fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>
         address: host.address,
         name: host.name.clone(),
         implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
+        lmtp: matches!(hop, NextHop::Lmtp { .. }),
         credentials: route.credentials.clone(),
         source: source.map(|source| source.address),
     }

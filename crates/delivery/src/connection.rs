@@ -115,6 +115,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) implicit_tls: bool,
     /// What we show to a host that asks who we are.
     pub(crate) identity: Option<&'a Arc<CertifiedKey>>,
+    /// It speaks LMTP.
+    pub(crate) lmtp: bool,
     pub(crate) credentials: Option<&'a Credentials>,
     /// Where it comes from, when the route says so.
     pub(crate) source: Option<&'a SourceAddress>,
@@ -243,6 +245,7 @@ impl Opener<'_> {
                 .source
                 .and_then(|source| source.ehlo.clone())
                 .unwrap_or_else(|| self.config.ehlo_name.clone()),
+            lmtp: wish.lmtp,
             tls: starttls,
             credentials: wish.credentials.cloned(),
             allow_plaintext_auth: false,

@@ -15,6 +15,7 @@ mod channel;
 mod connection;
 mod demand;
 mod dialer;
+mod health;
 mod metrics;
 mod notice;
 mod pool;
@@ -50,6 +51,7 @@ use waypost_smtp::client::Credentials;
 
 use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
+use crate::health::Health;
 use crate::pool::Pool;
 use crate::remedy::Turns;
 use crate::tls::BrokenStartTls;
@@ -139,6 +141,7 @@ pub struct Delivery {
     credentials: RwLock<HashMap<String, Credentials>>,
     pool: Pool,
     broken_starttls: BrokenStartTls,
+    health: Health,
     rerouting: Turns,
     metrics: Metrics,
 }
@@ -149,8 +152,16 @@ impl Delivery {
         let pool = Pool::new(config.connections.clone());
         let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
         let credentials = RwLock::new(config.credentials.clone());
-        let rerouting = Turns::default();
-        Arc::new(Delivery { parts, config, credentials, pool, broken_starttls, rerouting, metrics })
+        Arc::new(Delivery {
+            parts,
+            config,
+            credentials,
+            pool,
+            broken_starttls,
+            health: Health::default(),
+            rerouting: Turns::default(),
+            metrics,
+        })
     }
 
     /// Puts other logins in place; connections made from now on use them.

@@ -36,6 +36,7 @@ pub(crate) struct Key {
     pub(crate) address: SocketAddr,
     pub(crate) name: String,
     pub(crate) implicit_tls: bool,
+    pub(crate) lmtp: bool,
     pub(crate) credentials: Option<String>,
     pub(crate) source: Option<IpAddr>,
 }

@@ -8,7 +8,7 @@ use tracing::{info, warn};
 use waypost_hooks::{
     Attempt, AttemptAnswer, LaneAdvice, MAX_REROUTES, RecipientResult, Remedy, Way,
 };
-use waypost_mail::{MessageId, Outcome, RecipientEntry, Why};
+use waypost_mail::{MessageId, Outcome, RecipientEntry, Route, Why};
 use waypost_queue::{Settled, Ticket};
 
 use crate::Delivery;
@@ -148,8 +148,9 @@ impl Delivery {
         why: &Why,
     ) -> Option<Settled> {
         let (message, rcpt) = (ticket.id, &recipient.recipient.mailbox);
-        match self.parts.intake.lower(way, rcpt.domain()) {
+        match self.parts.intake.lower(way, rcpt.domain(), message) {
             Ok(route) => {
+                let route = Route { fixed: true, ..route };
                 let now = self.parts.clock.now();
                 let at = way.not_before.filter(|moment| *moment > now);
                 let at = at.map_or(now, |moment| self.legal_moment(moment, ticket));

@@ -131,7 +131,7 @@ impl Delivery {
             Settled::Done(outcome @ Outcome::Deleted) => {
                 let why = plan.outcome.as_ref().and_then(Outcome::why).map(Why::to_string);
                 let (why, reason) = (why.unwrap_or_default(), plan.dropped.as_deref());
-                info!(%message, attempt, hop, %rcpt, why, reason, "dropped by policy, the sender is not told");
+                info!(%message, attempt, hop, %rcpt, why, reason, "dropped, the sender is not told");
                 self.metrics.recipient(outcome.label());
                 tell(EventKind::Dropped, format!("{rcpt}: {why}"));
             }
@@ -157,7 +157,7 @@ impl Delivery {
                 tell(EventKind::Deferred, format!("{rcpt}: {why}; by {to} at {at}"));
             }
             Settled::Routed { route, at } => {
-                info!(%message, %rcpt, to = route.destination(), due = %at, "has a way at last");
+                info!(%message, %rcpt, to = route.destination(), due = %at, "goes another way, or has one at last");
             }
             Settled::Held(reason) => {
                 info!(%message, hop, %rcpt, reason, "held");

@@ -48,7 +48,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The hosts to try for `hop`, best first, never empty; or why there is none.
+/// The hosts to try for `hop`, best first, empty only where mail is discarded; or why there is none.
 ///
 /// A configured host that does not exist gives [`Why::NoAddress`], which lets mail wait for the
 /// operator's correction; only a recipient's own domain can give [`Why::NoSuchDomain`].
@@ -59,7 +59,8 @@ pub async fn hosts(
 ) -> Result<Vec<Host>, Why> {
     let mut random = StdRng::seed_from_u64(search.seed);
     let (subject, exchangers) = match hop {
-        NextHop::Host { host, port, .. } => {
+        NextHop::Discard => return Ok(Vec::new()),
+        NextHop::Host { host, port, .. } | NextHop::Lmtp { host, port } => {
             let only = Exchanger::known(host, *port, configured(resolver, host).await);
             (host.clone(), vec![only])
         }

@@ -13,6 +13,7 @@ mod budget;
 mod content;
 pub mod events;
 mod gather;
+mod hosts;
 mod notice;
 mod plan;
 mod policy;
@@ -24,6 +25,7 @@ mod trace;
 
 pub use events::Events;
 pub use gather::{Gather, GatherError};
+pub use hosts::{Hosts, Share};
 pub use notice::Notice;
 pub use plan::{RoutePlan, patience, undecided};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
@@ -37,8 +39,8 @@ use waypost_hooks::{EventKind, Hooks, Way};
 use waypost_identity::Keyring;
 use waypost_mail::ledger::Fact;
 use waypost_mail::{
-    Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, Recipient, Route, SignRequest,
-    Timestamp,
+    Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, MessageId, Recipient, Route,
+    SignRequest, Timestamp,
 };
 use waypost_queue::{Prepared, Queue, SpoolError};
 use waypost_smtp::{Domain, Priority, Reply, ReversePath};
@@ -182,7 +184,8 @@ impl Intake {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Puts other routes in place; messages from now on take them.
+    /// Puts other routes in place: messages from now on take them, and those that wait when they are tried
+    /// again.
     pub fn set_routing(&self, routing: Routing) {
         *self.routing.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = Arc::new(routing);
     }
@@ -191,8 +194,8 @@ impl Intake {
     ///
     /// # Errors
     /// When the configuration lacks what it names.
-    pub fn lower(&self, way: &Way, domain: &Domain) -> Result<Route, NoWay> {
-        self.routing.read().unwrap_or_else(PoisonError::into_inner).lower(way, domain)
+    pub fn lower(&self, way: &Way, domain: &Domain, message: MessageId) -> Result<Route, NoWay> {
+        self.routing.read().unwrap_or_else(PoisonError::into_inner).lower(way, domain, message)
     }
 
     /// Names for sessions and messages.
@@ -415,7 +418,7 @@ enum Unsigned {
 }
 
 /// Where the field of a message asked for more than it got, the reply says so (RFC 6710 §4.1).
-fn queued_as(id: waypost_mail::MessageId, lowered: Option<Priority>) -> Reply {
+fn queued_as(id: MessageId, lowered: Option<Priority>) -> Reply {
     match lowered {
         None => Reply::OK.with_text(format!("OK queued as {id}")),
         Some(priority) => Reply::fixed(250, (2, 3, 6), "")

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tracing::warn;
 use waypost_hooks::{Hooks, RouteDecision, RouteGroup, RouteView};
 use waypost_mail::{
-    Envelope, Facts, Heed, Protocol, Recipient, RecipientEntry, RecipientState, Route, Text,
+    Envelope, Facts, Heed, MessageId, Protocol, Recipient, RecipientEntry, RecipientState, Route, Text,
     Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::Reply;
@@ -64,6 +64,7 @@ pub fn undecided() -> Route {
         tls: TlsLevel::default(),
         credentials: None,
         heed: Heed::default(),
+        fixed: false,
     }
 }
 
@@ -105,7 +106,7 @@ impl Intake {
     }
 
     /// Asks policy for the way of recipients, as [`Intake::accept`] does; for those it could not
-    /// decide about before.
+    /// decide about before, or that were tried in vain.
     pub async fn plan_again(&self, view: &RouteView<'_>) -> RoutePlan {
         self.plan(&*self.hooks, view, &Waiting::default()).await
     }
@@ -120,6 +121,7 @@ impl Intake {
         };
         let routing = self.routing.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
         let moment = Moment {
+            message: view.id,
             now: self.clock.now(),
             received: view.received,
             expires: view.expires.unwrap_or(view.received.after(self.config.lifetime)),
@@ -137,9 +139,10 @@ impl Intake {
     }
 }
 
-/// When a way is decided.
+/// When a way is decided, and for what.
 #[derive(Debug, Clone, Copy)]
 struct Moment {
+    message: MessageId,
     now: Timestamp,
     received: Timestamp,
     expires: Timestamp,
@@ -172,11 +175,14 @@ fn decided(
     moment: Moment,
 ) -> (Route, RecipientState) {
     let domain = recipient.mailbox.domain();
-    let configured = routing.route(domain);
+    let configured = routing.route(domain, moment.message);
     let group = groups.iter().find(|group| group.recipients.contains(&recipient.id));
     match group.map(|group| &group.decision) {
-        None => (configured, fresh),
-        Some(RouteDecision::Route(way)) => match routing.lower(way, domain) {
+        None => match routing.refusal(domain) {
+            Some(reply) => (configured, doomed(&fresh, Why::Policy(reply.reply().clone()))),
+            None => (configured, fresh),
+        },
+        Some(RouteDecision::Route(way)) => match routing.lower(way, domain, moment.message) {
             Ok(route) => {
                 let not_before = way.not_before.unwrap_or(moment.now);
                 (route, moment.not_before(not_before, fresh))
@@ -251,8 +257,12 @@ mod tests {
         vec![RouteGroup { recipients: vec![recipient], decision, reasons: Vec::new() }]
     }
 
-    const MOMENT: Moment =
-        Moment { now: Timestamp(1), received: Timestamp(1), expires: Timestamp(1_000_000) };
+    const MOMENT: Moment = Moment {
+        message: MessageId(1),
+        now: Timestamp(1),
+        received: Timestamp(1),
+        expires: Timestamp(1_000_000),
+    };
 
     fn recipient(id: u32) -> Recipient {
         Recipient::new(id, "r@a.example".parse().unwrap())

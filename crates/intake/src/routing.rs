@@ -3,8 +3,10 @@
 use std::collections::HashMap;
 
 use waypost_hooks::{Hop, Way};
-use waypost_mail::{DomainPattern, Heed, NextHop, Route, TlsLevel};
-use waypost_smtp::Domain;
+use waypost_mail::{DomainPattern, Heed, MessageId, NextHop, Route, TlsLevel};
+use waypost_smtp::{Domain, PermanentReply};
+
+use crate::Hosts;
 
 /// The configured routes: the first rule that covers a recipient's domain decides.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -35,37 +37,55 @@ pub struct RouteRule {
 pub enum Via {
     /// To the mail exchangers of their own domain.
     Mx,
-    /// To these hosts, in order.
-    Hosts(Vec<NextHop>),
+    /// To these hosts.
+    Hosts(Hosts),
+    /// Nowhere, and the sender is told so.
+    Fail(PermanentReply),
+    /// Nowhere, and nobody is told.
+    Discard,
 }
 
 impl Routing {
-    /// The configured way to `domain`.
-    pub fn route(&self, domain: &Domain) -> Route {
-        let covers = |rule: &&RouteRule| rule.domains.iter().any(|p| p.matches(domain));
-        let own_exchangers = || vec![NextHop::Mx(domain.clone())];
-        match self.rules.iter().find(covers) {
+    /// The configured way of a message to `domain`: to its mail exchangers where no rule names another,
+    /// and where one refuses it, for policy may know better.
+    pub fn route(&self, domain: &Domain, message: MessageId) -> Route {
+        let exchangers = || vec![NextHop::Mx(domain.clone())];
+        match self.rule(domain) {
             None => Route::new(NextHop::Mx(domain.clone()), TlsLevel::Opportunistic),
             Some(rule) => Route {
                 hops: match &rule.via {
-                    Via::Mx => own_exchangers(),
-                    Via::Hosts(hops) => hops.clone(),
+                    Via::Mx | Via::Fail(_) => exchangers(),
+                    Via::Hosts(hosts) => hosts.in_turn(message),
+                    Via::Discard => vec![NextHop::Discard],
                 },
                 lane: None,
                 source: None,
                 tls: rule.tls,
                 credentials: rule.credentials.clone(),
                 heed: rule.heed,
+                fixed: false,
             },
         }
+    }
+
+    /// What the sender is told where a rule refuses mail for `domain`.
+    pub fn refusal(&self, domain: &Domain) -> Option<&PermanentReply> {
+        match &self.rule(domain)?.via {
+            Via::Fail(reply) => Some(reply),
+            Via::Mx | Via::Hosts(_) | Via::Discard => None,
+        }
+    }
+
+    fn rule(&self, domain: &Domain) -> Option<&RouteRule> {
+        self.rules.iter().find(|rule| rule.domains.iter().any(|pattern| pattern.matches(domain)))
     }
 }
 
 /// A next hop that policy names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NamedHop {
-    /// Its hosts, in order.
-    pub hosts: Vec<NextHop>,
+    /// Its hosts.
+    pub hosts: Hosts,
     /// The least the connection must offer.
     pub tls: TlsLevel,
     /// Name of the credentials to log in with.
@@ -90,15 +110,15 @@ impl Routing {
     ///
     /// # Errors
     /// When the configuration lacks what it names.
-    pub fn lower(&self, way: &Way, domain: &Domain) -> Result<Route, NoWay> {
-        let configured = self.route(domain);
+    pub fn lower(&self, way: &Way, domain: &Domain, message: MessageId) -> Result<Route, NoWay> {
+        let configured = self.route(domain, message);
         let own = vec![Hop::Mx(domain.clone())];
         let named = if way.hops.is_empty() { &own } else { &way.hops };
         let mut hops = Vec::new();
         let mut login: Option<Option<String>> = None;
         let (mut wanted, mut floor) = (TlsLevel::Never, TlsLevel::Never);
         for hop in named {
-            let next = self.next(hop, configured.tls)?;
+            let next = self.next(hop, configured.tls, message)?;
             // The login of one host must never be shown to another.
             if *login.get_or_insert_with(|| next.credentials.clone()) != next.credentials {
                 return Err(NoWay::TwoLogins(next.name));
@@ -114,11 +134,12 @@ impl Routing {
             tls: way.tls.map_or(wanted, |tls| tls.max(floor)),
             credentials: login.flatten(),
             heed: configured.heed,
+            fixed: false,
         })
     }
 
     /// What one hop stands for; `tls` is for those that the configuration says nothing about.
-    fn next(&self, hop: &Hop, tls: TlsLevel) -> Result<Next, NoWay> {
+    fn next(&self, hop: &Hop, tls: TlsLevel, message: MessageId) -> Result<Next, NoWay> {
         let free = |host: NextHop| Next {
             name: host.to_string(),
             hosts: vec![host],
@@ -140,7 +161,7 @@ impl Routing {
         let demanded = known.tls >= TlsLevel::Encrypt;
         Ok(Next {
             name: name.clone(),
-            hosts: known.hosts.clone(),
+            hosts: known.hosts.in_turn(message),
             tls: known.tls,
             floor: if demanded { known.tls } else { TlsLevel::Never },
             credentials: known.credentials.clone(),
@@ -159,7 +180,11 @@ struct Next {
 
 #[cfg(test)]
 mod tests {
+    use waypost_smtp::Reply;
+
     use super::*;
+
+    const MESSAGE: MessageId = MessageId(1);
 
     fn rule(domains: &[&str], via: Via) -> RouteRule {
         let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
@@ -172,18 +197,34 @@ mod tests {
         let routing = Routing {
             rules: vec![
                 rule(&["direct.example"], Via::Mx),
-                rule(&["*"], Via::Hosts(vec![smart_host.clone()])),
+                rule(&["*"], Via::Hosts(vec![smart_host.clone()].into())),
             ],
             ..Routing::default()
         };
         let direct = Domain::parse("direct.example").unwrap();
-        assert_eq!(routing.route(&direct).hops, [NextHop::Mx(direct)]);
-        assert_eq!(routing.route(&Domain::parse("other.example").unwrap()).hops, [smart_host]);
+        let hops = |domain: &Domain| routing.route(domain, MESSAGE).hops;
+        assert_eq!(hops(&direct), [NextHop::Mx(direct.clone())]);
+        assert_eq!(hops(&Domain::parse("other.example").unwrap()), [smart_host]);
+    }
+
+    #[test]
+    fn a_rule_may_lead_nowhere() {
+        let no = PermanentReply::new(Reply::fixed(550, (5, 1, 2), "No such place")).unwrap();
+        let rules = vec![
+            rule(&["no.example"], Via::Fail(no.clone())),
+            rule(&["hole.example"], Via::Discard),
+        ];
+        let routing = Routing { rules, ..Routing::default() };
+        let [no_example, hole] = ["no.example", "hole.example"].map(|d| Domain::parse(d).unwrap());
+        assert_eq!(routing.refusal(&no_example), Some(&no));
+        assert!(!routing.route(&no_example, MESSAGE).is_discard());
+        assert_eq!(routing.refusal(&hole), None);
+        assert!(routing.route(&hole, MESSAGE).is_discard());
     }
 
     #[test]
     fn without_rules_mail_goes_by_mx() {
-        let route = Routing::default().route(&Domain::parse("a.example").unwrap());
+        let route = Routing::default().route(&Domain::parse("a.example").unwrap(), MESSAGE);
         assert_eq!(
             (route.destination().as_str(), route.tls),
             ("a.example", TlsLevel::Opportunistic)
@@ -193,7 +234,7 @@ mod tests {
     /// A configuration with a hop that wants a login and proof, and one that wants neither.
     fn with_named_hops() -> Routing {
         let hop = |host: &str, tls, credentials: Option<&str>| NamedHop {
-            hosts: vec![NextHop::Host { host: host.into(), port: 587, implicit_tls: false }],
+            hosts: vec![NextHop::Host { host: host.into(), port: 587, implicit_tls: false }].into(),
             tls,
             credentials: credentials.map(str::to_owned),
         };
@@ -210,7 +251,7 @@ mod tests {
 
     fn lowered(hops: &[Hop], tls: Option<TlsLevel>) -> Result<Route, NoWay> {
         let way = Way { hops: hops.to_vec(), tls, ..Way::default() };
-        with_named_hops().lower(&way, &Domain::parse("a.example").unwrap())
+        with_named_hops().lower(&way, &Domain::parse("a.example").unwrap(), MESSAGE)
     }
 
     fn named(name: &str) -> Hop {

@@ -18,6 +18,9 @@ pub struct Route {
     pub tls: TlsLevel,
     /// Name of the credentials in the configuration to log in with.
     pub credentials: Option<String>,
+    /// An operator chose it for mail that waited, or policy after an attempt: retries do not decide
+    /// anew.
+    pub fixed: bool,
     /// Whether what the recipient's side publishes about TLS counts beside `tls`.
     pub heed: Heed,
 }
@@ -42,7 +45,13 @@ impl Route {
             tls,
             credentials: None,
             heed: Heed::default(),
+            fixed: false,
         }
+    }
+
+    /// True when mail that goes this way is taken and given to nobody.
+    pub fn is_discard(&self) -> bool {
+        self.hops == [NextHop::Discard]
     }
 
     /// What the schedule groups by: the lane if one was chosen, else the first hop.
@@ -69,16 +78,33 @@ pub enum NextHop {
         /// TLS from the first byte, as on port 465.
         implicit_tls: bool,
     },
+    /// This host, by LMTP (RFC 2033), without MX lookup.
+    Lmtp {
+        /// A host name, or an address in text form.
+        host: String,
+        /// TCP port; never 25 (RFC 2033 §5).
+        port: u16,
+    },
+    /// Nowhere: it counts as settled, and nobody is told.
+    Discard,
 }
 
 impl fmt::Display for NextHop {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             NextHop::Mx(domain) => domain.fmt(f),
-            NextHop::Host { host, port, .. } if host.contains(':') => write!(f, "[{host}]:{port}"),
-            NextHop::Host { host, port, .. } => write!(f, "{host}:{port}"),
+            NextHop::Host { host, port, .. } => place(f, host, *port),
+            NextHop::Lmtp { host, port } => {
+                f.write_str("lmtp:")?;
+                place(f, host, *port)
+            }
+            NextHop::Discard => f.write_str("discard"),
         }
     }
+}
+
+fn place(f: &mut fmt::Formatter<'_>, host: &str, port: u16) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }
 
 /// The least a connection to the next hop must offer.

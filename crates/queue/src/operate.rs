@@ -348,6 +348,7 @@ impl Queue {
             for recipient in parts.iter().flat_map(|(_, recipients)| recipients) {
                 let id = recipient.recipient.id;
                 let route = way(recipient.recipient.mailbox.domain()).map_err(AdminError::NoWay)?;
+                let route = Route { fixed: true, ..route };
                 let (state, fate) = match &recipient.state {
                     RecipientState::Waiting { tries, last, .. } => {
                         let due = shared.paced(&route.destination());

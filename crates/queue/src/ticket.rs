@@ -84,7 +84,8 @@ pub enum Settled {
         /// Why the old way failed.
         why: Why,
     },
-    /// It has a way now, where there was none; no attempt was made.
+    /// It has another way now, or one at last; no attempt was made, and why the last one failed is
+    /// forgotten.
     Routed {
         /// The way.
         route: Route,

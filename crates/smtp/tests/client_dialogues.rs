@@ -155,6 +155,7 @@ impl Dialogue {
         let user = self.value("user");
         SessionConfig {
             ehlo_name: Domain::parse(self.value("name").unwrap_or("relay.example")).unwrap(),
+            lmtp: self.has("lmtp"),
             tls,
             credentials: user.map(|user| Credentials::new(user, "geheim").unwrap()),
             allow_plaintext_auth: self.has("allow-plaintext"),
@@ -197,6 +198,7 @@ impl Dialogue {
                 () => BodyType::SevenBit,
             },
             smtputf8: self.has("utf8"),
+            lmtp: self.has("lmtp"),
             ret: self.has("full").then_some(Return::Full),
             envid: self.value("envid").map(str::to_owned),
             require_tls: self.has("requiretls"),

@@ -217,6 +217,7 @@ fn open(opening: &Opening) {
     let modes = [StartTls::Never, StartTls::IfOffered, StartTls::Required, StartTls::Active];
     let tls = modes[usize::from(opening.tls % 4)];
     let mut session = Session::new(SessionConfig {
+        lmtp: false,
         ehlo_name: Domain::parse("relay.example").unwrap(),
         tls,
         credentials: opening.login.then(|| Credentials::new("relay", "geheim").unwrap()),

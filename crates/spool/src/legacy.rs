@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use waypost_mail::{
-    Attr, Entry, Facts, MessageId, Protocol, Recipient, RecipientEntry, RecipientState, Route,
-    SessionId, SignRequest, Terms, Timestamp, TlsFacts,
+    Attr, Entry, Facts, Heed, MessageId, NextHop, Protocol, Recipient, RecipientEntry, RecipientState,
+    Route, SessionId, SignRequest, Terms, Timestamp, TlsFacts, TlsLevel,
 };
 use waypost_smtp::{Mailbox, ReversePath};
 
@@ -23,6 +23,7 @@ pub(crate) fn message(meta: &[u8]) -> Option<MessageMeta> {
 pub(crate) fn settlement(meta: &[u8]) -> Option<Settlement> {
     let Settlement2 { states, detours: (routes, counted), notice } =
         postcard::from_bytes(meta).ok()?;
+    let routes = routes.into_iter().map(|(id, route)| (id, route.today())).collect();
     let detours = Detours { routes, counted, ..Detours::default() };
     Some(Settlement { states, detours, notice: notice.map(Meta2::today) })
 }
@@ -30,7 +31,7 @@ pub(crate) fn settlement(meta: &[u8]) -> Option<Settlement> {
 #[derive(Deserialize)]
 struct Settlement2 {
     states: Vec<(u32, RecipientState)>,
-    detours: (Vec<(u32, Route)>, bool),
+    detours: (Vec<(u32, Route2)>, bool),
     notice: Option<Meta2>,
 }
 
@@ -52,9 +53,18 @@ struct Entry2 {
     facts: Facts2,
     meta: Vec<Attr>,
     sign: Vec<SignRequest>,
-    routes: Vec<Route>,
+    routes: Vec<Route2>,
     reroutes: u32,
     recipients: Vec<RecipientEntry2>,
+}
+
+#[derive(Deserialize)]
+struct Route2 {
+    hops: Vec<NextHop>,
+    lane: Option<String>,
+    source: Option<String>,
+    tls: TlsLevel,
+    credentials: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -103,11 +113,18 @@ impl Meta2 {
             facts: old.facts.today(),
             meta: old.meta,
             sign: old.sign,
-            routes: old.routes,
+            routes: old.routes.into_iter().map(Route2::today).collect(),
             reroutes: old.reroutes,
             recipients,
         };
         MessageMeta { entry, body: self.body }
+    }
+}
+
+impl Route2 {
+    fn today(self) -> Route {
+        let Route2 { hops, lane, source, tls, credentials } = self;
+        Route { hops, lane, source, tls, credentials, fixed: false, heed: Heed::default() }
     }
 }
 

@@ -21,7 +21,7 @@ use waypost_hooks::{Hop, Way};
 use waypost_inbound::Server;
 use waypost_intake::Intake;
 use waypost_mail::network::NetworkError;
-use waypost_mail::{Route, Timestamp};
+use waypost_mail::{MessageId, Route, Timestamp};
 use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
 use waypost_queue::{Queue, Selected};
 use waypost_smtp::Domain;
@@ -178,13 +178,13 @@ impl Control for Controls {
         expired.map(Verdict::from).map_err(|error| error.to_string())
     }
 
-    fn way(&self, to: &str, domain: &Domain) -> Result<Route, String> {
+    fn way(&self, to: &str, message: MessageId, domain: &Domain) -> Result<Route, String> {
         let named = Way { hops: vec![Hop::Named(to.to_owned())], ..Way::default() };
-        if let Ok(route) = self.intake.lower(&named, domain) {
+        if let Ok(route) = self.intake.lower(&named, domain, message) {
             return Ok(route);
         }
         let way = Way { hops: hops(to)?, ..Way::default() };
-        self.intake.lower(&way, domain).map_err(|error| error.to_string())
+        self.intake.lower(&way, domain, message).map_err(|error| error.to_string())
     }
 
     fn policy(&self) -> PolicyView {

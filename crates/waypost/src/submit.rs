@@ -212,6 +212,7 @@ async fn open(
         line.encrypt(client, host, check).await?;
     }
     let mut session = Session::new(SessionConfig {
+        lmtp: false,
         ehlo_name: Domain::Literal(local),
         tls,
         credentials: client.credentials.clone(),

@@ -21,10 +21,14 @@ mod mail_would_come_back_to_us;
 mod message_expires;
 #[path = "out/recipients_fare_differently.rs"]
 mod recipients_fare_differently;
+#[path = "out/routes_lead_nowhere.rs"]
+mod routes_lead_nowhere;
 #[path = "out/sender_is_told.rs"]
 mod sender_is_told;
 #[path = "out/smart_host_wants_a_login.rs"]
 mod smart_host_wants_a_login;
+#[path = "out/smart_hosts_share_the_mail.rs"]
+mod smart_hosts_share_the_mail;
 #[path = "out/starttls_is_missing_or_broken.rs"]
 mod starttls_is_missing_or_broken;
 #[path = "out/upstream_drops_after_data.rs"]

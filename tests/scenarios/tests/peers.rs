@@ -47,6 +47,8 @@ mod postfix_submits;
 mod postfix_tells_what_becomes_of_it;
 #[path = "peers/probe_looks_at_postfix.rs"]
 mod probe_looks_at_postfix;
+#[path = "peers/python_stores_by_lmtp.rs"]
+mod python_stores_by_lmtp;
 #[path = "peers/schemathesis_tries_everything.rs"]
 mod schemathesis_tries_everything;
 #[path = "peers/smtplib_shows_a_certificate.rs"]

@@ -55,6 +55,7 @@ impl Caller {
     /// A client with errands.
     pub fn honest(errands: Vec<Errand>) -> Caller {
         let config = SessionConfig {
+            lmtp: false,
             ehlo_name: Domain::parse("peer.example").unwrap_or_else(|_| unreachable!()),
             tls: StartTls::Never,
             credentials: None,

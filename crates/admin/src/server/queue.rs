@@ -73,8 +73,9 @@ pub(super) async fn change(
     if selector.is_everything() && !request.all {
         return refusal(StatusCode::BAD_REQUEST, "say which messages, or all of them");
     }
+    let (any, anywhere) = (MessageId(0), Domain::Name("example.org".into()));
     if verb == Verb::Reroute
-        && let Err(problem) = server.control.way(&request.to, &Domain::Name("example.org".into()))
+        && let Err(problem) = server.control.way(&request.to, any, &anywhere)
     {
         return refusal(StatusCode::BAD_REQUEST, &problem);
     }
@@ -167,7 +168,8 @@ impl Server {
             Verb::Bounce => return self.control.bounce(whom, request.reason).await,
             Verb::Reroute => {
                 let control = self.control.clone();
-                queue.reroute(whom, move |domain| control.way(&request.to, domain)).await
+                let id = whom.id;
+                queue.reroute(whom, move |domain| control.way(&request.to, id, domain)).await
             }
         };
         touched.map(Verdict::from).map_err(words)

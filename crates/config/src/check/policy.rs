@@ -38,6 +38,7 @@ pub(super) fn check(file: &File, notes: &mut Notes<'_>) {
         waits(file, stage, wait, notes);
     }
     for (_, hop) in &file.policy.hops {
+        super::lmtp(&hop.via, notes);
         if let Some(auth) = &hop.auth {
             login(auth, hop.tls, notes);
         }

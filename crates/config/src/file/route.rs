@@ -2,13 +2,17 @@
 
 use std::ops::Range;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use waypost_mail::{DomainPattern, Heed, TlsLevel};
+use waypost_smtp::{Code, Enhanced, PermanentReply, Reply};
 
 use super::{PATTERN, one_of, path, port};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 use crate::units::HostName;
+
+const FAIL: &str = "a reply of class 5: fail = \"550 5.1.2 We have left that place\"";
 
 #[derive(Debug)]
 pub(crate) struct Route {
@@ -23,13 +27,19 @@ pub(crate) struct Route {
 pub(crate) enum Via {
     Mx,
     Hosts(Vec<Hop>),
+    Fail(PermanentReply),
+    Discard,
 }
 
 #[derive(Debug)]
 pub(crate) struct Hop {
+    pub(crate) at: Range<usize>,
     pub(crate) host: String,
     pub(crate) port: Option<u16>,
     pub(crate) implicit_tls: bool,
+    pub(crate) lmtp: bool,
+    pub(crate) priority: Option<u16>,
+    pub(crate) weight: Option<u16>,
 }
 
 /// Login at a smart host. The password itself is never in the file.
@@ -50,16 +60,7 @@ pub(crate) enum Secret {
 pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Route> {
     let domains = section.list("domains", PATTERN, notes);
     let domains = section.required("domains", domains, "domains = [\"*\"]", notes);
-    let via = match section.string_or_sections("via", notes) {
-        Some(Ok(text)) if text.value == "mx" => Some(Via::Mx),
-        Some(Ok(text)) => {
-            let hint = "via = \"mx\" or via = [{ host = \"smtp.example.net\", port = 587 }]";
-            notes.add(&text.at, format!("'route.via': '{}' is no way to go", text.value), hint);
-            None
-        }
-        Some(Err(hosts)) => hops(hosts, notes).map(Via::Hosts),
-        None => Some(Via::Mx),
-    };
+    let via = via(&mut section, notes);
     let tls = level(&mut section, notes);
     let auth = login(&mut section, notes);
     let dane = section.boolean("dane", notes);
@@ -70,6 +71,47 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     let heed = Heed { dane: dane.map(|dane| dane.value), mta_sts: None };
     section.end(notes);
     Some(Route { domains: domains?.value, via: via?, tls, auth, heed })
+}
+
+/// Where mail goes, if anywhere: one of three keys says so, or none does.
+fn via(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Via> {
+    let refusal = section.parsed::<Refusal>("fail", FAIL, notes);
+    let discard = section.boolean("discard", notes).is_some_and(|discard| discard.value);
+    let given = section.string_or_sections("via", notes);
+    if usize::from(refusal.is_some()) + usize::from(discard) + usize::from(given.is_some()) > 1 {
+        let message = "a route has one of via, fail and discard";
+        notes.add(section.at(), message, "keep one; another [[route]] may have the other");
+        return None;
+    }
+    match given {
+        Some(Ok(text)) if text.value == "mx" => Some(Via::Mx),
+        Some(Ok(text)) => {
+            let hint = "via = \"mx\" or via = [{ host = \"smtp.example.net\", port = 587 }]";
+            notes.add(&text.at, format!("'route.via': '{}' is no way to go", text.value), hint);
+            None
+        }
+        Some(Err(hosts)) => hops(hosts, notes).map(Via::Hosts),
+        None if discard => Some(Via::Discard),
+        None => Some(refusal.map_or(Via::Mx, |refusal| Via::Fail(refusal.value.0))),
+    }
+}
+
+/// A reply of class 5, as it is written in the protocol.
+struct Refusal(PermanentReply);
+
+impl FromStr for Refusal {
+    type Err = String;
+    fn from_str(text: &str) -> Result<Refusal, String> {
+        let wrong = || format!("'{text}' does not refuse for good");
+        let (code, rest) = text.split_once(' ').ok_or_else(wrong)?;
+        let code = code.parse().ok().and_then(Code::new).ok_or_else(wrong)?;
+        let (enhanced, words) = Enhanced::split(rest).map_or((None, rest), |(e, w)| (Some(e), w));
+        let reply = Reply { code, enhanced, text: "".into() }.with_text(words);
+        PermanentReply::new(reply)
+            .filter(|_| !words.trim().is_empty())
+            .map(Refusal)
+            .ok_or_else(wrong)
+    }
 }
 
 /// The hosts that can be read, if any.
@@ -83,8 +125,14 @@ fn hop(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Hop> {
     let host = section.required("host", host, "host = \"smtp.example.net\"", notes);
     let port = port(&mut section, "port", notes);
     let implicit_tls = section.boolean("implicit-tls", notes).is_some_and(|b| b.value);
+    let lmtp = section.boolean("lmtp", notes).is_some_and(|lmtp| lmtp.value);
+    let priority = section.integer("priority", 0..1001, notes);
+    let weight = section.integer("weight", 1..1001, notes);
+    let number = |found: Option<At<u64>>| found.and_then(|n| u16::try_from(n.value).ok());
+    let (priority, weight) = (number(priority), number(weight));
+    let at = section.at().clone();
     section.end(notes);
-    Some(Hop { host: host?.value.0, port, implicit_tls })
+    Some(Hop { at, host: host?.value.0, port, implicit_tls, lmtp, priority, weight })
 }
 
 pub(super) fn level(section: &mut Section<'_>, notes: &mut Notes<'_>) -> TlsLevel {

@@ -1,5 +1,7 @@
 //! Several hosts, and what DNS says about them.
 
+use std::time::Duration;
+
 use waypost_dns::{DnsError, MxAnswer};
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_mail::{Route, TlsLevel, Why};
@@ -143,4 +145,28 @@ async fn dns_that_fails_lets_mail_wait() {
     let id = relay.send().await;
     let why = relay.deferred(id).await;
     assert!(matches!(why, Why::NoAddress(_)), "{why}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_host_that_failed_lately_comes_last_until_one_attempt_looks_again() {
+    let (first, second) = ("192.0.2.11:25", "192.0.2.12:25");
+    let hops = ["192.0.2.11", "192.0.2.12"].map(by_host).to_vec();
+    let route = Route { hops, ..Route::new(by_host("x"), TlsLevel::Never) };
+    let plan = Plan::new().0.up(second, &Upstream::new());
+    // Every message has a connection of its own.
+    let relay = plan.config(|config| config.connections.idle_connections = 0).run().await;
+    let send = async || {
+        let id = relay.post(Post { route: route.clone(), ..Post::default() }).await;
+        relay.gone(id).await;
+    };
+    for _ in 0..3 {
+        send().await;
+    }
+    assert_eq!(relay.network.dialed(), [first, second, second, second]);
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    for _ in 0..3 {
+        send().await;
+    }
+    let since = relay.network.dialed().split_off(4);
+    assert_eq!(since, [first, second, second, second], "one looked again");
 }

@@ -61,6 +61,11 @@ impl Network {
         self.sources.lock().unwrap().clone()
     }
 
+    /// From now on somebody answers at this address.
+    pub(crate) fn open(&self, address: &str, upstream: &Upstream) {
+        self.hosts.lock().unwrap().insert(address.parse().unwrap(), Host::Up(upstream.clone()));
+    }
+
     pub(crate) fn dialed(&self) -> Vec<String> {
         self.dialed.lock().unwrap().iter().map(SocketAddr::to_string).collect()
     }
@@ -305,6 +310,8 @@ pub(crate) struct Post {
     pub(crate) recipients: Vec<&'static str>,
     pub(crate) content: String,
     pub(crate) route: Route,
+    /// The way stays, whatever the configuration says.
+    pub(crate) fixed: bool,
     pub(crate) lifetime: Duration,
     pub(crate) eight_bit: bool,
     pub(crate) smtputf8: bool,
@@ -319,6 +326,7 @@ impl Default for Post {
             recipients: vec!["bob@there.example"],
             content: MESSAGE.to_owned(),
             route: by_mx(TlsLevel::Opportunistic),
+            fixed: true,
             lifetime: Duration::from_secs(5 * 86_400),
             eight_bit: false,
             smtputf8: false,
@@ -370,7 +378,7 @@ impl Relay {
             sign: Vec::new(),
             terms: post.terms.clone(),
             reroutes: 0,
-            routes: vec![post.route],
+            routes: vec![Route { fixed: post.fixed, ..post.route }],
             recipients: post.recipients.iter().enumerate().map(recipient).collect(),
         };
         let header = Bytes::copy_from_slice(header.as_bytes());

@@ -15,7 +15,7 @@ use waypost_hooks::{
 };
 use waypost_identity::keygen::{Algorithm, generate};
 use waypost_identity::{Keyring, SigningKey};
-use waypost_intake::{NamedHop, Routing};
+use waypost_intake::{NamedHop, RouteRule, Routing, Via};
 use waypost_mail::{RecipientState, Route, SignRequest, Timestamp, TlsLevel, Why};
 use waypost_smtp::Phase;
 
@@ -223,7 +223,7 @@ async fn a_destination_gets_few_at_once_for_a_while() {
 }
 
 fn named() -> Routing {
-    let hosts = vec![by_host("192.0.2.7")];
+    let hosts = vec![by_host("192.0.2.7")].into();
     let hop = NamedHop { hosts, tls: TlsLevel::Opportunistic, credentials: None };
     let mut routing = Routing::default();
     routing.named.insert("partner".into(), hop);
@@ -417,4 +417,61 @@ async fn a_host_of_another_family_is_passed_over() {
     relay.gone(id).await;
     assert_eq!(relay.network.dialed(), ["192.0.2.1:25"]);
     assert!(upstream.heard().contains("EHLO relay.example"), "no name of its own");
+}
+
+/// Mail whose first way is down, not chosen by anybody.
+fn stranded(fixed: bool) -> Post {
+    let route = Route::new(by_host("192.0.2.7"), TlsLevel::Never);
+    Post { route, fixed, ..Post::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_goes_the_way_that_is_configured_now() {
+    let upstream = Upstream::new();
+    let relay = Plan::with(&upstream).0.run().await;
+    let id = relay.post(stranded(false)).await;
+    relay.deferred(id).await;
+    relay.gone(id).await;
+    assert_eq!(relay.network.dialed(), [ELSEWHERE, crate::relay::MX]);
+    assert_eq!(upstream.mails().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_way_that_somebody_chose_stays() {
+    let (upstream, other) = (Upstream::new(), Upstream::new());
+    let relay = Plan::with(&upstream).0.run().await;
+    let id = relay.post(stranded(true)).await;
+    relay.deferred(id).await;
+    relay.network.open(ELSEWHERE, &other);
+    relay.gone(id).await;
+    assert_eq!((upstream.mails().len(), other.mails().len()), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_failed_bounces_when_the_configuration_refuses_it_now() {
+    let no = waypost_smtp::Reply::fixed(550, (5, 1, 2), "We have left that place");
+    let via = Via::Fail(waypost_smtp::PermanentReply::new(no).unwrap());
+    let domains = vec!["there.example".parse().unwrap()];
+    let rule = RouteRule { domains, via, tls: TlsLevel::Never, credentials: None, heed: waypost_mail::Heed::default() };
+    let (plan, home) = Plan::new();
+    let routing = Routing { rules: vec![rule], ..Routing::default() };
+    let relay = plan.routing(routing).run().await;
+    let id = relay.post(stranded(false)).await;
+    relay.gone(id).await;
+    relay.until("the notice", || home.mails().len() == 1).await;
+    let notice = home.mails()[0].content.clone();
+    assert!(notice.contains("Status: 5.1.2\r\n") && notice.contains("left that place"), "{notice}");
+    assert_eq!(relay.network.dialed()[0], ELSEWHERE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_discarded_is_gone_and_nobody_is_told() {
+    let rules = Arc::new(Rules::new());
+    let (plan, home) = Plan::new();
+    let relay = plan.hooks(rules.clone()).run().await;
+    let route = Route::new(waypost_mail::NextHop::Discard, TlsLevel::Opportunistic);
+    let id = relay.post(Post { route, ..Post::default() }).await;
+    relay.gone(id).await;
+    relay.until("the event", || rules.events() == [EventKind::Dropped]).await;
+    assert!(relay.network.dialed().is_empty() && home.mails().is_empty());
 }

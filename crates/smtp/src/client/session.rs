@@ -22,6 +22,8 @@ pub enum StartTls {
 pub struct SessionConfig {
     /// Who we say we are (RFC 5321 §4.1.4).
     pub ehlo_name: Domain,
+    /// The other end speaks LMTP: it is greeted by LHLO (RFC 2033 §4.1).
+    pub lmtp: bool,
     /// When to encrypt.
     pub tls: StartTls,
     /// Who we prove to be, if anybody.
@@ -219,12 +221,17 @@ impl Session {
     fn hello(&mut self) {
         self.phase = Phase::Ehlo;
         self.state = State::Ehlo;
-        self.wire.command(&format!("EHLO {}", self.config.ehlo_name));
+        let verb = if self.config.lmtp { "LHLO" } else { "EHLO" };
+        self.wire.command(&format!("{verb} {}", self.config.ehlo_name));
     }
 
     fn ehlo_answered(&mut self, reply: Reply) -> Result<(), SessionFailure> {
         // RFC 5321 §4.1.4: HELO for who does not know EHLO. A refusal for another reason stands.
-        if matches!(reply.code.get(), 500..=504) {
+        let unknown = matches!(reply.code.get(), 500..=504);
+        if unknown && self.config.lmtp {
+            return Err(self.unexpected(reply));
+        }
+        if unknown {
             self.state = State::Helo;
             self.wire.command(&format!("HELO {}", self.config.ehlo_name));
             return Ok(());
@@ -333,6 +340,7 @@ mod tests {
         let mut session = Session::new(SessionConfig {
             ehlo_name: Domain::Name("relay.example".into()),
             tls: StartTls::Required,
+            lmtp: false,
             credentials: None,
             allow_plaintext_auth: false,
             nonce: [7; 18],

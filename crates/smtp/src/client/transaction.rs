@@ -38,6 +38,9 @@ pub struct Letter {
     pub priority: Priority,
     /// Who first submitted it, where the next hop offers AUTH (RFC 4954 §5).
     pub submitter: Option<Submitter>,
+    /// The other end speaks LMTP: it answers to the message once for each recipient it took
+    /// (RFC 2033 §4.2).
+    pub lmtp: bool,
 }
 
 /// One recipient of a letter.
@@ -72,6 +75,7 @@ impl Letter {
             deliver_by: None,
             priority: Priority::default(),
             submitter: None,
+            lmtp: false,
         }
     }
 
@@ -333,6 +337,7 @@ impl Transaction {
             (Awaited::Eod, _) if planted!("no counts as yes after the dot") => {
                 self.end(Reply::OK, Reuse::AsIs);
             }
+            (Awaited::Eod, _) if self.letter.lmtp => self.one_answered(reply),
             (Awaited::Eod, _) => self.end(reply, Reuse::AsIs),
             // Yes to what was not sent yet: the replies are out of step with the commands.
             (Awaited::Body | Awaited::EarlyEod, Severity::Positive) => {
@@ -389,9 +394,23 @@ impl Transaction {
     fn data_accepted(&mut self) {
         if self.has_taken() {
             self.awaited = Awaited::Body;
+        } else if self.letter.lmtp {
+            // RFC 2033 §4.2: it should have said 503, and has nobody to answer for after a dot.
+            self.outcome = Some(Ok(Reuse::Never));
         } else {
             self.awaited = Awaited::LoneDot;
             self.wire.command(".");
+        }
+    }
+
+    /// RFC 2033 §4.2: the replies to the message come in the order of the recipients that were taken.
+    fn one_answered(&mut self, reply: Reply) {
+        let mut taken = self.recipients.iter_mut().filter(|fate| matches!(fate, Fate::Taken));
+        if let Some(fate) = taken.next() {
+            *fate = Fate::Settled(RecipientResult { phase: Phase::Eod, reply });
+        }
+        if taken.next().is_none() {
+            self.outcome = Some(Ok(self.reuse(Reuse::AsIs)));
         }
     }
 

@@ -184,7 +184,7 @@ pub(crate) fn with_hop(home: Home, name: &'static str, address: SocketAddr) -> H
             implicit_tls: false,
         };
         let (tls, credentials) = (TlsLevel::Opportunistic, None);
-        let hop = NamedHop { hosts: vec![hop], tls, credentials };
+        let hop = NamedHop { hosts: vec![hop].into(), tls, credentials };
         settings.reload.routing.named.insert(name.to_owned(), hop);
     })
 }
