@@ -25,6 +25,7 @@ const PEERS: &[Peer] = &[
     Peer { package: "openssl", probe: &["openssl", "version"] },
     Peer { package: "gnutls-bin", probe: &["gnutls-cli", "--version"] },
     Peer { package: "haproxy", probe: &["/usr/sbin/haproxy", "-v"] },
+    Peer { package: "microsocks", probe: &["microsocks", "-h"] },
     Peer { package: "gsasl", probe: &["gsasl", "--version"] },
     Peer { package: "curl", probe: &["curl", "--version"] },
     Peer { package: "faketime", probe: &["faketime", "--version"] },

@@ -11,6 +11,7 @@ use waypost_mail::{DomainPattern, TlsLevel};
 
 use crate::file::{Auth, File, Hop, Issuer, Via};
 use crate::mistake::Notes;
+use crate::section::nearest;
 
 /// Notes what does not fit together.
 pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
@@ -186,6 +187,16 @@ fn routes(file: &File, notes: &mut Notes<'_>) {
         }
         if let Via::Hosts(hops) = &route.via {
             lmtp(hops, notes);
+        }
+        if let Some(pool) = &route.source {
+            let known: Vec<&str> =
+                file.policy.sources.iter().map(|(name, _)| name.value.0.as_str()).collect();
+            let name = pool.value.0.as_str();
+            if !known.contains(&name) {
+                let hint = nearest(&known, name)
+                    .unwrap_or_else(|| format!("[policy.sources.{name}] with addresses = […]"));
+                notes.add(&pool.at, format!("there is no pool of sources '{name}'"), &hint);
+            }
         }
     }
 }

@@ -28,7 +28,7 @@ pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use limits::{Limits, Strict};
 pub(crate) use listener::Http;
 pub(crate) use plugin::{Granted, Plugin, Resource};
-pub(crate) use policy::{Policy, Source};
+pub(crate) use policy::{Policy, ProxyPlace, Source};
 pub(crate) use queue::{Class, Curve, Queue};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};
 pub(crate) use token::{Issuer, OAuth};

@@ -242,8 +242,9 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         };
         let credentials = log_in(&route.auth, at, &mut credentials, notes);
         let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
+        let source = route.source.as_ref().map(|pool| pool.value.0.clone());
         let (tls, heed) = (route.tls, route.heed);
-        routing.rules.push(RouteRule { domains, via, tls, credentials, heed });
+        routing.rules.push(RouteRule { domains, via, source, tls, credentials, heed });
     }
     for (name, hop) in &file.policy.hops {
         let hosts = hosts(&hop.via, &hop.auth);
@@ -329,7 +330,7 @@ fn delivery(
     let mut delivery = waypost_delivery::Config::new(file.hostname.value.clone(), tls);
     delivery.mx_port = given.mx_port.unwrap_or(delivery.mx_port);
     delivery.credentials = credentials.clone();
-    delivery.sources = policy::sources(file);
+    delivery.sources = policy::sources(file, notes);
     delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
     delivery.priority_field = given.priority_field.unwrap_or(delivery.priority_field);
     delivery.max_returned = file.queue.return_size.unwrap_or(delivery.max_returned);

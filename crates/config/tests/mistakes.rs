@@ -181,9 +181,12 @@ via = [{ host = "10.0.0.9", lmtp = true }]
         ("fail = \"550\"", "'route.fail': '550' does not refuse for good"),
         ("fail = \"550 5.1.2 No\"\ndiscard = true", "a route has one of via, fail and discard"),
         ("discard = true\nvia = \"mx\"", "a route has one of via, fail and discard"),
-        ("via = [{ host = \"a\", weight = 0 }]", "'route.via.weight' must be from 1 to 1000"),
-        ("via = [{ host = \"a\", lmtp = true, port = 25 }]", "port 25 (RFC 2033 §5)"),
-        ("via = [{ host = \"a\", lmtp = true, implicit-tls = true }]", "LMTP has no port"),
+        (
+            "via = [{ host = \"a.example\", weight = 0 }]",
+            "'route.via.weight' must be from 1 to 1000",
+        ),
+        ("via = [{ host = \"a.example\", lmtp = true, port = 25 }]", "port 25 (RFC 2033 §5)"),
+        ("via = [{ host = \"a.example\", lmtp = true, implicit-tls = true }]", "LMTP has no port"),
     ] {
         let told = mistakes(&format!("{GOOD}[[route]]\ndomains = [\"x.example\"]\n{lines}\n"));
         assert!(told.contains(told_of), "no «{told_of}» in\n{told}");

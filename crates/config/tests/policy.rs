@@ -10,7 +10,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use waypost_config::{Mistakes, Settings, words};
 use waypost_identity::keygen::{Algorithm, generate};
-use waypost_mail::{Allow, AllowRule, NextHop, TlsLevel};
+use waypost_mail::{Allow, AllowRule, MessageId, NextHop, TlsLevel};
 use waypost_plugin::{
     Access, Bucket, Budget, Compiler, EditGrants, Grants, Mode, OnError, PluginConfig, Stage,
 };
@@ -107,12 +107,17 @@ fn what_plugins_share_is_lowered_as_documented() {
     let hop = &reload.routing.named["provider"];
     let host =
         NextHop::Host { host: "smtp.provider.example".to_owned(), port: 587, implicit_tls: false };
-    assert_eq!((hop.hosts.as_slice(), hop.tls), ([host].as_slice(), TlsLevel::Verify));
+    assert_eq!((hop.hosts.in_turn(MessageId(1)), hop.tls), (vec![host], TlsLevel::Verify));
     let login = hop.credentials.as_ref().expect("a login");
     assert!(reload.credentials.contains_key(login) && startup.delivery.credentials.len() == 1);
     let pool = &startup.delivery.sources["bulk"];
     let ehlo = |place: usize| pool[place].ehlo.as_ref().map(ToString::to_string);
-    assert_eq!(pool.iter().map(|s| s.address.is_ipv4()).collect::<Vec<_>>(), [true, true, false]);
+    let four: Vec<bool> = pool.iter().map(|source| source.address.is_ipv4()).collect();
+    assert_eq!(four, [true, true, true, false]);
+    assert_eq!(pool.iter().map(|source| source.weight).collect::<Vec<_>>(), [1, 3, 1, 1]);
+    let proxies: Vec<String> =
+        pool.iter().flat_map(|s| s.proxy.as_ref()).map(|p| p.to_string()).collect();
+    assert_eq!(proxies, ["the proxy 10.0.0.9:5000", "the SOCKS5 proxy 10.0.0.9:1080"]);
     assert_eq!((ehlo(0), ehlo(1).as_deref()), (None, Some("out2.example.org")));
 }
 
@@ -411,6 +416,18 @@ fn each_mistake_about_hops_and_sources_is_told_with_its_place_and_a_hint() {
         (
             "[policy.sources.x]\naddresses = [{ address = '192.0.2.1', ehlo = 'a b' }]",
             "w.toml:6:46: 'policy.sources.x.addresses.ehlo':",
+        ),
+        (
+            "[policy.sources.x]\naddresses = [{ address = '192.0.2.1', proxy = 'http://192.0.2.2:80' }]",
+            "w.toml:6:47: 'policy.sources.x.addresses.proxy': 'http://192.0.2.2:80' is no proxy",
+        ),
+        (
+            "[policy.sources.x]\naddresses = [{ address = '192.0.2.1', auth = { user = 'u', password-env = 'PATH' } }]",
+            "only a SOCKS5 proxy asks for a login",
+        ),
+        (
+            "[[route]]\ndomains = ['x.example']\nsource = 'y'\n[policy.sources.x]\naddresses = ['192.0.2.1']",
+            "w.toml:7:10: there is no pool of sources 'y'",
         ),
         (
             "[policy.sources.x]\naddresses = [5]",

@@ -27,6 +27,8 @@ use crate::pool::Key;
 use crate::source::{NoSource, choose};
 use crate::{Delivery, SourceAddress};
 
+/// Sources of a pool that are tried at one host in one attempt.
+const MAX_SOURCES: usize = 3;
 /// Octets that are kept of the reply by which a message was taken.
 const KEPT_TEXT: usize = 512;
 
@@ -88,6 +90,8 @@ struct Attempt<'a> {
     answered: bool,
     /// A host of the present hop is ready for mail.
     ready: bool,
+    /// The source that was used last is of no use for this destination.
+    spurned: bool,
     /// The configuration lacks what the route names: the destination is not to blame.
     unprepared: bool,
     /// Read when the first host is ready to take it.
@@ -129,6 +133,7 @@ impl<'a> Attempt<'a> {
             security: None,
             answered: false,
             ready: false,
+            spurned: false,
             unprepared: false,
             content: None,
         }
@@ -192,7 +197,7 @@ impl<'a> Attempt<'a> {
             for host in hosts.into_iter().take(left) {
                 left -= 1;
                 let tried = match self.demand(route, hop, &host, secure).await {
-                    Ok(demand) => self.try_host(route, hop, &host, &demand, members).await,
+                    Ok(demand) => self.try_sources(route, hop, &host, &demand, members).await,
                     Err(why) => Err(why),
                 };
                 if let Err(why) = tried {
@@ -231,6 +236,33 @@ impl<'a> Attempt<'a> {
             hosts.sort_by_cached_key(|host| (host.preference, !waits(host)));
         }
         Ok(found)
+    }
+
+    /// Tries one host; from another source of the pool when one is of no use there.
+    async fn try_sources(
+        &mut self,
+        route: &Route,
+        hop: &NextHop,
+        host: &Host,
+        demand: &Demand,
+        members: &[usize],
+    ) -> Result<(), Why> {
+        let mut spurned = Vec::new();
+        loop {
+            let from = source(self.delivery, self.ticket, route, host).ok().flatten();
+            self.spurned = false;
+            match self.try_host(route, hop, host, demand, members).await {
+                Err(why) if self.spurned => {
+                    spurned.extend(from.map(|from| from.address));
+                    let next = source(self.delivery, self.ticket, route, host).ok().flatten();
+                    let fresh = next.filter(|next| !spurned.contains(&next.address));
+                    if fresh.is_none() || spurned.len() >= MAX_SOURCES {
+                        return Err(why);
+                    }
+                }
+                ended => return ended,
+            }
+        }
     }
 
     /// Sends the message to one host. Recipients that are answered for get their fate; the error
@@ -342,7 +374,15 @@ impl<'a> Attempt<'a> {
     async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
         self.delivery.opener().open(wish).await.map_err(|failure| {
             self.answered |= failure.is_answer();
-            failure.why(wish.hop, wish.demand)
+            self.unprepared |= matches!(failure, Failure::CannotLeave(_));
+            let spurned = wish.source.filter(|_| failure.is_about_source());
+            let why = failure.why(wish.hop, wish.demand);
+            if let Some(source) = spurned {
+                self.spurned = true;
+                let resting = &self.delivery.resting;
+                resting.rest(source.address, &self.ticket.destination, &why.to_string());
+            }
+            why
         })
     }
 
@@ -512,8 +552,8 @@ fn source<'a>(
 ) -> Result<Option<&'a SourceAddress>, Why> {
     let Some(pool) = &route.source else { return Ok(None) };
     let sender = ticket.entry.sender.to_string();
-    let sources = &delivery.config.sources;
-    let chosen = choose(sources, pool, &ticket.destination, &sender, host.address);
+    let (sources, resting) = (&delivery.config.sources, &delivery.resting);
+    let chosen = choose(sources, resting, pool, &ticket.destination, &sender, host.address);
     let none = |error: NoSource| Why::Unreachable { hop: label(host), error: error.to_string() };
     chosen.map(Some).map_err(none)
 }
@@ -534,7 +574,7 @@ fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>
         implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
         lmtp: matches!(hop, NextHop::Lmtp { .. }),
         credentials: route.credentials.clone(),
-        source: source.map(|source| source.address),
+        source: source.map(|source| (source.address, source.proxy.as_ref().map(|proxy| proxy.at))),
     }
 }
 

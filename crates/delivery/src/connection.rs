@@ -13,10 +13,11 @@ use waypost_smtp::client::{
     Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
     TransactionStep,
 };
-use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Stuffer};
+use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
 
 use crate::channel::Channel;
 use crate::demand::Demand;
+use crate::proxy::CannotLeave;
 use crate::tls::{BrokenStartTls, HandshakeError};
 use crate::{Config, Dialer, Metrics, SourceAddress};
 
@@ -28,6 +29,8 @@ const KEPT_BUFFER: usize = 16 * 1024;
 /// Why a connection is of no use, or of none any more.
 #[derive(Debug)]
 pub(crate) enum Failure {
+    /// The source address, or the proxy that has it, is of no use.
+    CannotLeave(String),
     /// There is no TCP connection.
     Unreachable(String),
     TimedOut(Phase),
@@ -47,7 +50,9 @@ impl Failure {
     pub(crate) fn why(self, hop: &str, demand: &Demand) -> Why {
         let hop = hop.to_owned();
         match self {
-            Failure::Unreachable(error) => Why::Unreachable { hop, error },
+            Failure::CannotLeave(error) | Failure::Unreachable(error) => {
+                Why::Unreachable { hop, error }
+            }
             Failure::TimedOut(phase) => Why::TimedOut { hop, phase },
             Failure::Lost(phase) => Why::ConnectionLost { hop, phase },
             Failure::Handshake(error) => {
@@ -71,6 +76,18 @@ impl Failure {
         }
     }
 
+    /// True when another source may fare better: this one is of no use, or the host takes nothing from it.
+    pub(crate) fn is_about_source(&self) -> bool {
+        match self {
+            Failure::CannotLeave(_) => true,
+            Failure::Session(
+                Phase::Greeting | Phase::Ehlo,
+                SessionFailure::Refused { reply, .. },
+            ) => reply.severity() == Severity::Permanent,
+            _ => false,
+        }
+    }
+
     /// True when STARTTLS is what failed, so that clear text may still work.
     fn is_about_starttls(&self) -> bool {
         match self {
@@ -81,7 +98,10 @@ impl Failure {
             }
             Failure::Session(phase, _) => *phase == Phase::StartTls,
             Failure::Handshake(_) => true,
-            Failure::Unreachable(_) | Failure::Protocol(..) | Failure::Unreadable(_) => false,
+            Failure::CannotLeave(_)
+            | Failure::Unreachable(_)
+            | Failure::Protocol(..)
+            | Failure::Unreadable(_) => false,
         }
     }
 }
@@ -278,10 +298,13 @@ impl Opener<'_> {
     async fn dial(&self, wish: &Wish<'_>) -> Result<Channel, Failure> {
         let timeouts = &self.config.timeouts;
         let since = Instant::now();
-        let from = wish.source.map(|source| source.address);
-        let dialed = timeout(timeouts.connect, self.dialer.dial(wish.host.address, from)).await;
+        let dial = self.dialer.dial(wish.host.address, wish.source);
+        let dialed = timeout(timeouts.connect, dial).await;
         let stream = match dialed {
             Err(_) => return Err(Failure::TimedOut(Phase::Connect)),
+            Ok(Err(error)) if CannotLeave::is(&error) => {
+                return Err(Failure::CannotLeave(error.to_string()));
+            }
             Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string())),
             Ok(Ok(stream)) => stream,
         };

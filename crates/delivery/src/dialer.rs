@@ -2,11 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
+
+use crate::SourceAddress;
+use crate::proxy::CannotLeave;
 
 /// Bytes both ways: a TCP connection, TLS over one, or a test's pipe.
 pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug {}
@@ -16,11 +19,15 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin + fmt::Debug> Stream for T {}
 /// Opens connections. The caller bounds the time it may take.
 #[async_trait]
 pub trait Dialer: Send + Sync + fmt::Debug {
-    /// A connection to `address`, from the local address `from` where one is given.
+    /// A connection to `address`, from the source `from` where one is given.
     ///
     /// # Errors
     /// What the system says when there is none.
-    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>>;
+    async fn dial(
+        &self,
+        address: SocketAddr,
+        from: Option<&SourceAddress>,
+    ) -> io::Result<Box<dyn Stream>>;
 }
 
 /// Dials over TCP.
@@ -29,17 +36,24 @@ pub struct TcpDialer;
 
 #[async_trait]
 impl Dialer for TcpDialer {
-    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
+    async fn dial(
+        &self,
+        address: SocketAddr,
+        from: Option<&SourceAddress>,
+    ) -> io::Result<Box<dyn Stream>> {
         let stream = match from {
             None => TcpStream::connect(address).await?,
-            Some(from) => {
+            Some(SourceAddress { proxy: Some(proxy), address: from, .. }) => {
+                proxy.dial(address, *from).await?
+            }
+            Some(SourceAddress { address: from, .. }) => {
                 let socket = match address {
                     SocketAddr::V4(_) => TcpSocket::new_v4()?,
                     SocketAddr::V6(_) => TcpSocket::new_v6()?,
                 };
-                socket.bind(SocketAddr::new(from, 0)).map_err(|error| {
+                socket.bind(SocketAddr::new(*from, 0)).map_err(|error| {
                     let text = format!("cannot send from {from}: {error}; is it an address here?");
-                    io::Error::new(error.kind(), text)
+                    CannotLeave::error(text)
                 })?;
                 socket.connect(address).await?
             }

@@ -19,6 +19,7 @@ mod health;
 mod metrics;
 mod notice;
 mod pool;
+mod proxy;
 mod remedy;
 mod settle;
 mod source;
@@ -31,6 +32,7 @@ pub use metrics::{
     AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, TlsLabels,
 };
 pub use pool::ConnectionLimits;
+pub use proxy::{Proxy, ProxyProtocol, SocksLogin};
 pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
 pub use tls::{ClientTls, TlsSetupError};
@@ -54,6 +56,7 @@ use crate::connection::Opener;
 use crate::health::Health;
 use crate::pool::Pool;
 use crate::remedy::Turns;
+use crate::source::Resting;
 use crate::tls::BrokenStartTls;
 
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
@@ -142,6 +145,7 @@ pub struct Delivery {
     pool: Pool,
     broken_starttls: BrokenStartTls,
     health: Health,
+    resting: Resting,
     rerouting: Turns,
     metrics: Metrics,
 }
@@ -159,6 +163,7 @@ impl Delivery {
             pool,
             broken_starttls,
             health: Health::default(),
+            resting: Resting::default(),
             rerouting: Turns::default(),
             metrics,
         })

@@ -38,7 +38,8 @@ pub(crate) struct Key {
     pub(crate) implicit_tls: bool,
     pub(crate) lmtp: bool,
     pub(crate) credentials: Option<String>,
-    pub(crate) source: Option<IpAddr>,
+    /// The address, and where the proxy is that has it.
+    pub(crate) source: Option<(IpAddr, Option<SocketAddr>)>,
 }
 
 /// Idle connections by what they are good for.

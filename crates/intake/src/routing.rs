@@ -24,6 +24,8 @@ pub struct RouteRule {
     pub domains: Vec<DomainPattern>,
     /// Where they go.
     pub via: Via,
+    /// Name of the pool of source addresses they leave from.
+    pub source: Option<String>,
     /// The least the connection must offer.
     pub tls: TlsLevel,
     /// Name of the credentials to log in with.
@@ -59,7 +61,7 @@ impl Routing {
                     Via::Discard => vec![NextHop::Discard],
                 },
                 lane: None,
-                source: None,
+                source: rule.source.clone(),
                 tls: rule.tls,
                 credentials: rule.credentials.clone(),
                 heed: rule.heed,
@@ -130,7 +132,7 @@ impl Routing {
         Ok(Route {
             hops,
             lane: way.lane.clone(),
-            source: way.source.clone(),
+            source: way.source.clone().or(configured.source),
             tls: way.tls.map_or(wanted, |tls| tls.max(floor)),
             credentials: login.flatten(),
             heed: configured.heed,
@@ -188,7 +190,8 @@ mod tests {
 
     fn rule(domains: &[&str], via: Via) -> RouteRule {
         let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
-        RouteRule { domains, via, tls: TlsLevel::Verify, credentials: None, heed: Heed::default() }
+        let (tls, heed) = (TlsLevel::Verify, Heed::default());
+        RouteRule { domains, via, source: None, tls, credentials: None, heed }
     }
 
     #[test]

@@ -37,6 +37,8 @@ mod gsasl_logs_in_by_scram;
 mod gsasl_shows_a_certificate;
 #[path = "peers/haproxy_speaks_for_clients.rs"]
 mod haproxy_speaks_for_clients;
+#[path = "peers/mail_leaves_through_proxies.rs"]
+mod mail_leaves_through_proxies;
 #[path = "peers/openssl_shows_a_certificate.rs"]
 mod openssl_shows_a_certificate;
 #[path = "peers/postfix_delivers_for_us.rs"]

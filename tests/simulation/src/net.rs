@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use rand::Rng;
 use rand::rngs::StdRng;
-use waypost_delivery::{Dialer, Stream};
+use waypost_delivery::{Dialer, SourceAddress, Stream};
 use waypost_dns::{DnsError, Mx, MxAnswer, Resolver};
 
 use crate::visit::DOMAINS;
@@ -117,7 +117,11 @@ fn host_of(name: &str) -> Option<usize> {
 
 #[async_trait]
 impl Dialer for Net {
-    async fn dial(&self, address: SocketAddr, _: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
+    async fn dial(
+        &self,
+        address: SocketAddr,
+        _: Option<&SourceAddress>,
+    ) -> io::Result<Box<dyn Stream>> {
         let host = (0..HOSTS).find(|host| self::address(*host) == address.ip());
         let host = host.ok_or(io::ErrorKind::HostUnreachable)?;
         match self.mood(host) {

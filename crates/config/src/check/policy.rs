@@ -165,6 +165,12 @@ fn sources(file: &File, notes: &mut Notes<'_>) {
                 let message = format!("'policy.sources.{}' has {ip} twice", pool.value.0);
                 notes.add(&source.address.at, message, "name each address once");
             }
+            if let Some(auth) = &source.auth
+                && !source.proxy.as_ref().is_some_and(|proxy| proxy.value.socks)
+            {
+                let hint = "proxy = \"socks5://192.0.2.1:1080\" beside it";
+                notes.add(&auth.at, "only a SOCKS5 proxy asks for a login", hint);
+            }
         }
     }
 }

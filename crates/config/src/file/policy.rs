@@ -1,6 +1,8 @@
 //! What plugins share: tables, limits, secrets, keys, next hops and source addresses by name.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 use waypost_mail::TlsLevel;
 use waypost_plugin::Bucket;
@@ -12,6 +14,8 @@ use crate::names::{PluginName, SourceIp};
 use crate::section::{At, Item, Section, parse};
 
 const NAME: &str = "write a name such as \"customers\" or \"main-2026\"";
+const PROXY: &str =
+    "\"socks5://192.0.2.1:1080\", or \"proxy://192.0.2.1:5000\" for the PROXY protocol";
 const SOURCES: &str =
     "addresses = [\"192.0.2.10\", { address = \"192.0.2.11\", ehlo = \"out2.example.org\" }]";
 
@@ -43,6 +47,29 @@ pub(crate) struct NextHop {
 pub(crate) struct Source {
     pub(crate) address: At<SourceIp>,
     pub(crate) ehlo: Option<Domain>,
+    pub(crate) weight: Option<u16>,
+    pub(crate) proxy: Option<At<ProxyPlace>>,
+    pub(crate) auth: Option<Auth>,
+}
+
+/// A proxy that has the address: `socks5://` or `proxy://`, and where it listens.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ProxyPlace {
+    pub(crate) at: SocketAddr,
+    pub(crate) socks: bool,
+}
+
+impl FromStr for ProxyPlace {
+    type Err = String;
+    fn from_str(text: &str) -> Result<ProxyPlace, String> {
+        let (socks, at) = match text.split_once("://") {
+            Some(("socks5", at)) => (true, at),
+            Some(("proxy", at)) => (false, at),
+            _ => return Err(format!("'{text}' is no proxy")),
+        };
+        let at = at.parse().map_err(|_| format!("'{at}' is no address with a port"))?;
+        Ok(ProxyPlace { at, socks })
+    }
 }
 
 pub(super) fn keys(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Named<At<PathBuf>> {
@@ -133,13 +160,22 @@ fn pool(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<Source>> 
 
 fn source(path: &str, text: At<String>, notes: &mut Notes<'_>) -> Option<Source> {
     let address = parse(path, text, SOURCES, notes)?;
-    Some(Source { address, ehlo: None })
+    Some(Source { address, ehlo: None, weight: None, proxy: None, auth: None })
 }
 
 fn described_source(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Source> {
     let address = section.parsed::<SourceIp>("address", "an address of this machine", notes);
     let address = section.required("address", address, "address = \"192.0.2.10\"", notes);
     let ehlo = section.parsed::<Domain>("ehlo", "the name of that address", notes);
+    let weight = section.integer("weight", 1..1001, notes);
+    let proxy = section.parsed::<ProxyPlace>("proxy", PROXY, notes);
+    let auth = route::login(&mut section, notes);
     section.end(notes);
-    Some(Source { address: address?, ehlo: ehlo.map(|ehlo| ehlo.value) })
+    Some(Source {
+        address: address?,
+        ehlo: ehlo.map(|ehlo| ehlo.value),
+        weight: weight.and_then(|weight| u16::try_from(weight.value).ok()),
+        proxy,
+        auth,
+    })
 }

@@ -9,6 +9,7 @@ use waypost_smtp::{Code, Enhanced, PermanentReply, Reply};
 
 use super::{PATTERN, one_of, path, port};
 use crate::mistake::Notes;
+use crate::names::Name;
 use crate::section::{At, Section};
 use crate::units::HostName;
 
@@ -18,6 +19,7 @@ const FAIL: &str = "a reply of class 5: fail = \"550 5.1.2 We have left that pla
 pub(crate) struct Route {
     pub(crate) domains: Vec<At<DomainPattern>>,
     pub(crate) via: Via,
+    pub(crate) source: Option<At<Name>>,
     pub(crate) tls: TlsLevel,
     pub(crate) auth: Option<Auth>,
     pub(crate) heed: Heed,
@@ -61,6 +63,7 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     let domains = section.list("domains", PATTERN, notes);
     let domains = section.required("domains", domains, "domains = [\"*\"]", notes);
     let via = via(&mut section, notes);
+    let source = section.parsed::<Name>("source", "the name of a pool in [policy.sources]", notes);
     let tls = level(&mut section, notes);
     let auth = login(&mut section, notes);
     let dane = section.boolean("dane", notes);
@@ -70,7 +73,7 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     }
     let heed = Heed { dane: dane.map(|dane| dane.value), mta_sts: None };
     section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, tls, auth, heed })
+    Some(Route { domains: domains?.value, via: via?, source, tls, auth, heed })
 }
 
 /// Where mail goes, if anywhere: one of three keys says so, or none does.

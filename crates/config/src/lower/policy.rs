@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File as SystemFile;
 use std::path::PathBuf;
 
-use waypost_delivery::{SourceAddress, Sources};
+use waypost_delivery::{Proxy, ProxyProtocol, SocksLogin, SourceAddress, Sources};
 use waypost_identity::{Keyring, SigningKey};
 use waypost_plugin::{Compiler, HostConfig, PluginConfig, PolicyConfig, Secret};
 
-use crate::file::{File, Named, Source};
+use crate::file::{Auth, File, Named, ProxyPlace, Source};
 use crate::mistake::Notes;
 use crate::secret;
 use crate::section::At;
@@ -92,13 +92,39 @@ fn compiler(file: &File, notes: &mut Notes<'_>) -> Compiler {
     Compiler::Child(path.value.clone())
 }
 
-pub(super) fn sources(file: &File) -> Sources {
-    let address = |source: &Source| SourceAddress {
-        address: source.address.value.0,
-        ehlo: source.ehlo.clone(),
+pub(super) fn sources(file: &File, notes: &mut Notes<'_>) -> Sources {
+    let mut pools = Sources::new();
+    for (name, pool) in &file.policy.sources {
+        let pool = pool.iter().map(|given| source(given, notes)).collect();
+        pools.insert(name.value.0.clone(), pool);
+    }
+    pools
+}
+
+fn source(given: &Source, notes: &mut Notes<'_>) -> SourceAddress {
+    let login = given.auth.as_ref().and_then(|auth| socks_login(auth, notes));
+    let proxy = |place: &At<ProxyPlace>| Proxy {
+        at: place.value.at,
+        protocol: match place.value.socks {
+            true => ProxyProtocol::Socks5(login),
+            false => ProxyProtocol::Header,
+        },
     };
-    let pools = by_name(&file.policy.sources, |pool| pool.iter().map(address).collect());
-    pools.into_iter().collect()
+    SourceAddress {
+        ehlo: given.ehlo.clone(),
+        weight: given.weight.unwrap_or(1),
+        proxy: given.proxy.as_ref().map(proxy),
+        ..SourceAddress::new(given.address.value.0)
+    }
+}
+
+fn socks_login(auth: &Auth, notes: &mut Notes<'_>) -> Option<SocksLogin> {
+    let login = SocksLogin::new(auth.user.clone(), secret::read(&auth.password, notes)?);
+    if login.is_none() {
+        let hint = "RFC 1929 has room for no more";
+        notes.add(&auth.at, "user and password must have 1 to 255 octets each", hint);
+    }
+    login
 }
 
 fn by_name<T, U>(named: &Named<T>, lower: impl Fn(&T) -> U) -> BTreeMap<String, U> {

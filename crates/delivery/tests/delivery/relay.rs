@@ -9,7 +9,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
-use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, Stream};
+use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, SourceAddress, Stream};
 use waypost_dns::{DnsError, Dnssec, Mx, MxAnswer, Resolver, Tlsa};
 use waypost_harness::upstream::Upstream;
 use waypost_hooks::{Hooks, Pass};
@@ -73,9 +73,13 @@ impl Network {
 
 #[async_trait]
 impl Dialer for Network {
-    async fn dial(&self, address: SocketAddr, from: Option<IpAddr>) -> io::Result<Box<dyn Stream>> {
+    async fn dial(
+        &self,
+        address: SocketAddr,
+        from: Option<&SourceAddress>,
+    ) -> io::Result<Box<dyn Stream>> {
         self.dialed.lock().unwrap().push(address);
-        self.sources.lock().unwrap().push(from);
+        self.sources.lock().unwrap().push(from.map(|source| source.address));
         let host = self.hosts.lock().unwrap().get(&address).cloned();
         match host {
             Some(Host::Up(upstream)) => {

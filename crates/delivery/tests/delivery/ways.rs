@@ -358,8 +358,8 @@ async fn mail_comes_from_the_address_its_sender_has_in_the_pool() {
     let addresses: Vec<IpAddr> =
         ["198.51.100.1", "198.51.100.2", "2001:db8::9"].map(|ip| ip.parse().unwrap()).into();
     let pool = addresses.iter().enumerate().map(|(n, address)| SourceAddress {
-        address: *address,
         ehlo: Some(waypost_smtp::Domain::parse(&format!("out{n}.example")).unwrap()),
+        ..SourceAddress::new(*address)
     });
     let pool: Vec<_> = pool.collect();
     let plan = plan.config(|config| drop(config.sources.insert("bulk".into(), pool)));
@@ -408,7 +408,7 @@ async fn a_host_of_another_family_is_passed_over() {
     let upstream = Upstream::new();
     let (plan, _) = Plan::new();
     let plan = plan.host("mx1.there.example", &["2001:db8::1", "192.0.2.1"]);
-    let source = SourceAddress { address: "198.51.100.1".parse().unwrap(), ehlo: None };
+    let source = SourceAddress::new("198.51.100.1".parse().unwrap());
     let plan = plan
         .up("192.0.2.1:25", &upstream)
         .config(|config| drop(config.sources.insert("v4".into(), vec![source])));
@@ -417,6 +417,32 @@ async fn a_host_of_another_family_is_passed_over() {
     relay.gone(id).await;
     assert_eq!(relay.network.dialed(), ["192.0.2.1:25"]);
     assert!(upstream.heard().contains("EHLO relay.example"), "no name of its own");
+}
+
+/// An upstream that takes nothing from one address of ours; here it is the first one that connects.
+#[tokio::test(start_paused = true)]
+async fn an_address_that_is_refused_rests_there_and_another_takes_over() {
+    let no = Act::Say("554 5.7.1 not from there".into());
+    let upstream = Upstream::new().once(Phase::Greeting, no);
+    let addresses = ["198.51.100.1", "198.51.100.2"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let pool: Vec<_> = addresses.map(SourceAddress::new).into();
+    let (plan, _) = Plan::with(&upstream);
+    let plan = plan.config(|config| {
+        config.sources.insert("bulk".into(), pool);
+        config.connections.idle_connections = 0;
+    });
+    let relay = plan.run().await;
+    for _ in 0..2 {
+        let id = relay.post(Post { route: from_pool("bulk"), ..Post::default() }).await;
+        relay.gone(id).await;
+    }
+    let from: Vec<IpAddr> = relay.network.sources().into_iter().flatten().collect();
+    assert_eq!((from.len(), from[1]), (3, from[2]));
+    assert_ne!(from[0], from[1], "the other one, in the same attempt and from then on");
+    tokio::time::sleep(Duration::from_secs(1000)).await;
+    let id = relay.post(Post { route: from_pool("bulk"), ..Post::default() }).await;
+    relay.gone(id).await;
+    assert_eq!(relay.network.sources()[3], Some(from[0]), "it is used again after its rest");
 }
 
 /// Mail whose first way is down, not chosen by anybody.
@@ -452,7 +478,8 @@ async fn what_failed_bounces_when_the_configuration_refuses_it_now() {
     let no = waypost_smtp::Reply::fixed(550, (5, 1, 2), "We have left that place");
     let via = Via::Fail(waypost_smtp::PermanentReply::new(no).unwrap());
     let domains = vec!["there.example".parse().unwrap()];
-    let rule = RouteRule { domains, via, tls: TlsLevel::Never, credentials: None, heed: waypost_mail::Heed::default() };
+    let (tls, heed) = (TlsLevel::Never, waypost_mail::Heed::default());
+    let rule = RouteRule { domains, via, source: None, tls, credentials: None, heed };
     let (plan, home) = Plan::new();
     let routing = Routing { rules: vec![rule], ..Routing::default() };
     let relay = plan.routing(routing).run().await;

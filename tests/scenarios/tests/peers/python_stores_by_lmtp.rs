@@ -89,7 +89,7 @@ async fn each_recipient_has_its_own_fate() {
     peer.hello().await;
     let to =
         ["bob@store.example", "full@store.example", "nobody@store.example", "eve@store.example"];
-    let id = peer.deliver("", &to, "Subject: hi\r\n\r\n.dot\r\n").await;
+    let id = peer.deliver("a@sender.example", &to, "Subject: hi\r\n\r\n.dot\r\n").await;
     let entry = || relay.queue().show(id.parse().unwrap()).unwrap();
     eventually("one that waits", || {
         let states = entry().recipients.into_iter().map(|recipient| recipient.state);

@@ -29,8 +29,8 @@ async fn noting(upstream: &Upstream) -> (SocketAddr, Arc<Mutex<Vec<IpAddr>>>) {
 fn with_pools(home: Home) -> Home {
     home.amended(|settings| {
         let source = |address: &str, ehlo: Option<&str>| SourceAddress {
-            address: address.parse().unwrap(),
             ehlo: ehlo.map(|name| name.parse().unwrap()),
+            ..SourceAddress::new(address.parse().unwrap())
         };
         let sources = &mut settings.startup.delivery.sources;
         sources.insert("bulk".into(), vec![source("127.0.0.2", Some("bulk.relay.example"))]);
