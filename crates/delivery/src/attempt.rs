@@ -179,7 +179,8 @@ impl<'a> Attempt<'a> {
         let mut left = self.delivery.config.hosts_per_attempt.max(1);
         let delivery = self.delivery;
         let ill = |hop: &NextHop, why: &Why| {
-            if route.hops.len() > 1 {
+            // That a message asks for more than a hop has is no failure of the hop.
+            if route.hops.len() > 1 && !matches!(why, Why::RequireTls { .. }) {
                 delivery.health.failed(hop, why);
             }
         };

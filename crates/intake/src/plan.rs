@@ -6,8 +6,8 @@ use std::time::Duration;
 use tracing::warn;
 use waypost_hooks::{Hooks, RouteDecision, RouteGroup, RouteView};
 use waypost_mail::{
-    Envelope, Facts, Heed, MessageId, Protocol, Recipient, RecipientEntry, RecipientState, Route, Text,
-    Timestamp, TlsLevel, Why,
+    Envelope, Facts, Heed, MessageId, Protocol, Recipient, RecipientEntry, RecipientState, Route,
+    Text, Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::Reply;
 

@@ -6,8 +6,8 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use waypost_mail::{
-    Attr, Entry, Facts, Heed, MessageId, NextHop, Protocol, Recipient, RecipientEntry, RecipientState,
-    Route, SessionId, SignRequest, Terms, Timestamp, TlsFacts, TlsLevel,
+    Attr, Entry, Facts, Heed, MessageId, NextHop, Protocol, Recipient, RecipientEntry,
+    RecipientState, Route, SessionId, SignRequest, Terms, Timestamp, TlsFacts, TlsLevel,
 };
 use waypost_smtp::{Mailbox, ReversePath};
 
