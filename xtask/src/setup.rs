@@ -35,8 +35,14 @@ const PEERS: &[Peer] = &[
 ];
 
 /// From PyPI; dkimpy needs PyNaCl for Ed25519.
-const MODULES: &[&str] =
-    &["aiosmtpd==1.4.6", "dkimpy==1.1.8", "PyNaCl==1.6.2", "schemathesis==4.32.5"];
+const MODULES: &[&str] = &[
+    "aiosmtpd==1.4.6",
+    "dkimpy==1.1.8",
+    "PyNaCl==1.6.2",
+    "pyspf==2.0.14",
+    "authheaders==0.16.3",
+    "schemathesis==4.32.5",
+];
 
 /// Makes everything present and returns the Python that has the modules.
 pub(crate) fn run() -> anyhow::Result<PathBuf> {
@@ -134,7 +140,7 @@ impl Drop for NoServices {
 
 fn python(venv: &Path) -> anyhow::Result<PathBuf> {
     let python = venv.join("bin/python");
-    let import = ["-c", "import aiosmtpd, dkim, nacl, schemathesis"];
+    let import = ["-c", "import aiosmtpd, dkim, nacl, spf, authheaders, schemathesis"];
     if silent(&python, &import) {
         return Ok(python);
     }

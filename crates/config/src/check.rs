@@ -2,6 +2,7 @@
 
 mod policy;
 mod queue;
+mod verify;
 
 use std::collections::HashMap;
 
@@ -27,6 +28,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     oauth(file, notes);
     policy::check(file, notes);
     queue::check(&file.queue, notes);
+    verify::check(file, notes);
 }
 
 /// A signature alone proves only that the issuer made the token, for anybody.

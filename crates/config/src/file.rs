@@ -9,6 +9,7 @@ mod policy;
 mod queue;
 mod route;
 mod token;
+mod verify;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -32,6 +33,7 @@ pub(crate) use policy::{Policy, ProxyPlace, Source};
 pub(crate) use queue::{Class, Curve, Queue};
 pub(crate) use route::{Auth, Hop, Route, Secret, Via};
 pub(crate) use token::{Issuer, OAuth};
+pub(crate) use verify::{Verify, Vouching};
 
 const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
 const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
@@ -63,6 +65,8 @@ pub(crate) struct File {
     pub(crate) keys: Named<At<PathBuf>>,
     pub(crate) policy: Policy,
     pub(crate) plugins: Vec<Plugin>,
+    pub(crate) verify: Verify,
+    pub(crate) dkim2: Vec<Vouching>,
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
     pub(crate) queue: Queue,
@@ -155,6 +159,9 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let policy = policy::policy(top.section("policy", notes), notes);
     let plugins = top.sections("plugin", notes).into_iter();
     let plugins = plugins.filter_map(|section| plugin::plugin(section, notes)).collect();
+    let verify = verify::verify(top.section("verify", notes), notes);
+    let dkim2 = top.sections("dkim2", notes).into_iter();
+    let dkim2 = dkim2.filter_map(|section| verify::vouching(section, notes)).collect();
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
     let queue = queue::queue(top.section("queue", notes), notes);
@@ -181,6 +188,8 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         keys,
         policy,
         plugins,
+        verify,
+        dkim2,
         dns,
         delivery,
         queue,

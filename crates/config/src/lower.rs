@@ -5,6 +5,7 @@ mod auth;
 mod door;
 mod limits;
 mod policy;
+mod verify;
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -31,6 +32,8 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let delivery = delivery(file, &credentials, notes);
     check_dns(file, notes);
     let keys = policy::keys(file, notes);
+    let verification = verify::verify(file, &keys, notes);
+    let keys = verify::copy_signers(file, keys, notes);
     let plugins = policy::policy(file, notes);
     let host = policy::host(file, notes);
     let places = places(file);
@@ -56,7 +59,14 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     };
     Some(Settings {
         startup,
-        reload: Reload { inbound: inbound?, routing, credentials, keys, policy: plugins },
+        reload: Reload {
+            inbound: inbound?,
+            routing,
+            credentials,
+            keys,
+            verification,
+            policy: plugins,
+        },
     })
 }
 

@@ -66,6 +66,8 @@ pub struct Reload {
     pub credentials: HashMap<String, Credentials>,
     /// Keys for signatures, by the names that policy uses.
     pub keys: Keyring,
+    /// What is verified on the way in.
+    pub verification: waypost_intake::Verification,
     /// The plugins and what they may reach.
     pub policy: PolicyConfig,
 }

@@ -3,6 +3,7 @@
 
 mod auth;
 mod policy;
+mod verify;
 
 use std::fmt::Write as _;
 
@@ -20,6 +21,7 @@ pub fn describe(settings: &Settings) -> String {
     for part in [
         doors(settings),
         relaying(&settings.reload),
+        verify::verification(settings),
         auth::logins(&settings.reload),
         policy::policy(&settings.reload),
         routes(&settings.reload),

@@ -107,6 +107,12 @@ impl Hickory {
         &self.metrics
     }
 
+    /// The resolver beneath, with its cache and servers, for who must have hickory's own: the library
+    /// that verifies senders.
+    pub fn beneath(&self) -> TokioResolver {
+        self.resolver.clone()
+    }
+
     /// The records of one type, or that there are none.
     async fn records(&self, question: &Question) -> Result<Found, DnsError> {
         let began = Instant::now();

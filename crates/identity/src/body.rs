@@ -1,4 +1,4 @@
-//! The relaxed form of a body (RFC 6376 §3.4.4), hashed while it goes by.
+//! The canonical forms of a body (RFC 6376 §3.4.3, §3.4.4), hashed while it goes by.
 
 use std::fmt;
 use std::io;
@@ -48,8 +48,7 @@ pub struct BodyHasher(Relaxed<Gathered>);
 impl BodyHasher {
     /// Before the first octet.
     pub fn new() -> BodyHasher {
-        let gathered = Gathered { octets: Vec::new(), context: Sha256::hasher() };
-        BodyHasher(Relaxed::new(gathered))
+        BodyHasher(Relaxed::new(Gathered::new()))
     }
 
     /// Takes the next piece.
@@ -59,9 +58,7 @@ impl BodyHasher {
 
     /// The hash of all that came. A body of nothing, or of blank lines only, is an empty one.
     pub fn finish(self) -> BodyHash {
-        let mut gathered = self.0.finish();
-        gathered.flush();
-        BodyHash(gathered.context.complete())
+        self.0.finish().complete()
     }
 }
 
@@ -74,6 +71,102 @@ impl Default for BodyHasher {
 impl fmt::Debug for BodyHasher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("BodyHasher").finish_non_exhaustive()
+    }
+}
+
+/// Which forms of a body are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Forms {
+    pub(crate) relaxed: bool,
+    pub(crate) simple: bool,
+}
+
+/// The SHA-256 of a body in the forms that were wanted.
+#[derive(Debug, Default)]
+pub(crate) struct BodyHashes {
+    pub(crate) relaxed: Option<BodyHash>,
+    pub(crate) simple: Option<BodyHash>,
+}
+
+impl BodyHashes {
+    /// Hashes a body that comes in pieces, cut anywhere, once for both forms.
+    pub(crate) fn of<P: AsRef<[u8]>>(
+        pieces: impl IntoIterator<Item = io::Result<P>>,
+        forms: Forms,
+    ) -> io::Result<BodyHashes> {
+        let mut relaxed = forms.relaxed.then(BodyHasher::new);
+        let mut simple = forms.simple.then(|| Simple::new(Gathered::new()));
+        if relaxed.is_none() && simple.is_none() {
+            return Ok(BodyHashes::default());
+        }
+        for piece in pieces {
+            let piece = piece?;
+            if let Some(relaxed) = &mut relaxed {
+                relaxed.push(piece.as_ref());
+            }
+            if let Some(simple) = &mut simple {
+                simple.push(piece.as_ref());
+            }
+        }
+        Ok(BodyHashes {
+            relaxed: relaxed.map(BodyHasher::finish),
+            simple: simple.map(|simple| simple.finish().complete()),
+        })
+    }
+}
+
+/// Writes the simple form of what it is given: line ends at the end are one. They are held back as a
+/// count, so that memory does not grow with the body.
+struct Simple<W> {
+    sink: W,
+    line_ends: u64,
+    cr: bool,
+}
+
+impl<W: Writer> Simple<W> {
+    fn new(sink: W) -> Simple<W> {
+        Simple { sink, line_ends: 0, cr: false }
+    }
+
+    fn push(&mut self, mut rest: &[u8]) {
+        while let Some(&first) = rest.first() {
+            let mut taken = 1;
+            match first {
+                b'\n' if self.cr => {
+                    self.cr = false;
+                    self.line_ends += 1;
+                }
+                b'\r' => {
+                    self.release_cr();
+                    self.cr = true;
+                }
+                _ => {
+                    self.release_cr();
+                    taken = rest.iter().position(|b| *b == b'\r').unwrap_or(rest.len());
+                    self.write(&rest[..taken]);
+                }
+            }
+            rest = &rest[taken..];
+        }
+    }
+
+    fn finish(mut self) -> W {
+        self.release_cr();
+        self.sink.write(b"\r\n");
+        self.sink
+    }
+
+    fn release_cr(&mut self) {
+        if std::mem::take(&mut self.cr) {
+            self.write(b"\r");
+        }
+    }
+
+    fn write(&mut self, run: &[u8]) {
+        for _ in 0..std::mem::take(&mut self.line_ends) {
+            self.sink.write(b"\r\n");
+        }
+        self.sink.write(run);
     }
 }
 
@@ -160,6 +253,15 @@ struct Gathered {
 }
 
 impl Gathered {
+    fn new() -> Gathered {
+        Gathered { octets: Vec::new(), context: Sha256::hasher() }
+    }
+
+    fn complete(mut self) -> BodyHash {
+        self.flush();
+        BodyHash(self.context.complete())
+    }
+
     fn flush(&mut self) {
         self.context.write(&self.octets);
         self.octets.clear();
@@ -247,6 +349,46 @@ mod tests {
                 assert_eq!(relaxed_pieces(&pieces), whole, "cut at {first} and {second}");
             }
         }
+    }
+
+    /// RFC 6376 §3.4.3
+    #[test]
+    fn the_simple_form_touches_nothing_but_the_end() {
+        let simple = |pieces: &[&[u8]]| {
+            let mut simple = Simple::new(Vec::new());
+            for piece in pieces {
+                simple.push(piece);
+            }
+            simple.finish()
+        };
+        for (body, form) in [
+            ("", "\r\n"),
+            ("\r\n\r\n", "\r\n"),
+            ("a", "a\r\n"),
+            ("a\r", "a\r\r\n"),
+            (" C \r\nD \t E\r\n\r\n\r\n", " C \r\nD \t E\r\n"),
+            ("\r\n\r\na\r\n \r\n\r\n", "\r\n\r\na\r\n \r\n"),
+            ("a\n\n\r\r\n\nb\r\n", "a\n\n\r\r\n\nb\r\n"),
+        ] {
+            let body = body.as_bytes();
+            for cut in 0..=body.len() {
+                let made = simple(&[&body[..cut], &body[cut..]]);
+                assert_eq!(String::from_utf8(made).unwrap(), form, "{body:?} cut at {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn both_forms_are_hashed_in_one_go() {
+        let body = [Ok("a  b\r\n"), Ok("\r\n")];
+        let hashes = BodyHashes::of(body, Forms { relaxed: true, simple: true }).unwrap();
+        let of = |text: &str| BodyHash::of([Ok(text)]).unwrap();
+        assert_eq!(hashes.relaxed, Some(of("a b\r\n")));
+        let mut simple = Sha256::hasher();
+        simple.write(b"a  b\r\n");
+        assert_eq!(hashes.simple, Some(BodyHash(simple.complete())));
+        let unread = [Err::<&str, _>(io::ErrorKind::NotFound.into())];
+        assert!(BodyHashes::of(unread, Forms::default()).unwrap().relaxed.is_none());
     }
 
     #[test]

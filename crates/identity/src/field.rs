@@ -1,4 +1,4 @@
-//! The text of a `DKIM-Signature` field (RFC 6376 §3.5).
+//! The text of a `DKIM-Signature` field (RFC 6376 §3.5), and of the two that seal (RFC 8617 §4.1).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +8,9 @@ use crate::body::BodyHash;
 use crate::error::SignError;
 use crate::header;
 
-const NAME: &str = "DKIM-Signature";
+const DKIM: &str = "DKIM-Signature";
+const ARC_MESSAGE: &str = "ARC-Message-Signature";
+const ARC_SEAL: &str = "ARC-Seal";
 /// Longest line where tags allow it (RFC 5322 §2.1.1).
 const LINE: usize = 78;
 /// Base64 on one line behind `b=` and a tab.
@@ -44,35 +46,69 @@ pub(crate) fn expiry(
 /// The field up to `b=`, which is what its own signature covers.
 #[derive(Debug)]
 pub(crate) struct Unsigned {
+    name: &'static str,
     text: String,
     column: usize,
 }
 
 impl Unsigned {
-    pub(crate) fn new(tags: &Tags<'_>) -> Unsigned {
-        let text = format!("{NAME}:");
-        let mut field = Unsigned { column: text.len(), text };
+    /// A signature of the author's side.
+    pub(crate) fn dkim(tags: &Tags<'_>) -> Unsigned {
+        let mut field = Unsigned::begin(DKIM);
         field.word("v=1;");
+        field.of_message(tags);
+        field.end()
+    }
+
+    /// The signature of a message in a set of this number.
+    pub(crate) fn arc_message(instance: u32, tags: &Tags<'_>) -> Unsigned {
+        let mut field = Unsigned::begin(ARC_MESSAGE);
+        field.word(&format!("i={instance};"));
+        field.of_message(tags);
+        field.end()
+    }
+
+    /// The seal of a set of this number, which says that the chain was `cv`.
+    pub(crate) fn arc_seal(instance: u32, cv: &str, tags: &Tags<'_>) -> Unsigned {
+        let mut field = Unsigned::begin(ARC_SEAL);
+        field.word(&format!("i={instance};"));
         field.word(&format!("a={};", tags.algorithm));
-        field.word("c=relaxed/relaxed;");
+        field.word(&format!("t={};", tags.signed_at));
+        field.word(&format!("cv={cv};"));
         field.word(&format!("d={};", tags.domain));
         field.word(&format!("s={};", tags.selector));
-        field.word(&format!("t={};", tags.signed_at));
+        field.end()
+    }
+
+    fn begin(name: &'static str) -> Unsigned {
+        let text = format!("{name}:");
+        Unsigned { name, column: text.len(), text }
+    }
+
+    fn of_message(&mut self, tags: &Tags<'_>) {
+        self.word(&format!("a={};", tags.algorithm));
+        self.word("c=relaxed/relaxed;");
+        self.word(&format!("d={};", tags.domain));
+        self.word(&format!("s={};", tags.selector));
+        self.word(&format!("t={};", tags.signed_at));
         if let Some(expires_at) = tags.expires_at {
-            field.word(&format!("x={expires_at};"));
+            self.word(&format!("x={expires_at};"));
         }
-        field.names(tags.names);
-        field.word(&format!("bh={};", STANDARD.encode(tags.body.as_bytes())));
+        self.names(tags.names);
+        self.word(&format!("bh={};", STANDARD.encode(tags.body.as_bytes())));
+    }
+
+    fn end(mut self) -> Unsigned {
         // On a line of its own: no white space between `b=` and what verifiers take out behind it.
-        field.fold();
-        field.joined("b=");
-        field
+        self.fold();
+        self.joined("b=");
+        self
     }
 
     /// Appends the field as it is signed: canonical, with an empty `b=` and no CRLF behind it
     /// (RFC 6376 §3.7).
     pub(crate) fn canonical(&self, out: &mut Vec<u8>) {
-        header::relaxed(NAME, &self.text.as_bytes()[NAME.len() + 1..], out);
+        header::relaxed(self.name, &self.text.as_bytes()[self.name.len() + 1..], out);
     }
 
     /// The whole field, final CRLF included.
@@ -137,7 +173,7 @@ mod tests {
     use super::*;
 
     fn unsigned(names: &[String], domain: &str) -> Unsigned {
-        Unsigned::new(&Tags {
+        Unsigned::dkim(&Tags {
             algorithm: "rsa-sha256",
             domain,
             selector: "sel",

@@ -31,6 +31,8 @@ pub struct SigningKey(Arc<Inner>);
 
 struct Inner {
     secret: DkimKey,
+    /// The same as it was read, for who must own a key.
+    der: PrivateKeyDer<'static>,
     public: PublicKey,
 }
 
@@ -75,7 +77,8 @@ impl SigningKey {
                 // Without the public half in it, as OpenSSL writes it, the key is as good.
                 let key = Ed25519Key::from_pkcs8_maybe_unchecked_der(der).map_err(malformed)?;
                 let public = PublicKey { tag: "ed25519", bits: 256, published: key.public_key() };
-                Ok(SigningKey(Arc::new(Inner { secret: key.into(), public })))
+                let der = PrivatePkcs8KeyDer::from(der).clone_key().into();
+                Ok(SigningKey(Arc::new(Inner { secret: key.into(), der, public })))
             }
             _ => Err(KeyProblem::OtherKind),
         }
@@ -87,8 +90,9 @@ impl SigningKey {
     }
 
     fn from_rsa(der: PrivateKeyDer<'_>, public: PublicKey) -> Result<SigningKey, KeyProblem> {
+        let kept = der.clone_key();
         let key = RsaKey::<Sha256>::from_key_der(der).map_err(malformed)?;
-        Ok(SigningKey(Arc::new(Inner { secret: key.into(), public })))
+        Ok(SigningKey(Arc::new(Inner { secret: key.into(), der: kept, public })))
     }
 
     /// The half to publish; see [`keygen::dns_record`](crate::keygen::dns_record).
@@ -99,6 +103,17 @@ impl SigningKey {
     /// `rsa-sha256` or `ed25519-sha256`, as `a=` says it.
     pub fn algorithm(&self) -> &'static str {
         self.0.secret.algorithm().name()
+    }
+
+    /// Another copy of the key, for a signer that must own one.
+    pub(crate) fn again(&self) -> Result<DkimKey, mail_auth::Error> {
+        match &self.0.der {
+            PrivateKeyDer::Pkcs8(der) if self.public().kind() == "ed25519" => {
+                let der = der.secret_pkcs8_der();
+                Ok(Ed25519Key::from_pkcs8_maybe_unchecked_der(der)?.into())
+            }
+            der => Ok(RsaKey::<Sha256>::from_key_der(der.clone_key())?.into()),
+        }
     }
 
     pub(crate) fn sign(&self, input: &[u8]) -> Result<Vec<u8>, mail_auth::Error> {

@@ -4,22 +4,24 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use waypost_mail::{HeaderBlock, SignRequest, Timestamp};
+use waypost_smtp::ReversePath;
 
 use crate::body::BodyHash;
+use crate::copy::{CopyRequest, CopySigner};
 use crate::error::SignError;
 use crate::field::{self, Tags, Unsigned};
 use crate::key::SigningKey;
 use crate::name::Place;
 use crate::selection::{Listed, Selection};
 
-/// The signing keys of the configuration, by name. Copies share them.
+/// The signing keys of the configuration, by name, and who signs copies with them. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Keyring(Arc<BTreeMap<String, SigningKey>>);
+pub struct Keyring(Arc<BTreeMap<String, SigningKey>>, Arc<[CopySigner]>);
 
 impl FromIterator<(String, SigningKey)> for Keyring {
     /// Of two keys with one name, the later stays.
     fn from_iter<T: IntoIterator<Item = (String, SigningKey)>>(keys: T) -> Keyring {
-        Keyring(Arc::new(keys.into_iter().collect()))
+        Keyring(Arc::new(keys.into_iter().collect()), Arc::default())
     }
 }
 
@@ -27,6 +29,22 @@ impl Keyring {
     /// The key of this name.
     pub fn get(&self, name: &str) -> Option<&SigningKey> {
         self.0.get(name)
+    }
+
+    /// The same keys, and signers of copies as asked for, the first that speaks for a sender before
+    /// others.
+    ///
+    /// # Errors
+    /// The first request that cannot be carried out.
+    pub fn with_copy_signers(self, requests: &[CopyRequest]) -> Result<Keyring, SignError> {
+        let signers: Result<Vec<CopySigner>, SignError> =
+            requests.iter().map(|request| CopySigner::new(&self, request)).collect();
+        Ok(Keyring(self.0, signers?.into()))
+    }
+
+    /// Who signs the copies of this sender, if anybody.
+    pub fn copy_signer(&self, sender: &ReversePath) -> Option<&CopySigner> {
+        self.1.iter().find(|signer| signer.speaks_for(sender))
     }
 
     /// The names of the keys, in order.
@@ -70,7 +88,7 @@ impl Keyring {
     ) -> Result<Vec<u8>, SignError> {
         let Wish { key, place, listed, expires_at } = self.read(request, now)?;
         let selection = Selection::pick(&listed, header)?;
-        let unsigned = Unsigned::new(&Tags {
+        let unsigned = Unsigned::dkim(&Tags {
             algorithm: key.algorithm(),
             domain: &place.domain,
             selector: &place.selector,
@@ -194,6 +212,6 @@ mod tests {
         let ring = ring();
         assert_eq!(ring.names().collect::<Vec<_>>(), ["main"]);
         let shown = format!("{ring:?}");
-        assert_eq!(shown, r#"Keyring({"main": SigningKey(ed25519 of 256 bits)})"#);
+        assert_eq!(shown, r#"Keyring({"main": SigningKey(ed25519 of 256 bits)}, [])"#);
     }
 }

@@ -1,4 +1,5 @@
-//! Who vouches for a message: DKIM signatures (RFC 6376) by keys with names.
+//! Who vouches for a message: DKIM signatures (RFC 6376) by keys with names, and what the signatures
+//! and policies of others are worth ([`verify`], told in the field of [`results`]).
 //!
 //! A [`Keyring`] holds the [`SigningKey`]s of the configuration. [`Keyring::sign`] turns each
 //! [`SignRequest`](waypost_mail::SignRequest) into a whole `DKIM-Signature` field; the body has been
@@ -27,17 +28,25 @@
 #![forbid(unsafe_code)]
 
 mod body;
+mod copy;
 mod error;
 mod field;
 mod header;
 mod key;
 pub mod keygen;
 mod keyring;
+mod metrics;
 mod name;
+pub mod results;
+mod seal;
 mod selection;
+pub mod verify;
 
 pub use body::{BodyHash, BodyHasher};
+pub use copy::{CopyError, CopyRequest, CopySigner};
 pub use error::{Blame, NameError, SignError};
 pub use key::{KeyError, KeyFile, KeyProblem, PublicKey, SigningKey};
 pub use keyring::Keyring;
+pub use metrics::Metrics;
+pub use seal::{SealError, SealRequest};
 pub use selection::{OVERSIGNED, RECOMMENDED, UNSIGNABLE};

@@ -100,6 +100,14 @@ impl Listed {
         Ok(listed)
     }
 
+    /// What a seal covers: the recommended fields, and the signatures that were there
+    /// (RFC 8617 §4.1.2).
+    pub(crate) fn sealed() -> Listed {
+        let names = RECOMMENDED.iter().copied().chain(["DKIM-Signature"]);
+        let name = |name: &str| Name { text: name.to_ascii_lowercase(), oversigned: false };
+        Listed(names.map(name).collect())
+    }
+
     fn add<T: AsRef<str>>(&mut self, names: &[T], oversigned: bool) -> Result<(), SignError> {
         for name in names {
             let text = legal(name.as_ref())?;

@@ -2,8 +2,8 @@
 //! differ by the way mail came in.
 //!
 //! [`Gather`] collects a body; [`Intake::accept`] takes the complete [`Message`] through its steps,
-//! each in a file of its own: the header is read and mended ([`submission`]), policy speaks and its
-//! edits are applied ([`policy`]), the trace field goes on top ([`trace`]), recipients get their
+//! each in a file of its own: who vouches for it is found out ([`verify`]), the header is mended
+//! ([`submission`]), policy speaks and its edits are applied ([`policy`]), the trace field goes on top ([`trace`]), recipients get their
 //! routes ([`plan`]), and what has come of it is committed. Only then is there a 250.
 
 #![forbid(unsafe_code)]
@@ -22,6 +22,7 @@ mod routing;
 mod shortage;
 mod submission;
 mod trace;
+mod verify;
 
 pub use events::Events;
 pub use gather::{Gather, GatherError};
@@ -30,6 +31,7 @@ pub use notice::Notice;
 pub use plan::{RoutePlan, patience, undecided};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 pub use shortage::Shortage;
+pub use verify::{Action, OnFail, Verification, Whose};
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -37,6 +39,7 @@ use std::time::Duration;
 use tracing::{error, info, warn};
 use waypost_hooks::{EventKind, Hooks, Way};
 use waypost_identity::Keyring;
+use waypost_identity::verify::Verifier;
 use waypost_mail::ledger::Fact;
 use waypost_mail::{
     Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, MessageId, Recipient, Route,
@@ -50,6 +53,7 @@ use crate::budget::Budget;
 use crate::content::Content;
 use crate::plan::refuse_unroutable;
 use crate::policy::{Judge, Ruling, Waiting};
+use crate::verify::verify;
 use waypost_mutant::planted;
 
 /// What intake is told by the configuration.
@@ -135,6 +139,8 @@ pub struct Intake {
     incoming: std::path::PathBuf,
     events: Events,
     keys: RwLock<Keyring>,
+    verifier: Option<Arc<Verifier>>,
+    verification: RwLock<Arc<Verification>>,
     budget: Budget,
 }
 
@@ -153,6 +159,8 @@ pub struct Rooms {
     pub events: Events,
     /// Keys for signatures that policy asks for.
     pub keys: Keyring,
+    /// Who finds out who vouches for a message; without it nothing is verified.
+    pub verifier: Option<Arc<Verifier>>,
     /// The directory for large bodies; see `Spool::incoming`.
     pub incoming: std::path::PathBuf,
 }
@@ -162,6 +170,8 @@ impl Intake {
     pub fn new(config: Config, routing: Routing, rooms: Rooms) -> Intake {
         Intake {
             budget: Budget::new(config.body_memory),
+            verification: RwLock::new(Arc::new(Verification::by(config.hostname.clone()))),
+            verifier: rooms.verifier,
             config,
             queue: rooms.queue,
             hooks: rooms.hooks,
@@ -182,6 +192,12 @@ impl Intake {
     /// The keys that messages are signed with.
     pub fn keys(&self) -> Keyring {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts other rules in place for what is verified, and what follows.
+    pub fn set_verification(&self, verification: Verification) {
+        let mut current = self.verification.write().unwrap_or_else(PoisonError::into_inner);
+        *current = Arc::new(verification);
     }
 
     /// Puts other routes in place: messages from now on take them, and those that wait when they are tried
@@ -269,6 +285,16 @@ impl Intake {
             submission::qualify(&mut content, origin);
         }
         (rules.check_header)(&content.text.header)?;
+        let verification = self.verification();
+        let mut verified = verify(
+            self.verifier.as_deref(),
+            &verification,
+            &facts,
+            &mut envelope,
+            &mut content,
+            received,
+        )
+        .await?;
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
@@ -278,7 +304,7 @@ impl Intake {
         let ruling = self.ask_message(judge, &facts, &mut envelope, &mut content, answers).await?;
         answers.strike(&mut envelope)?;
         let (waiting, sign) = match ruling {
-            Ruling::Proceed(waiting, sign) => (waiting, sign),
+            Ruling::Proceed(waiting, sign) => (waiting.or_held(verified.hold.take()), sign),
             Ruling::Discard(reason) => {
                 info!(message = %envelope.id, reason, "message discarded by policy");
                 return Ok(None);
@@ -288,10 +314,15 @@ impl Intake {
             warn!(message = %envelope.id, %error, "cannot sign a message, refused for now");
             Reply::LOCAL_ERROR
         })?;
+        verified.seal(&verification, self.keys(), &mut content, received).await?;
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
         let stage = Finish { envelope, facts, content, waiting, sign, received };
         let prepared = self.finish(hooks, stage, answers).await?;
         Ok(Some(Ready { prepared, lowered }))
+    }
+
+    fn verification(&self) -> Arc<Verification> {
+        self.verification.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn check_header(&self, content: &Content) -> Result<(), Reply> {

@@ -41,6 +41,11 @@ pub(crate) struct Waiting {
 }
 
 impl Waiting {
+    /// Held for this reason, unless policy holds it for one of its own.
+    pub(crate) fn or_held(self, reason: Option<String>) -> Waiting {
+        Waiting { held: self.held.or(reason), ..self }
+    }
+
     /// How a recipient begins.
     pub(crate) fn state_of(&self, recipient: u32, now: Timestamp) -> RecipientState {
         let fresh = RecipientState::fresh(now);

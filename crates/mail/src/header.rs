@@ -164,6 +164,14 @@ impl HeaderBlock {
         self.rebuilt(|field| (field.id != id).then_some(field.raw))
     }
 
+    /// The block without the fields of these ids.
+    pub fn without_ids(self, ids: &[u32]) -> HeaderBlock {
+        if ids.is_empty() {
+            return self;
+        }
+        self.rebuilt(|field| (!ids.contains(&field.id)).then_some(field.raw))
+    }
+
     /// The block with another field, CRLF included, in the place of the one with this id.
     pub fn with_changed(self, id: u32, new: &[u8]) -> HeaderBlock {
         self.rebuilt(|field| Some(if field.id == id { new } else { field.raw }))

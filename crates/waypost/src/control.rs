@@ -67,7 +67,8 @@ impl Controls {
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
         self.intake.set_routing(reload.routing);
-        Ok("reloaded: who may relay, users, certificates, limits, routes, keys and plugins are in force; \
+        self.intake.set_verification(reload.verification);
+        Ok("reloaded: who may relay, users, certificates, limits, routes, keys, plugins and what is verified are in force; \
             everything else takes a restart"
             .to_owned())
     }

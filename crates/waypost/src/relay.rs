@@ -16,6 +16,7 @@ use waypost_config::{Settings, Startup};
 use waypost_delivery::{Delivery, TcpDialer};
 use waypost_dns::{Dnssec as _, Hickory, OwnAddresses, Validator};
 use waypost_hooks::Hooks;
+use waypost_identity::verify::Verifier;
 use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
 use waypost_intake::{Events, Intake};
 use waypost_mail::{Clock, IdSource, SystemClock};
@@ -139,6 +140,8 @@ impl Relay {
         let queue = loading.open(spool.clone()).await;
         queue.metrics().register(&mut registry);
 
+        let verifier = Verifier::new(&resolver, startup.intake.hostname.clone());
+        verifier.register(registry.sub_registry_with_prefix("waypost"));
         let events = Events::to(hooks.clone(), clock.clone());
         let rooms = waypost_intake::Rooms {
             queue: queue.clone(),
@@ -147,9 +150,11 @@ impl Relay {
             ids,
             events: events.clone(),
             keys: reload.keys,
+            verifier: Some(Arc::new(verifier)),
             incoming: spool.incoming(),
         };
         let intake = Arc::new(Intake::new(startup.intake, reload.routing, rooms));
+        intake.set_verification(reload.verification);
 
         let secret = Secret::load_or_create(&startup.login_secret)
             .with_context(|| format!("cannot keep {}", startup.login_secret.display()))?;

@@ -19,6 +19,8 @@ mod says;
 mod copies_leave_from_a_pool;
 #[path = "policy/each_recipient_is_answered_by_lmtp.rs"]
 mod each_recipient_is_answered_by_lmtp;
+#[path = "policy/mail_is_verified.rs"]
+mod mail_is_verified;
 #[path = "policy/policy_adds_and_replaces_recipients.rs"]
 mod policy_adds_and_replaces_recipients;
 #[path = "policy/policy_changes_in_the_middle.rs"]

@@ -131,6 +131,7 @@ impl Relay {
             ids: IdSource::without_noise(spool.highest_id(), clock.clone()),
             events: events.clone(),
             keys: Keyring::default(),
+            verifier: None,
             incoming: Path::new("/spool/incoming").to_owned(),
         };
         let config = IntakeConfig { lifetime: LIFETIME, ..IntakeConfig::default() };

@@ -4,9 +4,10 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use waypost_intake::Whose;
 use waypost_mail::{Fingerprint, Network};
 
-use super::{NETWORK, one_of, path, span};
+use super::{NETWORK, one_of, path, span, verify};
 use crate::mistake::Notes;
 use crate::section::{At, Section};
 
@@ -43,6 +44,8 @@ pub(crate) struct Door {
     pub(crate) proxy: Option<Proxy>,
     pub(crate) xclient: Option<Xclient>,
     pub(crate) priority: Priority,
+    /// Whose mail is verified here.
+    pub(crate) verify: Option<Whose>,
 }
 
 /// `priority`
@@ -129,6 +132,7 @@ pub(super) fn door(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Door {
     door.xclient = section_of_xclient.and_then(|section| xclient(section, notes));
     let section_of_priority = section.section("priority", notes);
     door.priority = section_of_priority.map(|section| priority(section, notes)).unwrap_or_default();
+    door.verify = verify::whose(section, "verify", notes);
     door
 }
 

@@ -1,11 +1,13 @@
 //! What policy wants of one copy before it leaves: fields and signatures on top, another sender.
 
+use std::fmt;
+
 use tracing::warn;
 use waypost_hooks::{PreparedCopy, Readable as _, SenderChange};
 use waypost_identity::BodyHash;
 use waypost_mail::header::field;
 use waypost_mail::{RecipientEntry, Route, SignRequest, Timestamp};
-use waypost_smtp::ReversePath;
+use waypost_smtp::{Mailbox, ReversePath};
 
 use super::Attempt;
 use crate::stored::Stored;
@@ -65,7 +67,43 @@ impl Attempt<'_> {
             SenderChange::Keep => entry.sender.clone(),
             SenderChange::To(path) => path,
         };
+        if let Some(fields) = self.copy_signature(&sender, recipients, &prefix, &text).await? {
+            prefix.splice(0..0, fields);
+        }
         Ok(Prepared { prefix, sender })
+    }
+
+    /// DKIM2 fields over this copy and its envelope, where the configuration has them for this sender.
+    async fn copy_signature(
+        &self,
+        sender: &ReversePath,
+        recipients: &[RecipientEntry],
+        prefix: &[u8],
+        text: &Stored<'_>,
+    ) -> Result<Option<Vec<u8>>, Timestamp> {
+        let keys = self.delivery.parts.intake.keys();
+        if keys.copy_signer(sender).is_none() {
+            return Ok(None);
+        }
+        let later = |error: &(dyn fmt::Display + Sync)| {
+            let message = self.ticket.id;
+            warn!(%message, %error, "the copy cannot be signed and is not sent, trying later");
+            self.later()
+        };
+        let text = text.text().await.map_err(|error| later(&error.to_string()))?;
+        let header = text.header.with_top(prefix);
+        let sender = sender.clone();
+        let recipients: Vec<Mailbox> =
+            recipients.iter().map(|entry| entry.recipient.mailbox.clone()).collect();
+        let signed = tokio::task::spawn_blocking(move || {
+            let signer = keys.copy_signer(&sender)?;
+            let recipients: Vec<&Mailbox> = recipients.iter().collect();
+            Some(signer.sign(&header, &text.body, &sender, &recipients))
+        });
+        match signed.await.map_err(|failed| later(&failed.to_string()))? {
+            None => Ok(None),
+            Some(signed) => signed.map_err(|error| later(&error.to_string())),
+        }
     }
 
     /// Signature fields over this copy.

@@ -277,6 +277,7 @@ impl Plan {
             ids: IdSource::above(1 << 60, clock.clone()),
             events: events.clone(),
             keys: self.keys,
+            verifier: None,
             incoming: std::env::temp_dir(),
         };
         let intake = Arc::new(Intake::new(Default::default(), self.routing, rooms));

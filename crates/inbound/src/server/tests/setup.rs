@@ -175,6 +175,7 @@ pub(super) async fn rooms(spool: Arc<MemorySpool>, hooks: Arc<dyn Hooks>) -> Roo
         ids: IdSource::above(0, clock.clone()),
         events: events.clone(),
         keys: Default::default(),
+        verifier: None,
         incoming,
     };
     let intake = Arc::new(Intake::new(Config::default(), Routing::default(), intake_rooms));
