@@ -26,6 +26,7 @@ mod dmarc;
 mod findings;
 mod iprev;
 mod spf;
+mod syntax;
 mod watch;
 
 use std::future::Future;

@@ -26,7 +26,8 @@ pub(super) async fn check(
     if authors != 1 {
         let reason =
             if authors == 0 { "there is no author" } else { "there are several From fields" };
-        return nothing(AuthResult::PermError, Some(reason));
+        let policy = DmarcPolicy::Reject;
+        return DmarcFinding { policy, ..nothing(AuthResult::PermError, Some(reason)) };
     }
     let signatures: Vec<Signature> = dkim.iter().map(signature).collect();
     let dkim: Vec<DkimOutput<'_>> =

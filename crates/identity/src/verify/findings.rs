@@ -118,7 +118,7 @@ pub struct DmarcFinding {
     pub result: AuthResult,
     /// The author's domain; empty when there is none, or several.
     pub domain: String,
-    /// What that domain wants.
+    /// What that domain wants; [`DmarcPolicy::Reject`] where the message has no From or several.
     pub policy: DmarcPolicy,
     /// Why, where the result alone does not say it.
     pub reason: Option<&'static str>,

@@ -8,6 +8,7 @@ use waypost_smtp::{Domain, ReversePath};
 
 use super::Peer;
 use super::findings::{AuthResult, SpfFinding};
+use super::syntax::is_well_formed;
 use super::watch::{Watch, texts};
 
 /// Questions without an answer that a policy may cause (RFC 7208 §4.6.4).
@@ -107,14 +108,17 @@ async fn judge(
         SpfResult::None => AuthResult::None,
     };
     for name in watch.take_texts() {
-        let policies = texts(authenticator, &name).await.iter().filter(|t| is_policy(t)).count();
-        // RFC 7208 §4.5
-        if policies > 1 {
-            return (AuthResult::PermError, Some("a domain has several policies"));
-        }
-        // The one policy is not the first text, and is malformed.
-        if policies == 1 && result == AuthResult::None {
-            return (AuthResult::PermError, Some("the policy is malformed"));
+        let texts = texts(authenticator, &name).await;
+        let mut policies = texts.iter().filter(|text| is_policy(text));
+        // RFC 7208 §4.5, §4.6
+        match (policies.next(), policies.next()) {
+            (Some(_), Some(_)) => {
+                return (AuthResult::PermError, Some("a domain has several policies"));
+            }
+            (Some(only), None) if result == AuthResult::None || !is_well_formed(only) => {
+                return (AuthResult::PermError, Some("the policy is malformed"));
+            }
+            _ => {}
         }
     }
     if watch.voids(ip) > MAX_VOIDS {

@@ -97,7 +97,7 @@ async fn what_does_not_pass_says_why() {
         ("another key", sign("other.example", json!({})).await, vec![AuthResult::Fail]),
         ("no key", sign("nowhere.example", json!({})).await, vec![AuthResult::PermError]),
         ("revoked", sign("revoked.example", json!({})).await, vec![AuthResult::PermError]),
-        ("damaged key", sign("odd.example", json!({})).await, vec![AuthResult::PermError]),
+        ("damaged key", sign("odd.example", json!({})).await, vec![AuthResult::Fail]),
         ("no answer", sign("down.example", json!({})).await, vec![AuthResult::TempError]),
         (
             "a part of the body",

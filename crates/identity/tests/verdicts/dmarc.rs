@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 use waypost_harness::zone::Fault;
+use waypost_identity::keygen::dns_record;
 use waypost_identity::verify::{AuthResult, DmarcPolicy};
 
 use crate::dkim::Keys;
@@ -28,9 +29,12 @@ _dmarc       TXT "v=DMARC1; p=none"
 $ORIGIN silent.example.
 @            TXT "v=spf1 ip4:192.0.2.1 -all"
 "#;
-    let keys = ["relaxed.example", "mail.relaxed.example", "strict.example", "mail.strict.example"]
-        .map(|domain| keys.at(domain));
-    [policies.to_owned(), keys.concat()].concat()
+    let key = |domain: &str| dns_record("s", domain, keys.key.public()).unwrap().zone_text;
+    let at = |domain: &str| [key(domain), key(&format!("mail.{domain}"))].concat();
+    ["relaxed.example", "strict.example"].iter().fold(policies.to_owned(), |zone, domain| {
+        let begin = format!("$ORIGIN {domain}.\n");
+        zone.replace(&begin, &format!("{begin}{}", at(domain)))
+    })
 }
 
 struct Case {

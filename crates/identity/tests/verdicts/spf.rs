@@ -41,7 +41,7 @@ a1           A   198.51.100.9
 voids-2      TXT "v=spf1 a:v1.example a:v2.example ip4:192.0.2.1 -all"
 voids-3      TXT "v=spf1 a:v1.example a:v2.example a:v3.example ip4:192.0.2.1 -all"
 voids-mx     TXT "v=spf1 mx:v1.example mx:v2.example mx:v3.example ip4:192.0.2.1 -all"
-voids-exists TXT "v=spf1 exists:v1.example exists:v2.example exists:v3.example ip4:192.0.2.1 a:mx.example -all"
+voids-exists TXT "v=spf1 exists:v1.example exists:v2.example exists:v3.example exists:v4.example ip4:192.0.2.1 a:mx.example -all"
 six-only     TXT "v=spf1 mx -all"
 six-only     MX  10 six1
 six-only     MX  20 six2

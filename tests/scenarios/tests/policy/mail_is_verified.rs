@@ -193,7 +193,7 @@ async fn what_fails_is_refused_or_held_as_its_domain_asks() {
     assert_eq!(send("a@sender.example", "a@careful.example").await, "sent");
     let held = relay.queued();
     assert_eq!(held.len(), 1, "{held:?}");
-    assert_eq!(relay.overview().await.held, 1);
+    assert_eq!(relay.overview().await.queue.held, 1);
     // What DNS does not say now is no failure.
     world.zone.fault("_dmarc.strict.example", "TXT", Fault::ServFail);
     assert_eq!(send("a@strict.example", "a@strict.example").await, "sent");
