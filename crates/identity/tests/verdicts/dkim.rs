@@ -87,8 +87,7 @@ async fn what_does_not_pass_says_why() {
     let good = sign("signer.example", json!({})).await;
     world.zone.fault("s._domainkey.down.example", "TXT", Fault::ServFail);
     let listed = json!({"include_headers": "to:subject:from"});
-    let without_author =
-        sign("signer.example", listed).await.replace("h=to : subject : from", "h=to : subject");
+    let without_author = sign("signer.example", listed).await.replace(" :\r\n from; bh", "; bh");
     for (what, message, expected) in [
         ("unsigned", MESSAGE.to_owned(), vec![]),
         ("good", good.clone(), vec![AuthResult::Pass]),
