@@ -10,7 +10,6 @@ use crate::content::{Stored, Unreadable};
 use crate::index::FactRow;
 use crate::record::{BodyPlace, Fact, Kind, MessageMeta, Record};
 use crate::row::{self, Kept};
-use crate::scrub::Scrub;
 use crate::segment::{self, Item, Place, Scan};
 use crate::writer::{Group, Trouble, Writer, trouble};
 use waypost_mutant::planted;
@@ -30,7 +29,6 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(crate) struct Tidying {
     moving: Option<Moving>,
     swept: Vec<u8>,
-    pub(crate) scrub: Scrub,
     ticked: Option<Instant>,
     paused: bool,
 }

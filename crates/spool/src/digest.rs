@@ -194,3 +194,123 @@ pub(crate) fn sweep(disk: &dyn Disk, log: &Path, finished: &[u32]) -> io::Result
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::fs;
+    use std::sync::Arc;
+
+    use waypost_mail::{Entry, Ledger, ManualClock, Outcome, RecipientState};
+
+    use super::*;
+    use crate::disk::RealDisk;
+    use crate::{Audience, Change, Config, Detours, LogSpool, Report, Spool, samples};
+
+    const NOW: Timestamp = Timestamp(1_000);
+
+    #[derive(Debug, Default)]
+    struct Heard(BTreeMap<u64, Entry>);
+
+    impl Audience for Heard {
+        fn begin(&mut self) {
+            self.0.clear();
+        }
+        fn message(&mut self, entry: Entry) {
+            assert!(self.0.insert(entry.id.0, entry).is_none(), "told of twice");
+        }
+    }
+
+    type World = (BTreeMap<u64, Entry>, Vec<(String, bytes::Bytes)>, u64);
+
+    async fn opened(config: &Config) -> (World, Report) {
+        let (mut heard, clock) = (Heard::default(), Arc::new(ManualClock::at(NOW)));
+        let (spool, report) = LogSpool::open_before(config.clone(), clock, &mut heard).unwrap();
+        for (id, entry) in &heard.0 {
+            assert_eq!(spool.load(MessageId(*id)).unwrap(), *entry);
+            assert!(spool.content(MessageId(*id)).is_ok(), "{id}");
+        }
+        let facts = spool.list("test/", 100, NOW).await.unwrap();
+        ((heard.0, facts, report.messages), report)
+    }
+
+    fn state(id: u64, state: RecipientState) -> Change {
+        let (id, states, detours) = (MessageId(id), vec![(0, state)], Detours::default());
+        Change::Settle { id, states, detours, notice: None }
+    }
+
+    async fn fill(config: &Config) {
+        let (spool, _) = LogSpool::open(config.clone(), Arc::new(ManualClock::at(NOW))).unwrap();
+        for id in 1..=12 {
+            spool.commit(samples::accept(id, 1, &[id as u8; 200])).await.unwrap();
+            let held = RecipientState::Held { tries: 0, reason: "so".to_owned() };
+            match id % 4 {
+                0 => spool.commit(state(id, RecipientState::Done(Outcome::Deleted))).await.unwrap(),
+                1 => spool.commit(state(id, held)).await.unwrap(),
+                2 => spool.put(&format!("test/{}", id % 8), "kept".into(), None).await.unwrap(),
+                _ => spool.remove("test/6").await.unwrap(),
+            }
+        }
+    }
+
+    /// A digest like `notes` but for one that is left out; the one before, or after it, takes its octets.
+    fn without(notes: &[Note], at: usize) -> Vec<Note> {
+        let mut forged = notes.to_vec();
+        let gone = forged.remove(at);
+        match at {
+            0 => (forged[0].offset, forged[0].len) = (gone.offset, forged[0].len + gone.len),
+            at => forged[at - 1].len += gone.len,
+        }
+        forged
+    }
+
+    /// Whole, of its spool and segment, with the right end, and not true: nothing about it tells, but that the index
+    /// is of another opinion.
+    #[tokio::test]
+    async fn one_that_is_forged_is_doubted_and_the_segment_decides() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = Config::new(dir.path().join("spool"));
+        (config.keep_free, config.reserve, config.cache) = (1 << 20, 0, 8 << 20);
+        config.segment_size = 4096;
+        fill(&config).await;
+        let (before, _) = opened(&config).await;
+        let log = config.path.join("log");
+        let (path, segment) =
+            (file_of(&log, 1), RealDisk.open(&crate::segment::file_of(&log, 1)).unwrap());
+        let (whole, len) = (fs::read(&path).unwrap(), segment.len().unwrap());
+        let mut head = [0; START as usize];
+        segment.read_exact_at(&mut head, 0).unwrap();
+        let seal = crate::segment::SegmentHeader::parse(&head).unwrap().unwrap().seal;
+        let notes = read(&RealDisk, &log, (1, seal), &*segment).unwrap();
+        let mut header = [0; HEADER_LEN];
+        let last = u64::from(notes.last().unwrap().offset);
+        segment.read_exact_at(&mut header, last).unwrap();
+        let header = Header::parse(&header, seal).unwrap();
+        let mut doubted = 0;
+        // The end of the segment is looked at.
+        for at in 0..notes.len() - 1 {
+            let (what, forged) = (&notes[at], without(&notes, at));
+            let mut draft = Draft::default();
+            forged.iter().for_each(|note| draft.push(header, note));
+            draft.write(&RealDisk, &log, (1, seal, len)).unwrap();
+            let believed = read(&RealDisk, &log, (1, seal), &*segment);
+            assert!(believed.is_some_and(|notes| notes == forged), "{what:?}: it tells by itself");
+            let (world, report) = opened(&config).await;
+            let found = (report.quarantined, report.requeued, report.removed, report.damaged);
+            assert_eq!(
+                (found, &report.rebuilt),
+                ((0, 0, 0, 0), &None),
+                "without {what:?}: {report:?}"
+            );
+            assert!(world == before, "without {what:?}: {world:?}");
+            // Not so where later records say more.
+            doubted += usize::from(fs::read(&path).unwrap() == whole);
+            fs::write(&path, &whole).unwrap();
+        }
+        assert!(
+            doubted > notes.len() / 2,
+            "{doubted} of {} forged digests were doubted",
+            notes.len()
+        );
+    }
+}

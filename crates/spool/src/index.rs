@@ -10,6 +10,7 @@ use crate::rows::Rows;
 use crate::segment::{Place, Position};
 
 const CHECKPOINT: &[u8] = b"c|";
+const LOST: &[u8] = b"b|";
 
 /// The index.
 #[derive(Debug, Clone)]
@@ -23,6 +24,16 @@ pub(crate) struct FactRow {
     pub(crate) place: Place,
     pub(crate) expires: Option<Timestamp>,
     pub(crate) value: bytes::Bytes,
+}
+
+/// The log was found to be behind the index, and the two are not of one opinion yet: what is written on the way
+/// there moves the checkpoint, and must not make the next start forget it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Lost {
+    /// Where records are lost that were acknowledged.
+    pub(crate) from: Position,
+    /// The index is being made anew; why.
+    pub(crate) rebuilt: Option<String>,
 }
 
 impl Index {
@@ -80,6 +91,19 @@ impl Index {
         Ok(value.and_then(|value| postcard::from_bytes(&value).ok()))
     }
 
+    /// Present from when a start finds records lost until it has done what there is to do.
+    pub(crate) fn lost(&self) -> Result<Option<Lost>, String> {
+        let value = self.get(LOST)?;
+        value.map(|value| postcard::from_bytes(&value).map_err(|e| e.to_string())).transpose()
+    }
+
+    /// Says that records are lost, for all starts until one forgets it ([`forget_lost`]).
+    pub(crate) fn keep_lost(&self, lost: &Lost) -> Result<(), String> {
+        let value = postcard::to_stdvec(lost).map_err(|error| error.to_string())?;
+        self.apply(vec![(LOST.to_vec(), Some(value))])?;
+        self.flush()
+    }
+
     /// The fact under a key, expired or not.
     pub(crate) fn fact(&self, key: &str) -> Result<Option<FactRow>, String> {
         let value = self.get(&row::fact_key(key))?;
@@ -90,6 +114,11 @@ impl Index {
 /// What moves the checkpoint, in the same batch as what it vouches for.
 pub(crate) fn checkpoint(end: Position) -> (Vec<u8>, Option<Vec<u8>>) {
     (CHECKPOINT.to_vec(), postcard::to_stdvec(&end).ok())
+}
+
+/// What says that nothing is left to be done about lost records, in the last batch of that.
+pub(crate) fn forget_lost() -> (Vec<u8>, Option<Vec<u8>>) {
+    (LOST.to_vec(), None)
 }
 
 impl FactRow {

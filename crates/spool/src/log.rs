@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufWriter, Write};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -247,10 +248,10 @@ impl Log {
         (*number != self.current).then_some((*number, *usage))
     }
 
-    /// The first finished segment above a number.
-    pub(crate) fn finished_after(&self, number: u32) -> Option<u32> {
-        let (next, _) = self.segments.range(number.saturating_add(1)..).next()?;
-        (*next != self.current).then_some(*next)
+    /// Numbers of the finished segments; some between them may be gone.
+    pub(crate) fn finished(&self) -> Range<u32> {
+        let first = self.segments.first_key_value().map_or(self.current, |(first, _)| *first);
+        first..self.current
     }
 
     /// Octets of all segments and of what lives in them.

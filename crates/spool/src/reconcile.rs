@@ -5,8 +5,8 @@ use waypost_mail::{MessageId, Timestamp};
 
 use crate::Audience;
 use crate::compact::quarantine;
-use crate::config::Report;
-use crate::index::FactRow;
+use crate::config::{OpenError, Report};
+use crate::index::{self, FactRow};
 use crate::record::{Fact, Record};
 use crate::replay::{self, Base, Fate, Fold, Trail};
 use crate::row::{self, Kept};
@@ -20,12 +20,23 @@ const PAGE: usize = 1000;
 pub(crate) struct Reconciliation<'a> {
     pub(crate) writer: &'a mut Writer,
     pub(crate) fold: Fold,
-    pub(crate) report: Report,
+    /// What all passes have done.
+    pub(crate) report: &'a mut Report,
     pub(crate) group: Group,
+    /// What the group does.
+    pub(crate) tally: Tally,
     /// Hears of every message.
     pub(crate) audience: &'a mut dyn Audience,
     /// Messages whose rows were made or changed, of which nobody has heard yet.
     pub(crate) mended: Vec<MessageId>,
+}
+
+/// Messages concerned by what is not durable yet.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    requeued: u64,
+    removed: u64,
+    quarantined: u64,
 }
 
 /// Why index and log were not brought to one opinion.
@@ -37,6 +48,14 @@ pub(crate) enum Stop {
     Index(String),
     /// Something else is wrong.
     Trouble(Trouble),
+    /// The spool cannot be opened.
+    Refused(OpenError),
+}
+
+impl From<OpenError> for Stop {
+    fn from(error: OpenError) -> Stop {
+        Stop::Refused(error)
+    }
 }
 
 impl From<Trouble> for Stop {
@@ -52,23 +71,32 @@ type Done = Result<(), Stop>;
 
 impl Reconciliation<'_> {
     /// Does all of it.
-    pub(crate) fn run(mut self) -> Result<Report, Stop> {
+    pub(crate) fn run(mut self) -> Done {
         self.rows()?;
         self.missing()?;
         self.fact_rows()?;
         self.promised_facts()?;
         self.missing_facts()?;
         self.moments()?;
+        if self.fold.behind {
+            self.group.write([index::forget_lost()]);
+        }
         self.commit()?;
         self.tell_of_mended()?;
+        let shared = self.writer.shared.clone();
+        self.fold.keep_drafts(&*shared.disk, &shared.log_dir);
         let live = self.fold.messages.values().filter(|fate| matches!(fate, Fate::Live(_)));
         self.report.messages = live.count() as u64;
         self.bodies();
-        Ok(self.report)
+        Ok(())
     }
 
     fn commit(&mut self) -> Done {
         self.writer.complete(std::mem::take(&mut self.group))?;
+        let done = std::mem::take(&mut self.tally);
+        self.report.requeued += done.requeued;
+        self.report.removed += done.removed;
+        self.report.quarantined += done.quarantined;
         Ok(self.writer.roll()?)
     }
 
@@ -145,7 +173,7 @@ impl Reconciliation<'_> {
             }
             (Some(Fate::Gone(_)), _) => {
                 tracing::warn!(message = %id, "the index had a message that is gone");
-                self.report.removed += 1;
+                self.tally.removed += 1;
                 self.erase(id)
             }
             (None, Some(kept)) => self.orphan(kept),
@@ -181,7 +209,7 @@ impl Reconciliation<'_> {
     /// known.
     fn orphan(&mut self, kept: Kept) -> Done {
         let id = kept.entry.id;
-        self.report.quarantined += 1;
+        self.tally.quarantined += 1;
         let why = "its record is not in the log";
         let place = self.writer.relog_without_content(&mut self.group, kept, why);
         self.settle(id, place.map_err(Trouble::Failed)?);
@@ -218,7 +246,7 @@ impl Reconciliation<'_> {
             // Its end came between the record that it is done and the one that it is gone.
             let tomb = Record::tomb(seal, id, shared.clock.now());
             self.group.add(&self.writer.log, tomb, None);
-            self.report.removed += 1;
+            self.tally.removed += 1;
             self.fold.messages.insert(id, Fate::Gone(self.fold.end().segment));
             return Ok(());
         }
@@ -229,12 +257,12 @@ impl Reconciliation<'_> {
         self.group.write(writes);
         let place = if let Some(why) = why {
             tracing::error!(message = %id, why, "a message is held: its records are damaged");
-            self.report.quarantined += 1;
+            self.tally.quarantined += 1;
             self.writer.shared.metrics.damaged.inc();
             quarantine(&mut kept.entry, &why);
             self.writer.relog(&mut self.group, kept)?
         } else {
-            self.report.requeued += 1;
+            self.tally.requeued += 1;
             if ahead { self.writer.relog(&mut self.group, kept)? } else { trail.place }
         };
         self.settle(id, place);
@@ -250,9 +278,11 @@ impl Reconciliation<'_> {
     fn tell_of_mended(&mut self) -> Done {
         for id in std::mem::take(&mut self.mended) {
             let kept = self.writer.shared.index.message(id).map_err(Stop::Index)?;
-            if let Some(Ok(kept)) = kept {
-                self.audience.message(kept.entry);
-            }
+            let Some(Ok(kept)) = kept else {
+                let why = format!("what was just written about message {id} cannot be read");
+                return Err(Stop::Index(why));
+            };
+            self.audience.message(kept.entry);
         }
         Ok(())
     }

@@ -26,6 +26,9 @@ pub(crate) struct Fold {
     pub(crate) digested: BTreeSet<u32>,
     /// What is in the youngest segment, for its digest; absent when not all of it is sound.
     pub(crate) draft: Draft,
+    /// What is in finished segments that were read and have promises in them: their digests, which tell of none,
+    /// are written when those are kept.
+    drafts: Vec<(u32, Draft)>,
     /// Where octets are that should be records and are not.
     pub(crate) gaps: Vec<Position>,
     /// Where records are of messages that brought facts, whose own records may be torn off: those that
@@ -145,9 +148,16 @@ impl Fold {
             if last.is_none() && believed && headed && fold.digest(disk, log, *number)? {
                 continue;
             }
-            let draft = fold.segment(disk, log, *number, last, headed)?;
+            let mut draft = fold.segment(disk, log, *number, last, headed)?;
+            let promised = fold.promises.last().is_some_and(|at| at.segment == *number);
             if last.is_some() {
+                if promised {
+                    // It may be full before they are kept.
+                    draft.spoil();
+                }
                 fold.draft = draft;
+            } else if promised {
+                fold.drafts.push((*number, draft));
             } else if reading.digests != Digests::Ignored {
                 fold.keep(disk, log, *number, draft);
             }
@@ -165,6 +175,13 @@ impl Fold {
             self.gaps.push(Position { segment: first, offset: START as u32 });
             self.facts_damaged = true;
             self.damaged += START;
+        }
+    }
+
+    /// Facts that were promised are there: digests of their segments need not tell of them.
+    pub(crate) fn keep_drafts(&mut self, disk: &dyn Disk, log: &Path) {
+        for (number, draft) in std::mem::take(&mut self.drafts) {
+            self.keep(disk, log, number, draft);
         }
     }
 
@@ -342,11 +359,10 @@ impl Fold {
         Position { segment: number, offset: usage as u32 }
     }
 
-    /// The index knows of records after the end: they were acknowledged and are lost. Whatever
+    /// The index knows of records from a position on that were acknowledged and are lost. Whatever
     /// became of a message there is unknown.
-    pub(crate) fn lost_after_end(&mut self) {
-        let end = self.end();
-        self.gaps.push(end);
+    pub(crate) fn lost_from(&mut self, from: Position) {
+        self.gaps.push(from);
         (self.facts_damaged, self.behind) = (true, true);
         self.damaged += std::mem::take(&mut self.torn).max(1);
     }
@@ -362,8 +378,8 @@ fn says(header: &Header, meta: &[u8], health: Health) -> Option<Says> {
     Some(match header.kind {
         Kind::Message => Says::Message,
         Kind::State | Kind::Done => {
-            let notice = header.message_in(meta).map(|notice| notice.entry.id);
-            Says::Change { notice }
+            let notice = (health != Health::Meta).then(|| header.message_in(meta)).flatten();
+            Says::Change { notice: notice.map(|notice| notice.entry.id) }
         }
         Kind::Tomb => Says::Gone,
         Kind::Ledger if health == Health::Meta => return None,
@@ -398,7 +414,8 @@ pub(crate) struct Base {
     pub(crate) large: bool,
 }
 
-/// Reads a message's own record; with the reason when only its envelope could be read, or nothing.
+/// Reads a message's own record; with the reason when only its envelope could be read, or is all there is, or
+/// nothing.
 /// Fails when the system could not read now: from that nothing may be concluded.
 pub(crate) fn base(
     readers: &Readers,
@@ -411,7 +428,13 @@ pub(crate) fn base(
         Base { entry: meta.entry, last: place.at, large }
     };
     Ok(match Stored::read(readers, seal, id, place) {
-        Ok(stored) => (Some(make(stored.meta)), None),
+        Ok(stored) => {
+            let lost = match &stored.meta.body {
+                BodyPlace::Lost(why) => Some(why.clone()),
+                BodyPlace::Inline | BodyPlace::File { .. } => None,
+            };
+            (Some(make(stored.meta)), lost)
+        }
         Err(Unreadable::NotNow(why)) => return Err(why),
         Err(Unreadable::Damaged(why, meta)) => (meta.map(|meta| make(*meta)), Some(why)),
         Err(Unreadable::Gone) => (None, Some("its segment is gone".to_owned())),
@@ -464,6 +487,23 @@ pub(crate) fn meta_at(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_not_as_it_was_written_brings_no_notice() {
+        let entry = crate::samples::entry(9, 1, 0);
+        let notice = Some(MessageMeta { entry, body: BodyPlace::Inline });
+        let (states, detours) = (Vec::new(), crate::Detours::default());
+        let meta = crate::record::Settlement { states, detours, notice };
+        let (id, nothing) = (MessageId(1), [bytes::Bytes::new(), bytes::Bytes::new()]);
+        let done = crate::record::Record::new(7, Kind::Done, id, Timestamp(1), &meta, nothing);
+        let (header, note) = done.unwrap().noted(64);
+        let meta = postcard::to_stdvec(&meta).unwrap();
+        assert_eq!(note.says, Says::Change { notice: Some(MessageId(9)) });
+        assert_eq!(says(&header, &meta, Health::Sound), Some(note.says.clone()));
+        assert_eq!(says(&header, &meta, Health::Content), Some(note.says));
+        let nothing = Says::Change { notice: None };
+        assert_eq!(says(&header, &meta, Health::Meta), Some(nothing));
+    }
 
     /// A segment that cannot be opened for a reason that says nothing of what is in it.
     #[test]

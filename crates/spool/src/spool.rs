@@ -93,7 +93,9 @@ impl LogSpool {
         clock: Arc<dyn Clock>,
         audience: &mut dyn Audience,
     ) -> Result<(Arc<LogSpool>, Report), OpenError> {
-        let (writer, report, lock) = LogSpool::prepare_alone(&config, clock, audience)?;
+        let (mut writer, report, lock) = LogSpool::prepare_alone(&config, clock, audience)?;
+        let apart = writer.scrub_apart();
+        apart.map_err(OpenError::io("starting a thread for", &config.path))?;
         let thread = std::thread::Builder::new().name("spool-writer".to_owned());
         let shared = writer.shared.clone();
         let ending = Ending(shared.clone());

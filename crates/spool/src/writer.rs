@@ -18,6 +18,7 @@ use crate::job::{Job, Work};
 use crate::log::Log;
 use crate::record::{Fact, Record};
 use crate::row::{self, Kept, Writes};
+use crate::scrub::Scrub;
 use crate::segment::{Place, Position};
 use crate::spool::Shared;
 use crate::{Detours, SpoolError};
@@ -36,6 +37,7 @@ pub(crate) struct Writer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) log: Log,
     pub(crate) tidying: Tidying,
+    pub(crate) scrub: Scrub,
     recent: HashMap<MessageId, Kept>,
     /// Recipients of all those.
     remembered: usize,
@@ -96,7 +98,8 @@ impl From<String> for Trouble {
 impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Writer {
         let (tidying, recent) = (Tidying::default(), HashMap::new());
-        Writer { shared, log, tidying, recent, remembered: 0 }
+        let scrub = Scrub::here(&shared);
+        Writer { shared, log, tidying, scrub, recent, remembered: 0 }
     }
 
     /// Serves until the spool is closed.

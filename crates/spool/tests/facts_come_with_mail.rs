@@ -89,6 +89,50 @@ async fn and_outlive_it_until_they_expire() {
     assert_eq!(facts(&*open_the_log_alone(&config)).await, 1, "what is forgotten stays so");
 }
 
+/// What a power loss may leave: the message, last in a full segment, without the records of its facts. The start
+/// that would write them is killed, twice, when it has gone over so many messages that it began another segment.
+#[tokio::test]
+async fn also_when_a_start_is_killed_before_it_writes_them() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = config(dir.path());
+    let (spool, _) = open(&config);
+    let mut commits = tokio::task::JoinSet::new();
+    // With the last one so many as a start goes over at once.
+    for id in 1..1000 {
+        let spool = spool.clone();
+        commits.spawn(async move { spool.commit(accept(id, 1, "another")).await });
+    }
+    while let Some(done) = commits.join_next().await {
+        done.unwrap().unwrap();
+    }
+    spool.commit(keyed(1000)).await.unwrap();
+    drop(spool);
+    let mut log = fs::read(segment(&config)).unwrap();
+    // Its facts are in its own record, then in records of their own.
+    let marks: Vec<usize> = memchr::memmem::find_iter(&log, &log[64..76]).collect();
+    log.truncate(marks[marks.len() - KEYS.len()]);
+    fs::write(segment(&config), log).unwrap();
+    fs::remove_dir_all(config.path.join("index")).unwrap();
+    let full = Config { segment_size: 4096, ..config.clone() };
+    let second = config.path.join("log/0000000002.log");
+    for start in ["the first", "the second"] {
+        let begun = second.clone();
+        let faults =
+            Faults::new(move |point| match point == FaultPoint::Append && begun.exists() {
+                true => Err(io::Error::other("killed")),
+                false => Ok(()),
+            });
+        let killed = LogSpool::open(Config { faults, ..full.clone() }, clock());
+        assert!(killed.is_err() && second.exists(), "{start} start had nothing to write");
+    }
+    let digest = config.path.join("log/0000000001.digest");
+    assert!(!digest.exists(), "a digest does not tell of what is promised");
+    let (spool, _) = open(&full);
+    assert_eq!(ids(&*spool).len(), 1000);
+    assert_eq!(facts(&*spool).await, KEYS.len());
+    assert!(digest.exists(), "nothing is promised any more");
+}
+
 /// The record is written and its sync fails: the sender is told that nothing was taken.
 #[tokio::test]
 async fn and_go_with_mail_that_is_refused() {

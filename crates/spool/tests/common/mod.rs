@@ -9,6 +9,7 @@
     reason = "shared by several test programs, each of which uses a part"
 )]
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use waypost_mail::{
     RecipientEntry, RecipientState, Route, SessionId, Terms, Timestamp, TlsLevel,
 };
 use waypost_smtp::{ByMode, Notify, OriginalRecipient, Priority, Return, ReversePath, Submitter};
-use waypost_spool::{Arrival, Change, Config, Detours, LogSpool, Report, Spool};
+use waypost_spool::{Arrival, Audience, Change, Config, Detours, LogSpool, Report, Spool};
 
 pub const HEADER: &[u8] = b"Subject: a sample\r\n";
 pub const NOW: Timestamp = Timestamp(1_000_000);
@@ -137,4 +138,39 @@ pub fn ids(spool: &dyn Spool) -> Vec<u64> {
 
 pub fn state(spool: &dyn Spool, id: u64, recipient: usize) -> RecipientState {
     spool.load(MessageId(id)).unwrap().recipients[recipient].state.clone()
+}
+
+/// Puts a copy of a directory in the place of another.
+pub fn copied(from: &Path, to: &Path) {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir_all(to).unwrap();
+    for file in fs::read_dir(from).unwrap().map(Result::unwrap) {
+        let to = to.join(file.file_name());
+        match file.file_type().unwrap().is_dir() {
+            true => copied(&file.path(), &to),
+            false => drop(fs::copy(file.path(), to).unwrap()),
+        }
+    }
+}
+
+/// Ids of the messages told of.
+#[derive(Debug, Default)]
+pub struct Heard(Vec<u64>);
+
+impl Heard {
+    /// In order.
+    pub fn ids(&self) -> Vec<u64> {
+        let mut ids = self.0.clone();
+        ids.sort_unstable();
+        ids
+    }
+}
+
+impl Audience for Heard {
+    fn begin(&mut self) {
+        self.0.clear();
+    }
+    fn message(&mut self, entry: Entry) {
+        self.0.push(entry.id.0);
+    }
 }
