@@ -199,15 +199,62 @@ pub(crate) fn sweep(disk: &dyn Disk, log: &Path, finished: &[u32]) -> io::Result
 mod tests {
     use std::collections::BTreeMap;
     use std::fs;
-    use std::sync::Arc;
+    use std::sync::{Arc, Mutex};
 
     use waypost_mail::{Entry, Ledger, ManualClock, Outcome, RecipientState};
 
     use super::*;
     use crate::disk::RealDisk;
-    use crate::{Audience, Change, Config, Detours, LogSpool, Report, Spool, samples};
+    use crate::{
+        Audience, Change, Config, Detours, Driver, LogSpool, Report, Rows, RowsError, RowsPlace,
+        Spool, Writes, samples,
+    };
 
     const NOW: Timestamp = Timestamp(1_000);
+
+    /// Rows in memory: another test counts the flushes of sled.
+    #[derive(Debug, Default, Clone)]
+    struct Remembered(Arc<Mutex<BTreeMap<Vec<u8>, Vec<u8>>>>);
+
+    impl Rows for Remembered {
+        fn apply(&self, writes: Writes) -> Result<(), String> {
+            let mut rows = self.0.lock().unwrap();
+            for (key, value) in writes {
+                match value {
+                    Some(value) => drop(rows.insert(key, value)),
+                    None => drop(rows.remove(&key)),
+                }
+            }
+            Ok(())
+        }
+        fn flush(&self) -> Result<(), String> {
+            Ok(())
+        }
+        fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+            Ok(self.0.lock().unwrap().get(key).cloned())
+        }
+        fn range(
+            &self,
+            from: &[u8],
+            each: &mut dyn FnMut(&[u8], &[u8]) -> bool,
+        ) -> Result<(), String> {
+            let rows = self.0.lock().unwrap().clone();
+            let _ = rows.range(from.to_vec()..).all(|(key, value)| each(key, value));
+            Ok(())
+        }
+    }
+
+    impl RowsPlace for Remembered {
+        fn exists(&self) -> bool {
+            !self.0.lock().unwrap().is_empty()
+        }
+        fn open(&self) -> Result<Arc<dyn Rows>, RowsError> {
+            Ok(Arc::new(self.clone()))
+        }
+        fn set_aside(&self, _: Timestamp) -> io::Result<String> {
+            panic!("nothing is wrong with it")
+        }
+    }
 
     #[derive(Debug, Default)]
     struct Heard(BTreeMap<u64, Entry>);
@@ -223,9 +270,17 @@ mod tests {
 
     type World = (BTreeMap<u64, Entry>, Vec<(String, bytes::Bytes)>, u64);
 
-    async fn opened(config: &Config) -> (World, Report) {
-        let (mut heard, clock) = (Heard::default(), Arc::new(ManualClock::at(NOW)));
-        let (spool, report) = LogSpool::open_before(config.clone(), clock, &mut heard).unwrap();
+    fn open(
+        config: &Config,
+        rows: &Remembered,
+        heard: &mut Heard,
+    ) -> (Arc<LogSpool>, Driver, Report) {
+        LogSpool::open_driven(config, Arc::new(ManualClock::at(NOW)), rows, 7, heard).unwrap()
+    }
+
+    async fn opened(config: &Config, rows: &Remembered) -> (World, Report) {
+        let mut heard = Heard::default();
+        let (spool, _driver, report) = open(config, rows, &mut heard);
         for (id, entry) in &heard.0 {
             assert_eq!(spool.load(MessageId(*id)).unwrap(), *entry);
             assert!(spool.content(MessageId(*id)).is_ok(), "{id}");
@@ -239,17 +294,25 @@ mod tests {
         Change::Settle { id, states, detours, notice: None }
     }
 
-    async fn fill(config: &Config) {
-        let (spool, _) = LogSpool::open(config.clone(), Arc::new(ManualClock::at(NOW))).unwrap();
+    async fn fill(config: &Config, rows: &Remembered) {
+        let (spool, mut driver, _) = open(config, rows, &mut Heard::default());
         for id in 1..=12 {
-            spool.commit(samples::accept(id, 1, &[id as u8; 200])).await.unwrap();
             let held = RecipientState::Held { tries: 0, reason: "so".to_owned() };
-            match id % 4 {
-                0 => spool.commit(state(id, RecipientState::Done(Outcome::Deleted))).await.unwrap(),
-                1 => spool.commit(state(id, held)).await.unwrap(),
-                2 => spool.put(&format!("test/{}", id % 8), "kept".into(), None).await.unwrap(),
-                _ => spool.remove("test/6").await.unwrap(),
-            }
+            let next = async {
+                match id % 4 {
+                    0 => spool
+                        .commit(state(id, RecipientState::Done(Outcome::Deleted)))
+                        .await
+                        .unwrap(),
+                    1 => spool.commit(state(id, held)).await.unwrap(),
+                    2 => spool.put(&format!("test/{}", id % 8), "kept".into(), None).await.unwrap(),
+                    _ => spool.remove("test/6").await.unwrap(),
+                }
+            };
+            let arrival = spool.commit(samples::accept(id, 1, &[id as u8; 200]));
+            let (accepted, ()) = tokio::join!(arrival, async { driver.step() });
+            accepted.unwrap();
+            tokio::join!(next, async { driver.step() });
         }
     }
 
@@ -272,8 +335,9 @@ mod tests {
         let mut config = Config::new(dir.path().join("spool"));
         (config.keep_free, config.reserve, config.cache) = (1 << 20, 0, 8 << 20);
         config.segment_size = 4096;
-        fill(&config).await;
-        let (before, _) = opened(&config).await;
+        let rows = Remembered::default();
+        fill(&config, &rows).await;
+        let (before, _) = opened(&config, &rows).await;
         let log = config.path.join("log");
         let (path, segment) =
             (file_of(&log, 1), RealDisk.open(&crate::segment::file_of(&log, 1)).unwrap());
@@ -295,7 +359,7 @@ mod tests {
             draft.write(&RealDisk, &log, (1, seal, len)).unwrap();
             let believed = read(&RealDisk, &log, (1, seal), &*segment);
             assert!(believed.is_some_and(|notes| notes == forged), "{what:?}: it tells by itself");
-            let (world, report) = opened(&config).await;
+            let (world, report) = opened(&config, &rows).await;
             let found = (report.quarantined, report.requeued, report.removed, report.damaged);
             assert_eq!(
                 (found, &report.rebuilt),

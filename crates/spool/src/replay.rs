@@ -493,9 +493,9 @@ mod tests {
         let entry = crate::samples::entry(9, 1, 0);
         let notice = Some(MessageMeta { entry, body: BodyPlace::Inline });
         let (states, detours) = (Vec::new(), crate::Detours::default());
-        let meta = crate::record::Settlement { states, detours, notice };
+        let meta = record::Settlement { states, detours, notice };
         let (id, nothing) = (MessageId(1), [bytes::Bytes::new(), bytes::Bytes::new()]);
-        let done = crate::record::Record::new(7, Kind::Done, id, Timestamp(1), &meta, nothing);
+        let done = record::Record::new(7, Kind::Done, id, Timestamp(1), &meta, nothing);
         let (header, note) = done.unwrap().noted(64);
         let meta = postcard::to_stdvec(&meta).unwrap();
         assert_eq!(note.says, Says::Change { notice: Some(MessageId(9)) });
