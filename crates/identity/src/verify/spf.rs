@@ -47,11 +47,6 @@ impl Subject {
         }
     }
 
-    /// The domain that DMARC compares with the author's.
-    pub(super) fn domain(&self) -> &str {
-        &self.domain
-    }
-
     pub(super) fn found(&self, result: AuthResult, reason: Option<&'static str>) -> SpfFinding {
         SpfFinding { result, by_helo: self.by_helo, domain: self.domain.clone(), reason }
     }
@@ -142,9 +137,9 @@ mod tests {
     fn who_is_asked_about() {
         let sender = |text: &str| ReversePath::Mailbox(text.parse().unwrap());
         let subject = Subject::of(&sender("a@M\u{fc}ller.Example"), "mx.example");
-        assert_eq!((subject.domain(), subject.by_helo), ("xn--mller-kva.example", false));
+        assert_eq!((subject.domain.as_str(), subject.by_helo), ("xn--mller-kva.example", false));
         let subject = Subject::of(&ReversePath::Null, "MX.example");
-        assert_eq!((subject.domain(), subject.by_helo), ("mx.example", true));
+        assert_eq!((subject.domain.as_str(), subject.by_helo), ("mx.example", true));
         assert!(!Subject::of(&sender("a@[192.0.2.1]"), "mx.example").is_name);
         assert!(!Subject::of(&ReversePath::Null, "[192.0.2.1]").is_name);
         assert!(!Subject::of(&ReversePath::Null, "not a name").is_name);

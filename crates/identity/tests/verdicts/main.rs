@@ -9,6 +9,7 @@
 
 mod arc;
 mod bounds;
+mod copy;
 mod dkim;
 mod dmarc;
 mod seal;

@@ -8,11 +8,14 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
+use mail_auth::dkim2::sign::Envelope;
+use mail_auth::{AuthenticatedMessage, Dkim2Result, MessageAuthenticator};
+use waypost_dns::{Config, Hickory};
 use waypost_harness::upstream::Upstream;
 use waypost_harness::zone::{Fault, Zone};
 use waypost_hooks::MessageAnswer;
-use waypost_identity::SigningKey;
 use waypost_identity::keygen::{Algorithm, GeneratedKey, dns_record, generate};
+use waypost_identity::{CopyRequest, Keyring, SigningKey};
 use waypost_mail::Attr;
 use waypost_scenarios::{Door, Home};
 
@@ -249,4 +252,36 @@ async fn a_seal_is_put_on_where_it_is_asked_for() {
     const CHAIN: &str = "import sys, dkim\n\
         print(dkim.ARC(sys.stdin.buffer.read()).verify(dnsfunc=lambda n, timeout=5: sys.argv[1].encode())[0].decode())";
     assert_eq!(run(&["-c", CHAIN, &record], content.as_bytes()).await, "pass");
+}
+
+#[tokio::test]
+async fn a_copy_is_signed_by_dkim2_where_it_is_asked_for() {
+    let world = World::new().await;
+    let ring = Keyring::from_iter([("main".to_owned(), world.signing_key())]);
+    let request = CopyRequest {
+        key: "main".to_owned(),
+        domain: "sender.example".to_owned(),
+        selector: "s".to_owned(),
+    };
+    let home = world.home().await.amended(move |settings| {
+        let signing = ring.clone().with_copy_signers(std::slice::from_ref(&request));
+        settings.reload.keys = signing.unwrap();
+    });
+    let relay = home.start().await;
+    let to = relay.address(Door::Relay);
+    for sender in ["a@sender.example", "a@careful.example"] {
+        assert_eq!(world.send(to, "-", sender, &[], &message(sender)).await, "sent");
+    }
+    relay.empty().await;
+    let mails = world.upstream.mails();
+    let of = |sender: &str| &mails.iter().find(|mail| mail.from == sender).unwrap().content;
+    assert!(!of("a@careful.example").contains("DKIM2-Signature"));
+    let content = of("a@sender.example");
+    assert!(content.starts_with("DKIM2-Signature:"), "{content}");
+    let config = Config { servers: vec![world.zone.addr], ..Config::default() };
+    let verifier = MessageAuthenticator(Hickory::new(config).unwrap().beneath());
+    let parsed = AuthenticatedMessage::parse(content.as_bytes()).unwrap();
+    let envelope = Envelope::new("a@sender.example", ["b@inside.example"]);
+    let output = verifier.verify_dkim2(&parsed, envelope).await;
+    assert_eq!(output.result(), &Dkim2Result::Pass, "{content}");
 }
