@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use waypost_simulation::storm::{Outcome, run};
 
 /// Run where nobody asks for more.
-const SEEDS: u64 = 3000;
+const SEEDS: u64 = 2000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.trim().parse().ok()
