@@ -168,7 +168,7 @@ impl Hop {
             Question::Recipients(all) => {
                 let mut replies = Vec::new();
                 for rcpt in all {
-                    let refusal = moody(mood, 0.3, random);
+                    let refusal = moody(mood, 0.4, random);
                     if refusal.is_none() {
                         self.named.push(rcpt.mailbox);
                     }

@@ -51,8 +51,8 @@ impl Mood {
     /// Any of them.
     pub fn any(random: &mut StdRng) -> Mood {
         match random.random_range(0..16) {
-            0..4 => Mood::Well,
-            4..6 => Mood::Moody,
+            0..3 => Mood::Well,
+            3..6 => Mood::Moody,
             6..8 => Mood::Drops,
             8 => Mood::Hangs,
             9 => Mood::Babbles,

@@ -250,7 +250,8 @@ fn notify(random: &mut StdRng) -> Notify {
 fn speech(hello: &str, errands: &[Errand], random: &mut StdRng) -> Vec<u8> {
     let mut speech = format!("{hello} peer.example\r\n").into_bytes();
     for errand in errands {
-        for _ in 0..random.random_range(0..4) {
+        let noise = if random.random_bool(0.3) { 16 } else { 4 };
+        for _ in 0..random.random_range(0..noise) {
             speech.extend_from_slice(NOISE[random.random_range(0..NOISE.len())]);
         }
         speech.extend(format!("MAIL FROM:<{}>\r\n", errand.letter.sender).bytes());

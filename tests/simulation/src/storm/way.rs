@@ -10,8 +10,7 @@ use super::{Storm, poll};
 use crate::attempt::Attempt;
 use crate::book::{Law, Lawful, demand};
 use crate::hop::{Deed, Hop};
-use crate::relay::{DAYTIME, PER_DESTINATION, PER_TICKET, SLOW, SLOW_DOMAIN};
-use crate::visit::DOMAINS;
+use crate::relay::{DAYTIME, PER_TICKET, SLOW, SLOW_DOMAIN};
 
 impl Storm {
     /// Takes what is due, if anything is, and begins an attempt.
@@ -163,12 +162,10 @@ fn check_class(begun: &mut Vec<Timestamp>, ticket: &Ticket, now: Timestamp) -> L
     }
     demand(Law::NotTooEarly, DAYTIME.next(now) == now, || format!("an attempt at {now}"))?;
     begun.push(now);
-    // A class gives leave when a destination has a slot; who has leave may begin later.
-    let on_leave = PER_DESTINATION * DOMAINS.len();
     let per_token = SLOW.per.as_secs_f64() / f64::from(SLOW.count);
     for (at, since) in begun.iter().enumerate() {
         let (count, time) = (begun.len() - at, now.since(*since).as_secs_f64());
-        let most = f64::from(SLOW.count) + on_leave as f64 + time / per_token;
+        let most = f64::from(SLOW.count) + time / per_token;
         demand(Law::Limits, count as f64 <= most + 0.01, || {
             format!("{count} attempts of a class within {time} s")
         })?;
