@@ -29,9 +29,9 @@ pub struct Visit {
     /// What it came with, where it listens to answers.
     pub errands: Vec<Errand>,
     /// Replies 5xx since the last message that was taken.
-    pub refusals: u32,
-    /// So many may come at once: by LMTP one for each recipient, behind a message.
-    pub at_once: u32,
+    pub refusals: Vec<String>,
+    /// So many count as one: by LMTP each recipient has a reply of its own behind a message.
+    pub at_once: usize,
     caller: Caller,
     wire: Wire,
     /// The program's task; absent once it is done, or when the peer was turned away.
@@ -76,8 +76,8 @@ impl Visit {
         Visit {
             name,
             errands,
-            refusals: 0,
-            at_once: if kind == ListenerKind::Lmtp { MAX_RECIPIENTS as u32 } else { 1 },
+            refusals: Vec::new(),
+            at_once: if kind == ListenerKind::Lmtp { MAX_RECIPIENTS } else { 1 },
             caller,
             wire,
             session: session.map(|session| Box::pin(session) as _),
@@ -144,12 +144,12 @@ impl Visit {
         let id = line.split_once("queued as ").map(|(_, id)| id.trim());
         match id.and_then(|id| id.parse().ok()) {
             Some(id) if line.starts_with("250 ") => {
-                self.refusals = 0;
+                self.refusals.clear();
                 Some(News::Promised(id))
             }
             _ => {
                 let is_refusal = line.starts_with('5') && line.as_bytes().get(3) == Some(&b' ');
-                self.refusals += u32::from(is_refusal);
+                self.refusals.extend(is_refusal.then(|| line.trim().to_owned()));
                 None
             }
         }

@@ -67,9 +67,9 @@ impl Storm {
                 News::Reported(report) => self.reported(at, &report)?,
             }
         }
-        let Visit { name, refusals, at_once, .. } = self.visits[at];
-        demand(Law::Limits, refusals <= MAX_ERRORS + at_once, || {
-            format!("peer {name} has earned {refusals} replies 5xx")
+        let Visit { name, refusals, at_once, .. } = &self.visits[at];
+        demand(Law::Limits, refusals.len() <= (MAX_ERRORS as usize + 1) * at_once, || {
+            format!("peer {name} has earned {refusals:?}, {at_once} of which may count as one")
         })
     }
 

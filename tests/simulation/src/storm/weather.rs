@@ -173,6 +173,10 @@ impl Storm {
         self.begun.clear();
         self.attempts.clear();
         self.book.crashed();
+        if self.is_clock_set {
+            // The next run may not know of it, and pulls in what would be due late.
+            self.book.clock_set();
+        }
         self.relay = None;
     }
 
