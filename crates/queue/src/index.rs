@@ -159,33 +159,40 @@ impl Index {
         }
     }
 
-    /// The clock was set; `before` is what it said then. The moments of every message move with it.
-    pub(crate) fn shift(&mut self, jump: Jump, before: Timestamp) {
-        let shift = |moment: Seconds| Seconds::from(moved(moment.into(), jump.by));
+    /// The clock was set; `before` is what it said then. The moments of every message move with it. What came
+    /// before the `lie` that this takes back came as long before it as the spool says.
+    pub(crate) fn shift(&mut self, jump: Jump, before: Timestamp, lie: Option<Jump>) {
+        let shift = |moment: Seconds, by| Seconds::from(moved(moment.into(), by));
         for row in self.chunks.values_mut().flatten() {
-            (row.received, row.expires) = (shift(row.received), shift(row.expires));
+            let lied = lie.filter(|lie| row.id <= lie.last.0).map_or(0, |lie| lie.by);
+            row.received = shift(row.received, jump.by.saturating_add(lied));
+            row.expires = shift(row.expires, jump.by);
+            let expires = row.expires.into();
             for slot in row.recipients.as_mut_slice() {
-                slot.due = jump.due(slot.due.into(), slot.tries > 0, before).into();
+                slot.due = jump.due(slot.due.into(), slot.tries > 0, before, expires).into();
             }
         }
     }
 
-    /// Gives every message as the spool has it the moments that are meant now. Nobody who was tried before
-    /// is due later than at `latest` when the clock fell since: not in years.
+    /// Gives every message as the spool has it the moments that are meant now. Nobody is due later than at
+    /// `latest` who was tried before the clock fell, nor in years who was not tried yet.
     pub(crate) fn put_right(&mut self, time: &Timekeeper, latest: Timestamp) {
         if time.jumps() == 0 {
             return;
         }
         for row in self.chunks.values_mut().flatten() {
             let id = MessageId(row.id);
-            let (received, expires) = time.moved(id).both(row.received.into(), row.expires.into());
-            (row.received, row.expires) = (received.into(), expires.into());
             let Some(by) = time.pull_in(id) else { continue };
-            for slot in row.recipients.as_mut_slice().iter_mut().filter(|slot| slot.tries > 0) {
+            let (moves, came) = (time.moved(id), Timestamp::from(row.received));
+            let (received, expires) = moves.both(came, row.expires.into());
+            (row.received, row.expires) = (received.into(), expires.into());
+            for slot in row.recipients.as_mut_slice() {
                 let due = Timestamp::from(slot.due);
-                if due != Timestamp(u64::MAX) {
-                    slot.due = moved(due, by).min(latest).into();
-                }
+                slot.due = match slot.tries {
+                    _ if due == Timestamp(u64::MAX) => continue,
+                    0 => moves.first_due(due, came, expires).into(),
+                    _ => moved(due, by).min(latest).into(),
+                };
             }
         }
     }

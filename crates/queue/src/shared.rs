@@ -135,9 +135,10 @@ impl Shared {
         // Arrivals on their way into the spool were received before.
         let arriving = state.arriving.iter().max().copied();
         let newest = arriving.max(state.index.newest()).unwrap_or(MessageId(0));
-        if let Some((jump, before)) = state.time.look(now, self.even(), newest) {
+        let there = (state.index.oldest(), newest);
+        if let Some((jump, before, lie)) = state.time.look(now, self.even(), there) {
             self.note_jump(jump, now);
-            state.index.shift(jump, before);
+            state.index.shift(jump, before, lie);
             state.cache.clear();
             state.schedule.start_anew(now);
             self.search.notify_one();

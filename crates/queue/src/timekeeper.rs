@@ -55,6 +55,8 @@ pub(crate) struct Timekeeper {
     /// When it was last looked at, and what it said.
     seen: Option<(Instant, Timestamp)>,
     jumps: Vec<Jump>,
+    /// How many there were, those included that do not matter any more.
+    count: usize,
     /// The last of them happened between the runs.
     resumed: bool,
     /// The last jump of this run: when, and what the clock said before.
@@ -74,7 +76,7 @@ impl Timekeeper {
     ) -> Option<Jump> {
         self.seen = Some((at, now));
         let Kept { last, jumps } = kept?;
-        self.jumps = jumps;
+        (self.count, self.jumps) = (jumps.len(), jumps);
         let by = difference(now, last);
         let most = if by < 0 { SMALL } else { SHORT_PAUSE };
         (by.unsigned_abs() > most.as_millis() as u64).then(|| {
@@ -85,14 +87,15 @@ impl Timekeeper {
         })
     }
 
-    /// The clock says `now` at this moment of even time. A jump since the last look is answered, with
-    /// what the clock said before.
+    /// The clock says `now` at this moment of even time, when messages from `oldest` to `newest` are
+    /// there. A jump since the last look is answered, with what the clock said before, and with the lie
+    /// that it takes back: the relay began to run with it.
     pub(crate) fn look(
         &mut self,
         now: Timestamp,
         at: Instant,
-        newest: MessageId,
-    ) -> Option<(Jump, Timestamp)> {
+        (oldest, newest): (Option<MessageId>, MessageId),
+    ) -> Option<(Jump, Timestamp, Option<Jump>)> {
         let (seen, said) = self.seen.replace((at, now))?;
         let before = said.after(at.saturating_duration_since(seen));
         let by = difference(now, before);
@@ -102,8 +105,11 @@ impl Timekeeper {
         let jump = Jump { last: newest, by, off: false };
         self.recent = Some((jump, at, before));
         self.resumed = false;
-        self.note(jump, now);
-        Some((jump, before))
+        if self.jumps.len() >= MOST {
+            self.jumps.retain(|jump| oldest.is_some_and(|oldest| oldest <= jump.last));
+        }
+        let lie = self.note(jump, now);
+        Some((jump, before, lie))
     }
 
     /// How the moments of a message have moved.
@@ -123,7 +129,7 @@ impl Timekeeper {
             Moved { clock: jump.by, off: 0 }.apply(entry);
             for recipient in &mut entry.recipients {
                 if let RecipientState::Waiting { due, tries, .. } = &mut recipient.state {
-                    *due = jump.due(*due, *tries > 0, before);
+                    *due = jump.due(*due, *tries > 0, before, entry.expires);
                 }
             }
         }
@@ -135,9 +141,11 @@ impl Timekeeper {
 
     /// A message that has arrived, as it is meant now; it set out after so many `jumps`.
     pub(crate) fn overtake(&self, entry: Arc<Entry>, jumps: usize, now: Timestamp) -> Arc<Entry> {
-        let Some(since) = self.jumps.get(jumps..).filter(|since| !since.is_empty()) else {
+        let since = self.count.saturating_sub(jumps).min(self.jumps.len());
+        let since = &self.jumps[self.jumps.len() - since..];
+        if since.is_empty() {
             return entry;
-        };
+        }
         let mut entry = Arc::unwrap_or_clone(entry);
         since.iter().for_each(|jump| Moved { clock: jump.by, off: 0 }.apply(&mut entry));
         for recipient in &mut entry.recipients {
@@ -174,9 +182,9 @@ impl Timekeeper {
         Some(if self.resumed { last.by.min(0) } else { 0 })
     }
 
-    /// How often the clock jumped in this run and those before, as far as it still matters.
+    /// How often the clock jumped in this run, and in those before as far as it still mattered.
     pub(crate) fn jumps(&self) -> usize {
-        self.jumps.len()
+        self.count
     }
 
     /// The clock was set, as far as that matters: not only was the relay off.
@@ -195,18 +203,30 @@ impl Timekeeper {
         Kept { last: now, jumps: self.jumps.iter().filter(matters).copied().collect() }
     }
 
-    fn note(&mut self, jump: Jump, now: Timestamp) {
+    /// Answers the lie that this jump takes back.
+    fn note(&mut self, jump: Jump, now: Timestamp) -> Option<Jump> {
         // What falls by as much as it was ahead at the start lied then: that time did not pass.
         let fall = jump.by.saturating_neg().saturating_add(SHORT_PAUSE.as_millis() as i64);
         let lie = |before: &&mut Jump| jump.by < 0 && before.off && before.by <= fall;
-        if let Some(lie) = self.jumps.iter_mut().rev().find(lie) {
+        let lie = self.jumps.iter_mut().rev().find(lie).map(|lie| {
             lie.off = false;
-        }
+            *lie
+        });
         self.last = Some(Jumped { at: now, milliseconds: jump.by });
-        if self.jumps.len() < MOST {
-            self.jumps.push(jump);
-        } else if let Some(last) = self.jumps.last_mut() {
-            *last = Jump { by: last.by.saturating_add(jump.by), ..jump };
+        if self.jumps.len() >= MOST {
+            self.merge_oldest();
+        }
+        self.jumps.push(jump);
+        self.count += 1;
+        lie
+    }
+
+    /// Makes one of the two oldest, which the fewest messages saw.
+    fn merge_oldest(&mut self) {
+        let first = self.jumps.remove(0);
+        if let Some(second) = self.jumps.first_mut() {
+            second.by = second.by.saturating_add(first.by);
+            second.off &= first.off;
         }
     }
 }
@@ -236,6 +256,19 @@ impl Moved {
         }
     }
 
+    /// When a recipient is due who was not tried yet, of a message as the spool has it: `received`, and by now
+    /// it `expires`. What its sender asked for is a moment of the calendar, unless the clock lied when it was
+    /// asked for.
+    pub(crate) fn first_due(
+        self,
+        due: Timestamp,
+        received: Timestamp,
+        expires: Timestamp,
+    ) -> Timestamp {
+        let at_once = due <= received.after(SPREAD);
+        if at_once || due > expires { moved(due, self.clock) } else { due }
+    }
+
     /// The moment as the spool has it that is meant to be the message's last.
     pub(crate) fn stored(self, expires: Timestamp) -> Timestamp {
         moved(expires, self.clock.saturating_add(self.off).saturating_neg())
@@ -243,9 +276,18 @@ impl Moved {
 }
 
 impl Jump {
-    /// When a recipient is due that was due then; `before` is what the clock said before.
-    pub(crate) fn due(self, due: Timestamp, tried: bool, before: Timestamp) -> Timestamp {
-        if !tried && due > before.after(SPREAD) { due } else { moved(due, self.by) }
+    /// When a recipient is due that was due then; `before` is what the clock said before, and by now the
+    /// message `expires`. What its sender asked for stays, but not beyond its end: then the clock lied when
+    /// that was asked for.
+    pub(crate) fn due(
+        self,
+        due: Timestamp,
+        tried: bool,
+        before: Timestamp,
+        expires: Timestamp,
+    ) -> Timestamp {
+        let asked = !tried && due > before.after(SPREAD) && due <= expires;
+        if asked { due } else { moved(due, self.by) }
     }
 }
 
@@ -311,6 +353,10 @@ mod tests {
         keeper
     }
 
+    fn upto(newest: u64) -> (Option<MessageId>, MessageId) {
+        (Some(MessageId(1)), MessageId(newest))
+    }
+
     fn seconds(count: u64) -> Duration {
         Duration::from_secs(count)
     }
@@ -319,12 +365,9 @@ mod tests {
     fn time_that_passes_is_no_jump_and_a_clock_that_is_mended_neither() {
         let at = Instant::now();
         let mut keeper = keeper(at);
-        assert_eq!(
-            keeper.look(START.after(seconds(86_400)), at + seconds(86_400), MessageId(1)),
-            None
-        );
+        assert_eq!(keeper.look(START.after(seconds(86_400)), at + seconds(86_400), upto(1)), None);
         let mended = START.after(seconds(86_400 + 290));
-        assert_eq!(keeper.look(mended, at + seconds(86_400), MessageId(1)), None);
+        assert_eq!(keeper.look(mended, at + seconds(86_400), upto(1)), None);
         assert!(keeper.moved(MessageId(1)).is_nothing());
     }
 
@@ -332,7 +375,7 @@ mod tests {
     fn what_was_there_moves_with_the_clock_and_what_comes_later_does_not() {
         let at = Instant::now();
         let mut keeper = keeper(at);
-        let jump = keeper.look(moved(START, YEARS), at + seconds(1), MessageId(7)).unwrap();
+        let jump = keeper.look(moved(START, YEARS), at + seconds(1), upto(7)).unwrap();
         assert_eq!((jump.0.by, jump.1), (YEARS - 1000, START.after(seconds(1))));
         let mut entry = samples::entry(7, "a.example", 1);
         let (received, expires) = (entry.received, entry.expires);
@@ -340,7 +383,7 @@ mod tests {
         assert_eq!(entry.expires.since(entry.received), expires.since(received));
         assert_eq!(entry.received, moved(received, YEARS - 1000));
         assert!(keeper.moved(MessageId(8)).is_nothing());
-        keeper.look(START.after(seconds(2)), at + seconds(2), MessageId(9)).unwrap();
+        keeper.look(START.after(seconds(2)), at + seconds(2), upto(9)).unwrap();
         assert!(keeper.moved(MessageId(7)).is_nothing(), "back again");
         assert!(!keeper.moved(MessageId(8)).is_nothing());
     }
@@ -371,7 +414,7 @@ mod tests {
         let kept = Kept { last: START, jumps: vec![] };
         let jump = keeper.resume(Some(kept), MessageId(3), moved(START, YEARS), at).unwrap();
         assert_eq!((jump.by, jump.off), (YEARS, true));
-        keeper.look(START.after(seconds(60)), at + seconds(60), MessageId(5)).unwrap();
+        keeper.look(START.after(seconds(60)), at + seconds(60), upto(5)).unwrap();
         let mut entry = samples::entry(3, "a.example", 1);
         let before = entry.clone();
         keeper.moved(MessageId(3)).apply(&mut entry);
@@ -382,10 +425,40 @@ mod tests {
     #[test]
     fn moments_of_the_calendar_stay_and_retries_move() {
         let jump = Jump { last: MessageId(1), by: -YEARS, off: false };
-        let later = moved(START, 48 * HOUR);
-        assert_eq!(jump.due(later, false, START), later, "its sender wants it held till then");
-        assert_eq!(jump.due(later, true, START), moved(later, -YEARS));
-        assert_eq!(jump.due(START, false, START), moved(START, -YEARS));
+        let (later, end) = (moved(START, 48 * HOUR), moved(START, 96 * HOUR));
+        assert_eq!(jump.due(later, false, START, end), later, "its sender wants it held till then");
+        assert_eq!(jump.due(later, true, START, end), moved(later, -YEARS));
+        assert_eq!(jump.due(START, false, START, end), moved(START, -YEARS));
+        let over = moved(end, -YEARS);
+        assert_eq!(jump.due(later, false, START, over), moved(later, -YEARS), "asked of a liar");
+        let fell = Moved { clock: -YEARS, off: 0 };
+        assert_eq!(fell.first_due(START, START, over), moved(START, -YEARS));
+        assert_eq!(fell.first_due(later, START, end), later);
+        assert_eq!(fell.first_due(later, START, over), moved(later, -YEARS));
+    }
+
+    #[test]
+    fn more_jumps_than_are_remembered_spare_the_newest_messages() {
+        let at = Instant::now();
+        let mut keeper = keeper(at);
+        let mut now = START;
+        for jump in 1..200 {
+            // One message comes between two jumps, and the first one stays.
+            now = now.after(seconds(3600));
+            keeper.look(now, at, (Some(MessageId(1)), MessageId(jump))).unwrap();
+        }
+        assert_eq!((keeper.jumps(), keeper.jumps.len()), (199, MOST));
+        let entry = |id| {
+            let mut entry = samples::entry(id, "a.example", 1);
+            keeper.moved(MessageId(id)).apply(&mut entry);
+            entry.received.0 - samples::entry(id, "a.example", 1).received.0
+        };
+        assert_eq!(entry(199), 3_600_000, "it saw one");
+        assert_eq!(entry(190), 10 * 3_600_000);
+        assert_eq!(entry(1), 199 * 3_600_000);
+        // Jumps that nobody saw who is still there are forgotten first.
+        keeper.look(now.after(seconds(3600)), at, (Some(MessageId(150)), MessageId(200))).unwrap();
+        assert_eq!((keeper.jumps(), keeper.jumps.len()), (200, 51));
     }
 
     #[test]
@@ -393,7 +466,7 @@ mod tests {
         let at = Instant::now();
         let mut keeper = keeper(at);
         let ahead = moved(START, YEARS);
-        keeper.look(ahead, at, MessageId(7)).unwrap();
+        keeper.look(ahead, at, upto(7)).unwrap();
         assert!(keeper.overtook(START, ahead, at + seconds(5)).is_some());
         assert!(keeper.overtook(ahead, ahead, at + seconds(5)).is_none());
         for id in [6, 8] {
@@ -405,7 +478,7 @@ mod tests {
             keeper.moved(MessageId(id)).apply(&mut again);
             assert_eq!(again.expires, entry.expires, "also after it is read from the spool");
         }
-        keeper.look(START, at, MessageId(7)).unwrap();
+        keeper.look(START, at, upto(7)).unwrap();
         assert!(keeper.overtook(ahead, START, at + seconds(5)).is_some());
         assert!(keeper.overtook(START, START, at + seconds(5)).is_none());
         assert!(keeper.overtook(ahead, START, at + seconds(5000)).is_none());

@@ -42,8 +42,7 @@ impl MemorySpool {
         MemorySpool::default()
     }
 
-    /// The next change, of a message or a ledger fact, fails with `error` and changes nothing.
-    /// Several calls queue up.
+    /// The next change of a message fails with `error` and changes nothing. Several calls queue up.
     pub fn fail_next(&self, error: SpoolError) {
         self.state().failures.push_back(error);
     }
@@ -204,9 +203,6 @@ impl Ledger for MemorySpool {
             return Err(LedgerError::TooLong);
         }
         let mut state = self.state();
-        if let Some(error) = state.failures.pop_front() {
-            return Err(LedgerError::Storage(error.to_string()));
-        }
         state.facts.insert(key.to_owned(), (value, expires));
         Ok(())
     }

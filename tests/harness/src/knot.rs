@@ -134,6 +134,8 @@ fn write_config(directory: &Path, parts: &Parts, addr: SocketAddr) {
         }
     }
     fs::write(directory.join("knot.conf"), text).expect("a file");
+    // Some versions of keymgr do not make it.
+    fs::create_dir_all(directory.join("keys")).expect("a directory");
 }
 
 /// Writes the zones with their delegations; the root's key as a line.

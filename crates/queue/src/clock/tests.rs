@@ -1,5 +1,5 @@
 use tokio::time::Instant;
-use waypost_mail::{Clock, Deadline, Terms, Timestamp};
+use waypost_mail::{Clock, Deadline, RecipientState, Terms, Timestamp};
 use waypost_smtp::ByMode;
 use waypost_spool::Spool;
 
@@ -177,6 +177,41 @@ async fn a_start_in_the_future_loses_nothing_before_and_after_the_clock_is_set()
     assert!(waited <= 61);
     let received = ticket.entry.received;
     assert!(START.0.abs_diff(received.0) < 60_000, "it is as old as it is: {received}");
+    let old = house.queue.count(&"age>1d".parse().unwrap());
+    assert_eq!(old.messages, 0, "in the lists as well");
+}
+
+/// What comes just now, by the clock there is: due at once, or when its sender wants it.
+async fn fresh(house: &House, id: u64, hold: Option<Duration>) {
+    let (mut fresh, now) = (entry(id, "a.example", 1), house.clock.now());
+    let due = hold.map_or(now, |hold| now.after(hold));
+    (fresh.received, fresh.expires) = (now, due.after(LIFETIME));
+    fresh.terms.hold_until = hold.map(|_| due);
+    fresh.recipients[0].state = RecipientState::fresh(due);
+    house.commit(fresh).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_comes_while_the_clock_lies_is_tried_when_it_is_right_again() {
+    for restart in [false, true] {
+        let mut house = house(Config { delay_notices: Vec::new(), ..Config::default() }).await;
+        house.clock.jump(YEARS);
+        house.quiet().await;
+        fresh(&house, 1, None).await;
+        fresh(&house, 2, Some(seconds(7200))).await;
+        if restart {
+            house = restarted(house, -YEARS).await;
+        } else {
+            house.clock.jump(-YEARS);
+        }
+        let (ticket, waited) = wait(&house, 100).await;
+        assert_eq!(ticket.id, MessageId(1));
+        assert!(waited <= 1, "at once: {waited}");
+        house.settle_all(ticket, delivered()).await.unwrap();
+        let (ticket, waited) = wait(&house, 7300).await;
+        assert_eq!(ticket.id, MessageId(2));
+        assert!((7100..=7201).contains(&waited), "its sender's two hours: {waited}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
