@@ -57,7 +57,8 @@ fn missing() -> Vec<&'static str> {
     PEERS.iter().filter(|peer| !answers(peer.probe)).map(|peer| peer.package).collect()
 }
 
-/// smtp-source ends unhappily however it is asked about itself: that it starts is all it can say.
+/// smtp-source and microsocks end unhappily however they are asked about themselves: that they start is all
+/// they can say.
 fn answers(probe: &[&str]) -> bool {
     let Some((program, arguments)) = probe.split_first() else {
         return false;
@@ -68,7 +69,8 @@ fn answers(probe: &[&str]) -> bool {
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
-    ended.is_ok_and(|status| status.success() || program.ends_with("smtp-source"))
+    let unhappy = ["smtp-source", "microsocks"].iter().any(|name| program.ends_with(name));
+    ended.is_ok_and(|status| status.success() || unhappy)
 }
 
 fn install(packages: &[&str]) -> anyhow::Result<()> {
