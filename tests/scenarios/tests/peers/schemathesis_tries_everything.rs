@@ -24,12 +24,17 @@ async fn and_the_document_is_true() {
         .set("auth.failures", "max-delay", "\"1ms\"")
         .door(Door::Http);
     let token = home.token("shop");
-    let relay = home.tokens().route("*", upstream.listen().await.unwrap()).start().await;
+    let home = home.tokens().route("*", upstream.listen().await.unwrap());
+    let relay = home.start().await;
     let document = format!("http://{}/v1/openapi.json", relay.address(Door::Http));
     let url = format!("http://{}", relay.address(Door::Http));
     let token = format!("Authorization: Bearer {token}");
-    let program = "import sys; from schemathesis.cli import schemathesis; sys.exit(schemathesis())";
-    let mut arguments = vec!["-c", program, "run", &document, "--url", &url, "--header", &token];
+    // It leaves notes where it runs.
+    let program = "import os, sys; os.chdir(sys.argv.pop(1)); \
+                   from schemathesis.cli import schemathesis; sys.exit(schemathesis())";
+    let here = home.path("").display().to_string();
+    let mut arguments = vec!["-c", program, &here, "run", &document, "--url", &url];
+    arguments.extend(["--header", &token]);
     arguments.extend(["--checks", CHECKS, "--phases", "examples,coverage,fuzzing"]);
     // The same requests each time, few enough for some seconds.
     arguments.extend(["--seed", "4711", "--max-examples", "60", "--no-shrink", "--workers", "1"]);
@@ -37,5 +42,8 @@ async fn and_the_document_is_true() {
     arguments.extend(["--generation-database", "none"]);
     let ended = run("python3-venv, then cargo xtask setup", &python(), &arguments, "").await;
     assert!(ended.success, "{}", ended.said);
+    let before = ended.said.split_once(" generated").map(|(before, _)| before);
+    let tried = before.and_then(|before| before.rsplit(' ').next()?.parse::<u32>().ok());
+    assert!(tried.is_some_and(|tried| tried > 100), "{}", ended.said);
     relay.stop().await;
 }
