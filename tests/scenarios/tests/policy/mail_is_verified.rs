@@ -156,7 +156,7 @@ async fn what_was_found_is_told_once_and_nobody_else_says_it_for_us() {
     let lines: Vec<&str> = read.lines().collect();
     let ours = "relay.example spf=pass dkim=pass dmarc=pass arc=none iprev=pass";
     assert_eq!(lines, [ours, "mx.elsewhere.example dmarc=pass"], "{content}");
-    let told = told.lock().unwrap();
+    let told = told.lock().unwrap().clone();
     let fact =
         |name: &str| told.iter().find(|fact| fact.name == name).map(|fact| fact.value.as_str());
     assert_eq!(fact("verify/dmarc"), Some("pass"));
