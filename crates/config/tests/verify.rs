@@ -98,7 +98,7 @@ fn what_cannot_be_is_told() {
     for (text, words) in [
         ("[verify]\nmail = \"some\"\n".to_owned(), "'verify.mail' cannot be 'some'"),
         ("[verify]\nchecks = [\"spam\"]\n".to_owned(), "'verify.checks' cannot have 'spam'"),
-        ("[verify]\nunknown = 1\n".to_owned(), "verify.unknown"),
+        ("[verify]\nunknown = 1\n".to_owned(), "unknown key 'unknown' in [verify]"),
         ("[verify]\ntimeout = \"3m\"\n".to_owned(), "'verify.timeout' is too long"),
         (
             "[verify]\nchecks = [\"spf\"]\ndmarc-fail = \"refuse\"\n".to_owned(),

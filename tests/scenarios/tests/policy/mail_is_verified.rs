@@ -57,10 +57,6 @@ $ORIGIN strict.example.
 _dmarc TXT "v=DMARC1; p=reject"
 $ORIGIN careful.example.
 _dmarc TXT "v=DMARC1; p=quarantine"
-$ORIGIN 0.127.in-addr.arpa.
-1.0    PTR peer.sender.example.
-$ORIGIN peer.sender.example.
-@      A 127.0.0.1
 "#;
 
 struct World {
@@ -162,8 +158,10 @@ async fn what_was_found_is_told_once_and_nobody_else_says_it_for_us() {
     assert_eq!(fact("verify/dmarc"), Some("pass"));
     assert_eq!(fact("verify/dkim.domains"), Some("sender.example"));
     assert_eq!(fact("verify/dmarc.policy"), Some("reject"));
-    assert_eq!(fact("verify/iprev.name"), Some("peer.sender.example"));
-    assert_eq!(relay.counter("waypost_verified_total").await, 5);
+    // The resolver answers for loopback itself.
+    assert_eq!(fact("verify/iprev.name"), Some("localhost"));
+    let counted = "waypost_verified_total{method=\"dmarc\",result=\"pass\"}";
+    assert_eq!(relay.counter(counted).await, 1);
 }
 
 #[tokio::test]
@@ -207,7 +205,8 @@ async fn users_are_not_verified_and_bring_no_results_of_ours() {
     let world = World::new().await;
     let home = world.home().await.users().set("verify", "spf-fail", "\"refuse\"");
     let relay = home.start().await;
-    let mut peer = relay.peer(Door::Submission).await;
+    let mut peer = relay.peer(Door::Submissions).await;
+    peer.hello().await;
     peer.login().await;
     peer.envelope("a@strict.example", &["b@inside.example"]).await;
     let text = format!(
