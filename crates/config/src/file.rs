@@ -31,7 +31,7 @@ pub(crate) use listener::Http;
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, ProxyPlace, Source};
 pub(crate) use queue::{Class, Curve, Queue};
-pub(crate) use route::{Auth, Hop, Route, Secret, Via};
+pub(crate) use route::{Auth, Certificate, Hop, Route, Secret, Via};
 pub(crate) use token::{Issuer, OAuth};
 pub(crate) use verify::{Verify, Vouching};
 
@@ -69,6 +69,7 @@ pub(crate) struct File {
     pub(crate) dkim2: Vec<Vouching>,
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
+    pub(crate) tls_reports: Option<TlsReports>,
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
     pub(crate) strict: Strict,
@@ -118,6 +119,17 @@ pub(crate) struct Dns {
     pub(crate) timeout: Option<Duration>,
 }
 
+/// Reports about TLS to the domains that want them.
+#[derive(Debug)]
+pub(crate) struct TlsReports {
+    pub(crate) from: At<Mailbox>,
+    pub(crate) organization: Option<String>,
+    pub(crate) contact: Option<String>,
+    pub(crate) key: Option<At<String>>,
+    pub(crate) selector: Option<At<String>>,
+    pub(crate) domain: Option<At<Domain>>,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct Delivery {
     pub(crate) mx_port: Option<u16>,
@@ -128,6 +140,7 @@ pub(crate) struct Delivery {
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
     pub(crate) dane: Option<bool>,
+    pub(crate) mta_sts: Option<bool>,
 }
 
 /// Reads the model. `None` when something without which there is no model is missing; whatever is
@@ -164,6 +177,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let dkim2 = dkim2.filter_map(|section| verify::vouching(section, notes)).collect();
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
+    let tls_reports = tls_reports(top.section("tls-reports", notes), notes);
     let queue = queue::queue(top.section("queue", notes), notes);
     let limits = limits::limits(top.section("limits", notes), notes);
     let strict = limits::strict(top.section("strictness", notes), notes);
@@ -192,6 +206,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         dkim2,
         dns,
         delivery,
+        tls_reports,
         queue,
         limits,
         strict,
@@ -301,9 +316,28 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         connect_timeout: span(&mut section, "connect-timeout", notes),
         reply_timeout: span(&mut section, "reply-timeout", notes),
         dane: section.boolean("dane", notes).map(|dane| dane.value),
+        mta_sts: section.boolean("mta-sts", notes).map(|sts| sts.value),
     };
     section.end(notes);
     delivery
+}
+
+fn tls_reports(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Option<TlsReports> {
+    let mut section = section?;
+    let from = section.parsed("from", "a mail address", notes);
+    let from = section.required("from", from, "from = \"tls-reports@example.org\"", notes);
+    let organization = section.string("organization", notes).map(|text| text.value);
+    let contact = section.string("contact", notes).map(|text| text.value);
+    let key = section.string("key", notes);
+    let selector = section.string("selector", notes);
+    let domain = section.parsed("domain", "a domain", notes);
+    let at = section.at().clone();
+    section.end(notes);
+    if key.is_some() != selector.is_some() {
+        let message = "'tls-reports' has only one of 'key' and 'selector'";
+        notes.add(&at, message, "both sign the reports, none leaves them unsigned");
+    }
+    Some(TlsReports { from: from?, organization, contact, key, selector, domain })
 }
 
 fn path(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {

@@ -8,15 +8,16 @@ mod policy;
 mod verify;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_delivery::{ClientTls, Timeouts};
+use waypost_delivery::{ClientTls, ReportsConfig, Timeouts};
 use waypost_dns::Hickory;
 use waypost_inbound::{
     Bearers, HttpSettings, ListenerConfig, ListenerKind, Place, Users, UsersError,
 };
 use waypost_intake::{Hosts, NamedHop, RouteRule, Routing, Share};
-use waypost_mail::NextHop;
+use waypost_mail::{NextHop, SignRequest};
 use waypost_queue::{Class, RetryCurve, Tenancy};
 use waypost_smtp::client::Credentials;
 
@@ -28,8 +29,9 @@ use crate::{roots, secret};
 /// The settings of every room, unless something named in the file cannot be used.
 pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let (routing, credentials) = routing(file, notes);
+    let certificates = certificates(file, notes);
     let inbound = inbound(file, notes);
-    let delivery = delivery(file, &credentials, notes);
+    let delivery = delivery(file, &credentials, &certificates, notes);
     check_dns(file, notes);
     let keys = policy::keys(file, notes);
     let verification = verify::verify(file, &keys, notes);
@@ -56,6 +58,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
         intake,
         dns: dns(file),
         delivery: delivery?,
+        tls_reports: tls_reports(file, notes),
     };
     Some(Settings {
         startup,
@@ -63,6 +66,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             inbound: inbound?,
             routing,
             credentials,
+            certificates,
             keys,
             verification,
             policy: plugins,
@@ -254,7 +258,9 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
         let source = route.source.as_ref().map(|pool| pool.value.0.clone());
         let (tls, heed) = (route.tls, route.heed);
-        routing.rules.push(RouteRule { domains, via, source, tls, credentials, heed });
+        let certificate = route.certificate.as_ref().map(certificate_name);
+        let rule = RouteRule { domains, via, source, tls, credentials, heed, certificate };
+        routing.rules.push(rule);
     }
     for (name, hop) in &file.policy.hops {
         let hosts = hosts(&hop.via, &hop.auth);
@@ -326,6 +332,7 @@ fn login(auth: &file::Auth, notes: &mut Notes<'_>) -> Option<Credentials> {
 fn delivery(
     file: &File,
     credentials: &HashMap<String, Credentials>,
+    certificates: &waypost_delivery::Certificates,
     notes: &mut Notes<'_>,
 ) -> Option<waypost_delivery::Config> {
     let roots = roots::load(file.tls.ca_file.as_ref(), notes)?;
@@ -340,6 +347,7 @@ fn delivery(
     let mut delivery = waypost_delivery::Config::new(file.hostname.value.clone(), tls);
     delivery.mx_port = given.mx_port.unwrap_or(delivery.mx_port);
     delivery.credentials = credentials.clone();
+    delivery.certificates = certificates.clone();
     delivery.sources = policy::sources(file, notes);
     delivery.hosts_per_attempt = given.hosts_per_attempt.unwrap_or(delivery.hosts_per_attempt);
     delivery.priority_field = given.priority_field.unwrap_or(delivery.priority_field);
@@ -349,7 +357,59 @@ fn delivery(
         given.messages_per_connection.unwrap_or(delivery.connections.messages);
     delivery.timeouts = timeouts(given);
     delivery.dane = given.dane.unwrap_or(delivery.dane);
+    delivery.mta_sts = given.mta_sts.unwrap_or(delivery.mta_sts);
     Some(delivery)
+}
+
+/// A certificate is called by its file: waiting mail keeps the name.
+fn certificate_name(certificate: &file::Certificate) -> String {
+    certificate.chain.value.display().to_string()
+}
+
+/// The certificates that routes show, by their names.
+fn certificates(file: &File, notes: &mut Notes<'_>) -> waypost_delivery::Certificates {
+    let mut certificates = waypost_delivery::Certificates::new();
+    for given in file.routes.iter().filter_map(|route| route.certificate.as_ref()) {
+        match waypost_delivery::certificate(&given.chain.value, &given.key.value) {
+            Ok(certificate) => {
+                certificates.insert(certificate_name(given), Arc::new(certificate));
+            }
+            Err(error) => {
+                let hint = "PEM files: the certificate and those above it, and its key";
+                notes.add(&given.chain.at, error.to_string(), hint);
+            }
+        }
+    }
+    certificates
+}
+
+fn tls_reports(file: &File, notes: &mut Notes<'_>) -> Option<ReportsConfig> {
+    let given = file.tls_reports.as_ref()?;
+    let from = given.from.value.clone();
+    let submitter = file.hostname.value.to_string();
+    let domain =
+        given.domain.as_ref().map_or_else(|| from.domain().to_string(), |d| d.value.to_string());
+    if let Some(key) = &given.key
+        && !file.keys.iter().any(|(name, _)| name.value.0 == key.value)
+    {
+        let message = format!("there is no [keys.{}]", key.value);
+        notes.add(&key.at, message, "name one of [keys]");
+    }
+    let sign = given.key.as_ref().zip(given.selector.as_ref()).map(|(key, selector)| SignRequest {
+        domain,
+        selector: selector.value.clone(),
+        key: key.value.clone(),
+        headers: Vec::new(),
+        oversign: Vec::new(),
+        expire_after: None,
+    });
+    Some(ReportsConfig {
+        organization: given.organization.clone().unwrap_or_else(|| submitter.clone()),
+        contact: given.contact.clone().unwrap_or_else(|| from.to_string()),
+        from,
+        submitter,
+        sign,
+    })
 }
 
 /// `reply-timeout` shortens every wait for a reply that is longer; it lengthens none.

@@ -47,6 +47,8 @@ pub struct Startup {
     pub dns: waypost_dns::Config,
     /// Delivery.
     pub delivery: waypost_delivery::Config,
+    /// Reports about TLS, if they are sent.
+    pub tls_reports: Option<waypost_delivery::ReportsConfig>,
     /// Where plugins are compiled and their audit log is.
     pub policy: HostConfig,
     /// Read the plugins again when one of their files changes.
@@ -64,6 +66,8 @@ pub struct Reload {
     pub routing: waypost_intake::Routing,
     /// Logins at next hops, by the names that routes use.
     pub credentials: HashMap<String, Credentials>,
+    /// Certificates shown to next hops, by the names that routes use.
+    pub certificates: waypost_delivery::Certificates,
     /// Keys for signatures, by the names that policy uses.
     pub keys: Keyring,
     /// What is verified on the way in.

@@ -449,3 +449,61 @@ fn who_speaks_for_others_is_said_in_words() {
         assert!(said.contains(part), "no «{part}» in\n{said}");
     }
 }
+
+#[test]
+fn what_recipients_publish_about_tls_counts_unless_a_route_says_otherwise() {
+    let text = format!(
+        "{GOOD}[[route]]\ndomains = [\"odd.example\"]\ndane = false\nmta-sts = false\n\
+         [[route]]\ndomains = [\"named.example\"]\nvia = [{{ host = \"mx.named.example\" }}]\ndane = true\n\
+         [delivery]\nmta-sts = false\n\
+         [tls-reports]\nfrom = \"tls@example.org\"\norganization = \"Example\"\n"
+    );
+    let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let heed = |domain: &str| {
+        let domain = waypost_smtp::Domain::parse(domain).expect("a domain");
+        let heed = settings.reload.routing.route(&domain, waypost_mail::MessageId(1)).heed;
+        (heed.dane, heed.mta_sts)
+    };
+    assert_eq!(heed("odd.example"), (Some(false), Some(false)));
+    assert_eq!(heed("named.example"), (Some(true), None));
+    assert_eq!(heed("other.example"), (None, None));
+    let delivery = &settings.startup.delivery;
+    assert_eq!((delivery.dane, delivery.mta_sts), (true, false));
+    let reports = settings.startup.tls_reports.expect("they are sent");
+    assert_eq!(
+        (reports.organization.as_str(), reports.contact.as_str()),
+        ("Example", "tls@example.org")
+    );
+    assert!(reports.sign.is_none() && load(GOOD).is_ok_and(|s| s.startup.tls_reports.is_none()));
+}
+
+#[test]
+fn mistakes_about_trust_are_told() {
+    for (lines, told_of) in [
+        ("tls = \"never\"\ndane = true\n", "'route.dane' is true where 'route.tls' is \"never\""),
+        (
+            "via = [{ host = \"h\" }]\nmta-sts = true\n",
+            "'route.mta-sts' is true where 'route.via' names hosts",
+        ),
+        (
+            "client-certificate = { chain = \"/nowhere/c\", key = \"/nowhere/k\" }\n",
+            "'route.client-certificate' is given where 'route.via' names no hosts",
+        ),
+        (
+            "via = [{ host = \"h\" }]\nclient-certificate = { chain = \"/nowhere/c\", key = \"/nowhere/k\" }\n",
+            "cannot read /nowhere/c",
+        ),
+        ("via = [{ host = \"h\" }]\nclient-certificate = { chain = \"/nowhere/c\" }\n", "key"),
+    ] {
+        let told = mistakes(&format!("{GOOD}[[route]]\ndomains = [\"*\"]\n{lines}"));
+        assert!(told.contains(told_of), "{told_of}: {told}");
+    }
+    for (lines, told_of) in [
+        ("organization = \"x\"\n", "from"),
+        ("from = \"tls@example.org\"\nkey = \"k\"\n", "only one of 'key' and 'selector'"),
+        ("from = \"tls@example.org\"\nkey = \"k\"\nselector = \"s\"\n", "there is no [keys.k]"),
+    ] {
+        let told = mistakes(&format!("{GOOD}[tls-reports]\n{lines}"));
+        assert!(told.contains(told_of), "{told_of}: {told}");
+    }
+}

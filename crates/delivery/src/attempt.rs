@@ -1,5 +1,6 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
+mod findings;
 mod prepare;
 mod protection;
 mod trust;
@@ -7,6 +8,7 @@ mod ways;
 
 use std::sync::Arc;
 
+use rustls::sign::CertifiedKey;
 use tracing::debug;
 use waypost_dns::Host;
 use waypost_intake::patience;
@@ -75,8 +77,12 @@ impl Tried {
     }
 }
 
-/// A source address and a login, where a route has them.
-type Means<'a> = (Option<&'a SourceAddress>, Option<Credentials>);
+/// What a route has to show, where it has something.
+struct Means<'a> {
+    source: Option<&'a SourceAddress>,
+    login: Option<Credentials>,
+    identity: Option<Arc<CertifiedKey>>,
+}
 
 /// An attempt under way.
 struct Attempt<'a> {
@@ -185,7 +191,7 @@ impl<'a> Attempt<'a> {
             }
         };
         for hop in delivery.health.in_turn(&route.hops) {
-            let Found { hosts, secure } = match self.hosts(route, hop).await {
+            let found = match self.hosts(route, hop).await {
                 Ok(found) => found,
                 Err(why) => {
                     ill(hop, &why);
@@ -195,10 +201,12 @@ impl<'a> Attempt<'a> {
             };
             self.ready = false;
             let mut unready = None;
-            for host in hosts.into_iter().take(left) {
+            for host in found.hosts.iter().take(left) {
                 left -= 1;
-                let tried = match self.demand(route, hop, &host, secure).await {
-                    Ok(demand) => self.try_sources(route, hop, &host, &demand, members).await,
+                let tried = match self.demand(route, hop, &found, host).await {
+                    Ok(demand) => {
+                        self.try_sources(route, hop, &found, host, &demand, members).await
+                    }
                     Err(why) => Err(why),
                 };
                 if let Err(why) = tried {
@@ -225,7 +233,7 @@ impl<'a> Attempt<'a> {
     /// The hosts of a hop; among equals those first to which a connection waits.
     async fn hosts(&self, route: &Route, hop: &NextHop) -> Result<Found, Why> {
         let mut found = self.find(route, hop).await?;
-        if !found.secure && self.ticket.entry.terms.require_tls {
+        if !found.is_trusted() && self.ticket.entry.terms.require_tls {
             return Err(protection::untrusted(hop));
         }
         let hosts = &mut found.hosts;
@@ -244,6 +252,7 @@ impl<'a> Attempt<'a> {
         &mut self,
         route: &Route,
         hop: &NextHop,
+        found: &Found,
         host: &Host,
         demand: &Demand,
         members: &[usize],
@@ -252,7 +261,7 @@ impl<'a> Attempt<'a> {
         loop {
             let from = source(self.delivery, self.ticket, route, host).ok().flatten();
             self.spurned = false;
-            match self.try_host(route, hop, host, demand, members).await {
+            match self.try_host(route, hop, found, host, demand, members).await {
                 Err(why) if self.spurned => {
                     spurned.extend(from.map(|from| from.address));
                     let next = source(self.delivery, self.ticket, route, host).ok().flatten();
@@ -272,6 +281,7 @@ impl<'a> Attempt<'a> {
         &mut self,
         route: &Route,
         hop: &NextHop,
+        found: &Found,
         host: &Host,
         demand: &Demand,
         members: &[usize],
@@ -279,17 +289,17 @@ impl<'a> Attempt<'a> {
         let label = label(host);
         self.hop = Some(label.clone());
         self.security = None;
-        let (source, login) = self.means(route, host, &label).inspect_err(|_| {
-            self.unprepared = true;
-        })?;
+        let Means { source, login, identity } =
+            self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
         let key = key(route, hop, host, source);
         let credentials = login.as_ref();
         let wish = Wish {
             host,
             hop: &label,
             demand,
+            observe: found.is_tested() && self.delivery.parts.reports.is_some(),
             implicit_tls: key.implicit_tls,
-            identity: None,
+            identity: identity.as_ref(),
             lmtp: key.lmtp,
             credentials,
             source,
@@ -302,7 +312,7 @@ impl<'a> Attempt<'a> {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
-                None => self.dial(&wish).await?,
+                None => self.dial(found, &wish).await?,
             };
             self.answered = true;
             self.security = Some(connection.security);
@@ -363,7 +373,9 @@ impl<'a> Attempt<'a> {
     /// What the configuration has for this route: where to come from, and what to log in with.
     fn means(&self, route: &Route, host: &Host, hop: &str) -> Result<Means<'a>, Why> {
         let source = source(self.delivery, self.ticket, route, host)?;
-        Ok((source, self.delivery.login(route, hop)?))
+        let (login, identity) =
+            (self.delivery.login(route, hop)?, self.delivery.identity(route, hop)?);
+        Ok(Means { source, login, identity })
     }
 
     fn is_ready(&mut self, hop: &NextHop) {
@@ -372,8 +384,10 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn dial(&mut self, wish: &Wish<'_>) -> Result<Connection, Why> {
-        self.delivery.opener().open(wish).await.map_err(|failure| {
+    async fn dial(&mut self, found: &Found, wish: &Wish<'_>) -> Result<Connection, Why> {
+        let opened = self.delivery.opener().open(wish).await;
+        self.count_opened(found, wish, &opened);
+        opened.map_err(|failure| {
             self.answered |= failure.is_answer();
             self.unprepared |= matches!(failure, Failure::CannotLeave(_));
             let spurned = wish.source.filter(|_| failure.is_about_source());
@@ -575,6 +589,7 @@ fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>
         implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
         lmtp: matches!(hop, NextHop::Lmtp { .. }),
         credentials: route.credentials.clone(),
+        certificate: route.certificate.clone(),
         source: source.map(|source| (source.address, source.proxy.as_ref().map(|proxy| proxy.at))),
     }
 }

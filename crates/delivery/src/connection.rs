@@ -18,7 +18,7 @@ use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
 use crate::channel::Channel;
 use crate::demand::Demand;
 use crate::proxy::CannotLeave;
-use crate::tls::{BrokenStartTls, HandshakeError};
+use crate::tls::{BrokenStartTls, HandshakeError, Observed};
 use crate::{Config, Dialer, Metrics, SourceAddress};
 
 /// Octets of a message that are read, encoded and written at once.
@@ -89,7 +89,7 @@ impl Failure {
     }
 
     /// True when STARTTLS is what failed, so that clear text may still work.
-    fn is_about_starttls(&self) -> bool {
+    pub(crate) fn is_about_starttls(&self) -> bool {
         match self {
             Failure::TimedOut(phase) | Failure::Lost(phase) => *phase == Phase::StartTls,
             // Somebody meddles with this connection: nothing better comes of a second one.
@@ -133,6 +133,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) hop: &'a str,
     pub(crate) demand: &'a Demand,
     pub(crate) implicit_tls: bool,
+    /// Something is to be learned of its certificate, though nothing is demanded of it.
+    pub(crate) observe: bool,
     /// What we show to a host that asks who we are.
     pub(crate) identity: Option<&'a Arc<CertifiedKey>>,
     /// It speaks LMTP.
@@ -150,6 +152,8 @@ pub(crate) struct Connection {
     buffer: Vec<u8>,
     /// How it is protected.
     pub(crate) security: Security,
+    /// What was wrong with its certificate, where that was asked for and not demanded.
+    pub(crate) observed: Option<HandshakeError>,
     /// Messages sent over it.
     pub(crate) messages: u32,
     /// The last transaction may still be open at the other end.
@@ -226,7 +230,7 @@ impl Opener<'_> {
             Demand::Never => StartTls::Never,
             Demand::Opportunistic if self.broken_starttls.contains(address) => StartTls::Never,
             Demand::Opportunistic => StartTls::IfOffered,
-            Demand::Encrypt | Demand::Verify | Demand::Dane(_) => StartTls::Required,
+            Demand::Encrypt | Demand::Verify | Demand::Sts | Demand::Dane(_) => StartTls::Required,
         };
         match self.open_once(wish, starttls).await {
             Err(failure) if optional && failure.is_about_starttls() => {
@@ -257,8 +261,9 @@ impl Opener<'_> {
     ) -> Result<Connection, Failure> {
         let mut channel = self.dial(wish).await?;
         let mut security = Security::CLEAR;
+        let observed = wish.observe.then(Observed::default);
         if starttls == StartTls::Active {
-            (channel, security) = self.encrypt(channel, wish).await?;
+            (channel, security) = self.encrypt(channel, wish, observed.as_ref()).await?;
         }
         let mut session = Session::new(SessionConfig {
             ehlo_name: wish
@@ -275,7 +280,7 @@ impl Opener<'_> {
             match session.step() {
                 SessionStep::NeedInput => channel.exchange(&mut session).await?,
                 SessionStep::Upgrade => {
-                    (channel, security) = self.encrypt(channel, wish).await?;
+                    (channel, security) = self.encrypt(channel, wish, observed.as_ref()).await?;
                     session.upgraded();
                 }
                 SessionStep::Ready => break,
@@ -289,6 +294,7 @@ impl Opener<'_> {
             extensions: session.extensions().clone(),
             buffer: Vec::new(),
             security,
+            observed: observed.and_then(|observed| observed.flaw()),
             messages: 0,
             needs_reset: false,
             starttls_refused: starttls == StartTls::IfOffered && session.declined_starttls(),
@@ -316,11 +322,13 @@ impl Opener<'_> {
         &self,
         channel: Channel,
         wish: &Wish<'_>,
+        observed: Option<&Observed>,
     ) -> Result<(Channel, Security), Failure> {
         let timeouts = &self.config.timeouts;
         let since = Instant::now();
         let stream = channel.into_stream();
-        let handshake = self.config.tls.encrypt(stream, wish.host, wish.demand, wish.identity);
+        let (host, demand, identity) = (wish.host, wish.demand, wish.identity);
+        let handshake = self.config.tls.encrypt(stream, host, demand, identity, observed);
         let (stream, version) = match timeout(timeouts.starttls, handshake).await {
             Err(_) => return Err(Failure::TimedOut(Phase::StartTls)),
             Ok(Err(error)) => return Err(Failure::Handshake(error)),

@@ -15,6 +15,8 @@ pub(crate) enum Demand {
     Encrypt,
     /// TLS, and its name by an authority of the configuration.
     Verify,
+    /// The same, because the policy of the recipient's domain asks for it (RFC 8461 §4.2).
+    Sts,
     /// TLS with a certificate that its TLSA records name.
     Dane(Named),
 }
@@ -38,11 +40,13 @@ impl From<TlsLevel> for Demand {
 }
 
 impl Demand {
-    /// The route's level, or more where DNSSEC says so, never less. `others` are names beside the
-    /// records' own that a certificate may carry (RFC 7672 §3.2.2).
-    pub(crate) fn of(level: TlsLevel, dane: Dane, others: Option<&str>) -> Demand {
+    /// The route's level, or more where DNSSEC or an `enforced` policy says so, never less. DNSSEC comes
+    /// first (RFC 8461 §2). `others` are names beside the records' own that a certificate may carry
+    /// (RFC 7672 §3.2.2).
+    pub(crate) fn of(level: TlsLevel, dane: Dane, enforced: bool, others: Option<&str>) -> Demand {
         match dane {
             _ if level == TlsLevel::Never => Demand::Never,
+            Dane::Absent | Dane::Unusable(_) if enforced => Demand::Sts,
             Dane::Absent => level.into(),
             // RFC 7672 §2.2: there is TLS, or there would be no records.
             Dane::Unusable(_) => level.max(TlsLevel::Encrypt).into(),
@@ -59,6 +63,7 @@ impl Demand {
         match self {
             Demand::Never | Demand::Opportunistic | Demand::Encrypt => Protection::Encrypted,
             Demand::Verify => Protection::Verified,
+            Demand::Sts => Protection::MtaSts,
             Demand::Dane(_) => Protection::Dane,
         }
     }
@@ -67,8 +72,22 @@ impl Demand {
     pub(crate) fn reason(&self) -> &'static str {
         match self {
             Demand::Never | Demand::Opportunistic | Demand::Encrypt | Demand::Verify => "",
+            Demand::Sts => " (demanded by the policy of the recipient's domain, MTA-STS)",
             Demand::Dane(_) => " (demanded by DANE: its TLSA records are secured by DNSSEC)",
         }
+    }
+}
+
+/// What a host would have to prove, for a person: by a route's level, its TLSA records, and whether the policy
+/// of the recipient's domain is enforced at it.
+pub fn demanded(level: TlsLevel, dane: Dane, enforced: bool) -> &'static str {
+    match Demand::of(level, dane, enforced, None) {
+        Demand::Never => "no TLS",
+        Demand::Opportunistic => "TLS where it is offered, whatever the certificate",
+        Demand::Encrypt => "TLS, whatever the certificate",
+        Demand::Verify => "TLS, its name vouched for by an authority",
+        Demand::Sts => "TLS, its name vouched for by an authority (MTA-STS)",
+        Demand::Dane(_) => "TLS, with a certificate that its TLSA records name (DANE)",
     }
 }
 
@@ -85,10 +104,12 @@ mod tests {
     #[test]
     fn the_stronger_side_decides() {
         use TlsLevel::{Encrypt, Never, Opportunistic, Verify};
-        let of = |level, usages: &[u8]| {
+        let with = |level, usages: &[u8], enforced| {
             let records = usages.iter().map(|usage| tlsa(*usage)).collect();
-            Demand::of(level, Dane::of("mx.example", records), Some("there.example"))
+            let dane = Dane::of("mx.example", records);
+            Demand::of(level, dane, enforced, Some("there.example"))
         };
+        let of = |level, usages: &[u8]| with(level, usages, false);
         for level in [Never, Opportunistic, Encrypt, Verify] {
             assert_eq!(of(level, &[]), level.into());
         }
@@ -102,5 +123,13 @@ mod tests {
             assert_eq!(named.names, ["mx.example", "there.example"]);
         }
         assert_eq!(of(Never, &[3]), Demand::Never, "the operator has the last word");
+        for level in [Opportunistic, Encrypt, Verify] {
+            assert_eq!(
+                [with(level, &[], true), with(level, &[1], true)],
+                [Demand::Sts, Demand::Sts]
+            );
+            assert_eq!(with(level, &[3], true), of(level, &[3]), "DNSSEC comes first");
+        }
+        assert_eq!(with(Never, &[], true), Demand::Never);
     }
 }

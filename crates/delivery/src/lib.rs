@@ -21,28 +21,33 @@ mod notice;
 mod pool;
 mod proxy;
 mod remedy;
+mod reports;
 mod settle;
 mod source;
 mod stored;
 mod timeouts;
 mod tls;
 
+pub use demand::demanded;
 pub use dialer::{Dialer, Stream, TcpDialer};
 pub use metrics::{
     AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, TlsLabels,
 };
 pub use pool::ConnectionLimits;
 pub use proxy::{Proxy, ProxyProtocol, SocksLogin};
+pub use reports::{Reports, ReportsConfig, ReportsParts};
 pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
-pub use tls::{ClientTls, TlsSetupError};
+pub use tls::{CertificateUnusable, ClientTls, TlsSetupError, certificate};
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use rustls::sign::CertifiedKey;
 use tokio::task::JoinSet;
 use tracing::{Instrument, debug_span, error};
+use waypost_dns::sts::Policies;
 use waypost_dns::{Dnssec, OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
@@ -83,6 +88,8 @@ pub struct Config {
     pub connections: ConnectionLimits,
     /// Logins by the name that routes use.
     pub credentials: HashMap<String, Credentials>,
+    /// Certificates that we show to hosts which ask, by the name that routes use.
+    pub certificates: Certificates,
     /// Hosts tried for one route in one attempt.
     pub hosts_per_attempt: usize,
     /// Pools of source addresses by the name that routes use.
@@ -93,6 +100,8 @@ pub struct Config {
     pub max_returned: u64,
     /// TLSA records of mail exchangers count, where a route does not say otherwise (RFC 7672).
     pub dane: bool,
+    /// Policies of recipients' domains count, where a route does not say otherwise (RFC 8461).
+    pub mta_sts: bool,
 }
 
 impl Config {
@@ -106,14 +115,19 @@ impl Config {
             timeouts: Timeouts::default(),
             connections: ConnectionLimits::default(),
             credentials: HashMap::new(),
+            certificates: Certificates::new(),
             hosts_per_attempt: 5,
             sources: Sources::new(),
             priority_field: true,
             max_returned: waypost_mail::dsn::MAX_RETURNED,
             dane: true,
+            mta_sts: true,
         }
     }
 }
+
+/// Our own certificates with their keys, by the name that routes use.
+pub type Certificates = HashMap<String, Arc<CertifiedKey>>;
 
 /// What delivery stands on.
 #[derive(Debug, Clone)]
@@ -126,6 +140,10 @@ pub struct Parts {
     pub resolver: Arc<dyn Resolver>,
     /// What is proven about names.
     pub dnssec: Arc<dyn Dnssec>,
+    /// What domains ask for by MTA-STS; absent, nobody is asked.
+    pub policies: Option<Arc<Policies>>,
+    /// Where it is counted how TLS went; absent, it is not.
+    pub reports: Option<Arc<Reports>>,
     /// Policy.
     pub hooks: Arc<dyn Hooks>,
     /// The network.
@@ -142,6 +160,7 @@ pub struct Delivery {
     parts: Parts,
     config: Config,
     credentials: RwLock<HashMap<String, Credentials>>,
+    certificates: RwLock<Certificates>,
     pool: Pool,
     broken_starttls: BrokenStartTls,
     health: Health,
@@ -156,10 +175,12 @@ impl Delivery {
         let pool = Pool::new(config.connections.clone());
         let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
         let credentials = RwLock::new(config.credentials.clone());
+        let certificates = RwLock::new(config.certificates.clone());
         Arc::new(Delivery {
             parts,
             config,
             credentials,
+            certificates,
             pool,
             broken_starttls,
             health: Health::default(),
@@ -172,6 +193,11 @@ impl Delivery {
     /// Puts other logins in place; connections made from now on use them.
     pub fn set_credentials(&self, credentials: HashMap<String, Credentials>) {
         *self.credentials.write().unwrap_or_else(PoisonError::into_inner) = credentials;
+    }
+
+    /// Puts other certificates in place; connections made from now on show them.
+    pub fn set_certificates(&self, certificates: Certificates) {
+        *self.certificates.write().unwrap_or_else(PoisonError::into_inner) = certificates;
     }
 
     /// Its counters.
@@ -282,6 +308,16 @@ impl Delivery {
         known.get(name).cloned().map(Some).ok_or_else(|| Why::AuthFailed {
             hop: hop.to_owned(),
             error: format!("the configuration has no credentials named {name:?}"),
+        })
+    }
+
+    /// What to show along this route to hosts that ask who we are, if it says so.
+    fn identity(&self, route: &Route, hop: &str) -> Result<Option<Arc<CertifiedKey>>, Why> {
+        let Some(name) = &route.certificate else { return Ok(None) };
+        let known = self.certificates.read().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).cloned().map(Some).ok_or_else(|| Why::AuthFailed {
+            hop: hop.to_owned(),
+            error: format!("no route of the configuration has the client certificate {name:?}"),
         })
     }
 

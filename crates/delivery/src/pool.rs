@@ -38,6 +38,7 @@ pub(crate) struct Key {
     pub(crate) implicit_tls: bool,
     pub(crate) lmtp: bool,
     pub(crate) credentials: Option<String>,
+    pub(crate) certificate: Option<String>,
     /// The address, and where the proxy is that has it.
     pub(crate) source: Option<(IpAddr, Option<SocketAddr>)>,
 }

@@ -3,16 +3,19 @@
 mod any;
 mod broken;
 mod named;
+mod observed;
 
 use std::fmt;
 use std::io;
 use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::ServerCertVerifier;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{CertificateError, ClientConfig, ProtocolVersion, RootCertStore};
 use tokio_rustls::TlsConnector;
@@ -21,15 +24,59 @@ use waypost_mail::TlsVersion;
 
 use self::any::AnyCertificate;
 use self::named::{NamedCertificate, NotNamed};
+use self::observed::ObservedCertificate;
 use crate::Stream;
 use crate::demand::{Demand, Named};
 
 pub(crate) use broken::BrokenStartTls;
+pub(crate) use observed::Observed;
 
 /// TLS cannot be set up on this machine.
 #[derive(Debug, thiserror::Error)]
 #[error("TLS towards next hops cannot be set up: {0}")]
 pub struct TlsSetupError(#[from] rustls::Error);
+
+/// A certificate of ours that cannot be used, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+pub enum CertificateUnusable {
+    /// A file that cannot be read, or is no PEM of that kind.
+    #[error("cannot read {}: {error}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        error: String,
+    },
+    /// The two are no pair.
+    #[error("the key in {} does not belong to the certificate: {error}", key.display())]
+    Pair {
+        /// The key's file.
+        key: PathBuf,
+        /// What is wrong.
+        error: rustls::Error,
+    },
+}
+
+/// Reads a certificate with those above it, and its key, from PEM files.
+///
+/// # Errors
+/// When they cannot be read, or do not belong together.
+pub fn certificate(chain: &Path, key: &Path) -> Result<CertifiedKey, CertificateUnusable> {
+    let unusable = |path: &Path| {
+        let path = path.to_owned();
+        move |error: String| CertificateUnusable::File { path, error }
+    };
+    let read =
+        CertificateDer::pem_file_iter(chain).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = read.map_err(|error| unusable(chain)(error.to_string()))?;
+    if certificates.is_empty() {
+        return Err(unusable(chain)("it holds no certificate".to_owned()));
+    }
+    let secret =
+        PrivateKeyDer::from_pem_file(key).map_err(|error| unusable(key)(error.to_string()))?;
+    CertifiedKey::from_der(certificates, secret, &aws_lc_rs::default_provider())
+        .map_err(|error| CertificateUnusable::Pair { key: key.to_owned(), error })
+}
 
 /// Settings for connections to next hops. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -81,7 +128,6 @@ impl ClientTls {
     pub fn new(roots: RootCertStore) -> Result<ClientTls, TlsSetupError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let roots = Arc::new(roots);
-        // A store without any authority trusts nobody, which webpki's builder does not do.
         let checked = ClientConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?
             .with_root_certificates(roots.clone())
@@ -106,21 +152,23 @@ impl ClientTls {
         check: bool,
     ) -> Result<(Box<dyn Stream>, &'static str), String> {
         let demand = if check { Demand::Verify } else { Demand::Encrypt };
-        let encrypted = self.encrypt(stream, host, &demand, None).await;
+        let encrypted = self.encrypt(stream, host, &demand, None, None).await;
         let (stream, version) = encrypted.map_err(|error| error.to_string())?;
         Ok((stream, version.label()))
     }
 
     /// Does the handshake, and holds the host's certificate against what is demanded of it. `identity`
-    /// is shown to a host that asks who we are.
+    /// is shown to a host that asks who we are. `observed` learns what is wrong with a certificate of which
+    /// nothing is demanded.
     pub(crate) async fn encrypt(
         &self,
         stream: Box<dyn Stream>,
         host: &Host,
         demand: &Demand,
         identity: Option<&Arc<CertifiedKey>>,
+        observed: Option<&Observed>,
     ) -> Result<Encrypted, HandshakeError> {
-        let config = self.config(demand, identity).map_err(HandshakeError::of)?;
+        let config = self.config(demand, identity, observed).map_err(HandshakeError::of)?;
         let name = match demand {
             // RFC 7672 §8.1
             Demand::Dane(named) => server_name(&named.binding.base, host),
@@ -140,6 +188,7 @@ impl ClientTls {
         &self,
         demand: &Demand,
         identity: Option<&Arc<CertifiedKey>>,
+        observed: Option<&Observed>,
     ) -> Result<Arc<ClientConfig>, rustls::Error> {
         let provider = &self.provider;
         let verifier: Arc<dyn ServerCertVerifier> = match demand {
@@ -148,16 +197,24 @@ impl ClientTls {
                 names: names(named),
                 provider: provider.clone(),
             }),
-            Demand::Verify if identity.is_none() => return Ok(self.checked.clone()),
-            Demand::Verify => {
-                WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider.clone())
-                    .build()
-                    .map_err(|error| rustls::Error::General(error.to_string()))?
+            Demand::Verify | Demand::Sts if identity.is_none() => return Ok(self.checked.clone()),
+            Demand::Verify | Demand::Sts => self.checks()?,
+            _ if let Some(observed) = observed => {
+                let (checks, observed) = (self.checks()?, observed.clone());
+                Arc::new(ObservedCertificate { checks, observed })
             }
             _ if identity.is_none() => return Ok(self.unchecked.clone()),
             _ => Arc::new(AnyCertificate(provider.clone())),
         };
         config(provider, verifier, identity).map(Arc::new)
+    }
+}
+
+impl ClientTls {
+    fn checks(&self) -> Result<Arc<WebPkiServerVerifier>, rustls::Error> {
+        let (roots, provider) = (self.roots.clone(), self.provider.clone());
+        let builder = WebPkiServerVerifier::builder_with_provider(roots, provider);
+        builder.build().map_err(|error| rustls::Error::General(error.to_string()))
     }
 }
 

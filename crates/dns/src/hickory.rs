@@ -223,6 +223,10 @@ impl Resolver for Hickory {
         }
     }
 
+    async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        Ok(self.lookup(name, "txt").await?.records)
+    }
+
     async fn reverse(&self, ip: IpAddr) -> Result<Option<String>, DnsError> {
         let ip = ip.to_canonical();
         let question = Question { name: ip.into(), kind: "ptr", record_type: RecordType::PTR };

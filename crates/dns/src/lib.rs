@@ -15,6 +15,8 @@ mod metrics;
 mod mx;
 mod own;
 mod resolver;
+pub mod sts;
+pub mod tlsrpt;
 mod validator;
 mod vouched;
 

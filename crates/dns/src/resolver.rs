@@ -22,6 +22,10 @@ pub trait Resolver: fmt::Debug + Send + Sync {
     /// name, and one with a trailing dot, is taken as complete.
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError>;
 
+    /// The texts at a name, which may have labels that hosts cannot have (`_mta-sts`); the strings of one
+    /// record joined. None when there are none.
+    async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError>;
+
     /// The host name of an address that itself has that address (RFC 8601 §2.7.3), for trace
     /// fields and policy. Absent when there is none that is confirmed.
     async fn reverse(&self, ip: IpAddr) -> Result<Option<String>, DnsError>;

@@ -43,6 +43,10 @@ impl Resolver for Vouched<'_> {
         self.plain.addresses(host).await
     }
 
+    async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        self.plain.txt(name).await
+    }
+
     async fn reverse(&self, ip: IpAddr) -> Result<Option<String>, DnsError> {
         self.plain.reverse(ip).await
     }

@@ -65,6 +65,7 @@ pub fn undecided() -> Route {
         credentials: None,
         heed: Heed::default(),
         fixed: false,
+        certificate: None,
     }
 }
 

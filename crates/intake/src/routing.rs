@@ -32,6 +32,8 @@ pub struct RouteRule {
     pub credentials: Option<String>,
     /// Whether what the recipient's side publishes about TLS counts.
     pub heed: Heed,
+    /// Name of the certificate to show to hosts that ask for one.
+    pub certificate: Option<String>,
 }
 
 /// Where a rule's recipients go.
@@ -66,6 +68,7 @@ impl Routing {
                 credentials: rule.credentials.clone(),
                 heed: rule.heed,
                 fixed: false,
+                certificate: rule.certificate.clone(),
             },
         }
     }
@@ -137,6 +140,8 @@ impl Routing {
             credentials: login.flatten(),
             heed: configured.heed,
             fixed: false,
+            // Who we are is shown where the configuration leads to, and nowhere else.
+            certificate: None,
         })
     }
 
@@ -191,7 +196,7 @@ mod tests {
     fn rule(domains: &[&str], via: Via) -> RouteRule {
         let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
         let (tls, heed) = (TlsLevel::Verify, Heed::default());
-        RouteRule { domains, via, source: None, tls, credentials: None, heed }
+        RouteRule { domains, via, source: None, tls, credentials: None, heed, certificate: None }
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub struct Route {
     pub fixed: bool,
     /// Whether what the recipient's side publishes about TLS counts beside `tls`.
     pub heed: Heed,
+    /// Name of the certificate in the configuration that is shown to hosts which ask for one.
+    pub certificate: Option<String>,
 }
 
 /// Whether what the recipient's side publishes about TLS counts. Absent: as for all mail, which leaves
@@ -46,6 +48,7 @@ impl Route {
             credentials: None,
             heed: Heed::default(),
             fixed: false,
+            certificate: None,
         }
     }
 

@@ -168,6 +168,25 @@ pub enum ProbeCommand {
     /// What a mail server offers: extensions, versions of TLS, certificates, and whether they prove its
     /// name. Exit code 0: they do; 1: no connection or no SMTP; 3: no TLS; 4: they do not
     Tls(ProbeTlsArgs),
+    /// What would happen with mail to a domain and why: MX, DNSSEC, TLSA, MTA-STS, hosts in order, TLS,
+    /// limits. Exit code 0: it would leave; 3: it would bounce; 4: it would wait
+    Route(ProbeRouteArgs),
+}
+
+/// Which domain, by which configuration.
+#[derive(Debug, Clone, Args)]
+pub struct ProbeRouteArgs {
+    /// The recipient's domain
+    pub domain: String,
+    /// The configuration; without such a file the usual settings count
+    #[command(flatten)]
+    pub config: ConfigArgs,
+    /// Port of mail exchangers, if not that of the configuration
+    #[arg(long, value_name = "PORT")]
+    pub mx_port: Option<u16>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Which server, and what it should be.

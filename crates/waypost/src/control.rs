@@ -66,6 +66,7 @@ impl Controls {
         self.intake.set_keys(reload.keys);
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
+        self.delivery.set_certificates(reload.certificates);
         self.intake.set_routing(reload.routing);
         self.intake.set_verification(reload.verification);
         Ok("reloaded: who may relay, users, certificates, limits, routes, keys, plugins and what is verified are in force; \

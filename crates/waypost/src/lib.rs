@@ -58,6 +58,7 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Sendmail { .. } => anyhow::bail!("call it as: waypost sendmail …"),
         Command::Send(args) => block_on(send::send(&args)),
         Command::Probe(ProbeCommand::Tls(args)) => block_on(probe::tls(&args)),
+        Command::Probe(ProbeCommand::Route(args)) => block_on(probe::route::route(&args)),
         Command::Status(args) => block_on(operate::status(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),
         Command::Spool(command) => block_on(spool::spool(command)),

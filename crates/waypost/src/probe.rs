@@ -6,6 +6,7 @@
 
 mod chain;
 mod observer;
+pub mod route;
 mod visit;
 mod words;
 
@@ -94,21 +95,25 @@ pub struct Version {
     pub exporter: Option<bool>,
 }
 
-/// What is wrong with a server, as scripts see it in the exit code.
+/// What is wrong with a server or a domain, as scripts see it in the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Found {
     /// 3: it speaks no TLS.
     NoTls,
     /// 4: its certificate does not prove its name.
     NotVerified,
+    /// 3: mail to the domain bounces.
+    NoWay,
+    /// 4: mail to the domain waits.
+    NotNow,
 }
 
 impl Found {
     /// The exit code.
     pub fn code(self) -> u8 {
         match self {
-            Found::NoTls => 3,
-            Found::NotVerified => 4,
+            Found::NoTls | Found::NoWay => 3,
+            Found::NotVerified | Found::NotNow => 4,
         }
     }
 }
@@ -118,6 +123,8 @@ impl fmt::Display for Found {
         f.write_str(match self {
             Found::NoTls => "the server speaks no TLS",
             Found::NotVerified => "the certificate does not prove the name",
+            Found::NoWay => "mail to this domain would bounce",
+            Found::NotNow => "mail to this domain would wait",
         })
     }
 }

@@ -13,13 +13,14 @@ use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use waypost_admin::Bound;
 use waypost_config::{Settings, Startup};
-use waypost_delivery::{Delivery, TcpDialer};
+use waypost_delivery::{Delivery, Reports, ReportsParts, TcpDialer};
+use waypost_dns::sts::Policies;
 use waypost_dns::{Dnssec as _, Hickory, OwnAddresses, Validator};
 use waypost_hooks::Hooks;
 use waypost_identity::verify::Verifier;
 use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
 use waypost_intake::{Events, Intake};
-use waypost_mail::{Clock, IdSource, SystemClock};
+use waypost_mail::{Clock, Fetch, IdSource, SystemClock};
 use waypost_plugin::{Answers, Policy};
 use waypost_queue::{Loading, Queue};
 use waypost_spool::{LogSpool, Spool, SpoolError};
@@ -75,6 +76,8 @@ pub struct Relay {
     delivery: JoinHandle<()>,
     admin: JoinHandle<()>,
     watch: Option<JoinHandle<()>>,
+    reports: Option<Arc<Reports>>,
+    tending: JoinHandle<()>,
 }
 
 /// Ways to run a relay that tests choose; the program takes the default.
@@ -86,11 +89,13 @@ pub struct Choices {
     pub clock: Arc<dyn Clock>,
     /// What a reload reads.
     pub file: Option<PathBuf>,
+    /// Who asks the web, instead of the program's own client.
+    pub fetch: Option<Arc<dyn Fetch>>,
 }
 
 impl Default for Choices {
     fn default() -> Choices {
-        Choices { hooks: None, clock: Arc::new(SystemClock), file: None }
+        Choices { hooks: None, clock: Arc::new(SystemClock), file: None, fetch: None }
     }
 }
 
@@ -115,7 +120,7 @@ impl Relay {
         choices: Choices,
     ) -> Result<Relay> {
         let Settings { startup, reload } = settings;
-        let Choices { hooks, clock, file } = choices;
+        let Choices { hooks, clock, file, fetch } = choices;
         let mut registry = Registry::default();
 
         let loading = Loading::new(startup.queue, clock.clone(), rand::random());
@@ -126,7 +131,8 @@ impl Relay {
         resolver.register(registry.sub_registry_with_prefix("waypost"));
         let dnssec = Arc::new(validator.counting(resolver.metrics()));
         let roots = startup.delivery.tls.roots().clone();
-        let services = policy::services(clock.clone(), &resolver, roots, spool.clone())?;
+        let mut services = policy::services(clock.clone(), &resolver, roots, spool.clone())?;
+        services.fetch = fetch.unwrap_or(services.fetch);
         let fetch = services.fetch.clone();
         let plugins = Policy::open(&startup.policy, &reload.policy, services)
             .await
@@ -163,7 +169,7 @@ impl Relay {
         let rooms = waypost_inbound::Rooms {
             bans: bans.clone(),
             ledger: spool.clone(),
-            fetch,
+            fetch: fetch.clone(),
             intake: intake.clone(),
             hooks: hooks.clone(),
             events: events.clone(),
@@ -177,7 +183,24 @@ impl Relay {
         let own = server.addresses().into_iter().filter_map(|(_, place)| place.tcp());
         let mut config = startup.delivery;
         config.own_addresses = OwnAddresses::new(own, interfaces());
+        let policies =
+            Policies::open(resolver.clone(), fetch.clone(), spool.clone(), clock.clone()).await;
+        let policies = Arc::new(policies.context("MTA-STS policies cannot be read")?);
+        policies.register(registry.sub_registry_with_prefix("waypost"));
+        let reports = match startup.tls_reports {
+            None => None,
+            Some(config) => {
+                let (resolver, intake) = (resolver.clone(), intake.clone());
+                let parts = ReportsParts { resolver, fetch, intake, clock: clock.clone() };
+                let reports = Reports::open(config, parts, spool.clone()).await;
+                let reports = Arc::new(reports.context("counts for reports cannot be read")?);
+                reports.register(registry.sub_registry_with_prefix("waypost"));
+                Some(reports)
+            }
+        };
         let parts = waypost_delivery::Parts {
+            policies: Some(policies.clone()),
+            reports: reports.clone(),
             queue: queue.clone(),
             intake: intake.clone(),
             resolver,
@@ -191,10 +214,20 @@ impl Relay {
         let delivery = Delivery::new(parts, config);
         delivery.metrics().register(&mut registry);
 
-        if heeded {
-            // Says early whether it works.
-            tokio::spawn(async move { dnssec.works().await });
-        }
+        let kept = reports.clone();
+        let tending = tokio::spawn(async move {
+            if heeded {
+                // Says early whether it works.
+                dnssec.works().await;
+            }
+            match &reports {
+                Some(reports) => tokio::select! {
+                    never = policies.tend() => match never {},
+                    never = reports.tend() => match never {},
+                },
+                None => match policies.tend().await {},
+            }
+        });
 
         let (stop, stopping) = watch::channel(false);
         let controls = Arc::new(Controls {
@@ -215,6 +248,8 @@ impl Relay {
             startup.watch_plugins.then(|| tokio::spawn(policy::watch(Arc::downgrade(&controls))));
         Ok(Relay {
             watch,
+            reports: kept,
+            tending,
             inbound: tokio::spawn(server.run(stopped(stopping), PATIENCE)),
             delivery: tokio::spawn(async move { delivery.run().await }),
             admin: tokio::spawn(answer_operators(controls.clone(), sockets.admin)),
@@ -226,6 +261,11 @@ impl Relay {
     /// The listeners and where they are.
     pub fn addresses(&self) -> Vec<(ListenerConfig, Place)> {
         self.controls.server.addresses()
+    }
+
+    /// Where it is counted how TLS went, if reports are sent.
+    pub fn reports(&self) -> Option<&Arc<Reports>> {
+        self.reports.as_ref()
     }
 
     /// What operators ask.
@@ -274,6 +314,12 @@ impl Relay {
         if let Some(watch) = self.watch {
             watch.abort();
         }
+        self.tending.abort();
+        // What it has of the spool is free when it is gone.
+        let _ = self.tending.await;
+        if let Some(reports) = self.reports {
+            reports.keep().await;
+        }
         if let Err(error) = self.controls.policy.flush().await {
             warn!(%error, "the last of what plugins keep (kv) is not on disk");
         }
@@ -314,7 +360,7 @@ async fn stopped(mut stop: watch::Receiver<bool>) {
 }
 
 /// This machine's own addresses: mail sent to them on a port of ours would come back.
-fn interfaces() -> Vec<IpAddr> {
+pub(crate) fn interfaces() -> Vec<IpAddr> {
     let addresses = nix::ifaddrs::getifaddrs().into_iter().flatten();
     addresses
         .filter_map(|interface| {

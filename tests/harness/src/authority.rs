@@ -8,6 +8,7 @@ use rcgen::{
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
 
 /// An authority that nobody knows but the tests.
@@ -72,6 +73,24 @@ impl Authority {
         let (authority, authority_key) =
             (self.issuer.der().to_vec(), self.issuer.key().subject_public_key_info());
         Ok(Certified { server, own, key: spki, authority, authority_key })
+    }
+
+    /// A server that proves to be `name` and speaks only to who shows a certificate of `clients`.
+    pub fn server_for(&self, name: &str, clients: &Authority) -> anyhow::Result<Arc<ServerConfig>> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = WebPkiClientVerifier::builder_with_provider(
+            Arc::new(clients.roots()?),
+            provider.clone(),
+        );
+        let (verifier, key) = (verifier.build()?, KeyPair::generate()?);
+        let certificate =
+            CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?;
+        let secret = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(vec![certificate.der().clone()], secret)?;
+        Ok(Arc::new(config))
     }
 
     /// A certificate for these names and its key, both as PEM.

@@ -7,4 +7,5 @@ pub mod hooks;
 pub mod knot;
 pub mod rules;
 pub mod upstream;
+pub mod web;
 pub mod zone;

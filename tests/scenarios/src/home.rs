@@ -16,7 +16,7 @@ use waypost_config::Settings;
 use waypost_harness::authority::Authority;
 use waypost_hooks::Hooks;
 use waypost_inbound::{BearersFile, UsersFile};
-use waypost_mail::{Clock, SystemClock};
+use waypost_mail::{Clock, Fetch, SystemClock};
 
 use crate::{Process, Running};
 
@@ -81,6 +81,7 @@ pub struct Home {
     plugins: Vec<String>,
     hooks: Option<Arc<dyn Hooks>>,
     clock: Arc<dyn Clock>,
+    fetch: Option<Arc<dyn Fetch>>,
     amendments: Vec<Amendment>,
 }
 
@@ -122,6 +123,7 @@ impl Home {
             plugins: Vec::new(),
             hooks: None,
             clock: Arc::new(SystemClock),
+            fetch: None,
             amendments: Vec::new(),
         };
         let spool = home.spool().display().to_string();
@@ -306,6 +308,12 @@ impl Home {
         self
     }
 
+    /// Who asks the web for relays started from now on in this process.
+    pub fn fetch(mut self, fetch: Arc<dyn Fetch>) -> Home {
+        self.fetch = Some(fetch);
+        self
+    }
+
     /// The clock of relays started from now on in this process.
     pub fn clock(mut self, clock: Arc<dyn Clock>) -> Home {
         self.clock = clock;
@@ -392,6 +400,7 @@ impl Home {
             hooks: self.hooks.clone(),
             clock: self.clock.clone(),
             file: Some(self.file()),
+            fetch: self.fetch.clone(),
         };
         let relay =
             Relay::start_with(settings, sockets, choices).await.map_err(|e| format!("{e:#}"))?;

@@ -8,6 +8,7 @@ use waypost::control::Controls;
 use waypost::relay::Relay;
 use waypost_admin::Client;
 use waypost_admin::api::Overview;
+use waypost_delivery::Reports;
 use waypost_queue::{Queue, Selector, Status, Summary};
 
 use crate::home::Places;
@@ -67,6 +68,11 @@ impl Running {
     /// The queue.
     pub fn queue(&self) -> &Arc<Queue> {
         self.relay.queue()
+    }
+
+    /// Where it is counted how TLS went, if reports are sent.
+    pub fn reports(&self) -> Option<&Arc<Reports>> {
+        self.relay.reports()
     }
 
     /// What operators ask.

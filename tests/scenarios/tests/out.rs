@@ -11,6 +11,8 @@ mod connections_are_shared_and_counted;
 mod destination_is_down;
 #[path = "out/dnssec_names_the_certificate.rs"]
 mod dnssec_names_the_certificate;
+#[path = "out/domain_asks_for_tls.rs"]
+mod domain_asks_for_tls;
 #[path = "out/domain_says_where_its_mail_goes.rs"]
 mod domain_says_where_its_mail_goes;
 #[path = "out/mail_of_a_class_waits.rs"]
@@ -19,6 +21,8 @@ mod mail_of_a_class_waits;
 mod mail_would_come_back_to_us;
 #[path = "out/message_expires.rs"]
 mod message_expires;
+#[path = "out/probe_tells_the_way.rs"]
+mod probe_tells_the_way;
 #[path = "out/recipients_fare_differently.rs"]
 mod recipients_fare_differently;
 #[path = "out/routes_lead_nowhere.rs"]

@@ -161,6 +161,10 @@ impl Resolver for Net {
         }
     }
 
+    async fn txt(&self, _: &str) -> Result<Vec<String>, DnsError> {
+        Ok(Vec::new())
+    }
+
     async fn reverse(&self, _: IpAddr) -> Result<Option<String>, DnsError> {
         Ok(None)
     }

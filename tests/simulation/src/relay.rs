@@ -141,6 +141,8 @@ impl Relay {
             intake: intake.clone(),
             resolver: Arc::new(ground.net.clone()),
             dnssec: Arc::new(waypost_dns::NoDnssec),
+            policies: None,
+            reports: None,
             hooks: Arc::new(policy.clone()),
             dialer: Arc::new(ground.net.clone()),
             clock: clock.clone(),

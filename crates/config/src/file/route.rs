@@ -23,6 +23,14 @@ pub(crate) struct Route {
     pub(crate) tls: TlsLevel,
     pub(crate) auth: Option<Auth>,
     pub(crate) heed: Heed,
+    pub(crate) certificate: Option<Certificate>,
+}
+
+/// What we show to hosts that ask who we are.
+#[derive(Debug)]
+pub(crate) struct Certificate {
+    pub(crate) chain: At<PathBuf>,
+    pub(crate) key: At<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -66,14 +74,10 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     let source = section.parsed::<Name>("source", "the name of a pool in [policy.sources]", notes);
     let tls = level(&mut section, notes);
     let auth = login(&mut section, notes);
-    let dane = section.boolean("dane", notes);
-    if let Some(dane) = dane.as_ref().filter(|dane| dane.value && tls == TlsLevel::Never) {
-        let message = "'route.dane' is true where 'route.tls' is \"never\"";
-        notes.add(&dane.at, message, "leave out one of them");
-    }
-    let heed = Heed { dane: dane.map(|dane| dane.value), mta_sts: None };
+    let heed = heed(&mut section, tls, &via, notes);
+    let certificate = certificate(&mut section, &via, notes);
     section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, source, tls, auth, heed })
+    Some(Route { domains: domains?.value, via: via?, source, tls, auth, heed, certificate })
 }
 
 /// Where mail goes, if anywhere: one of three keys says so, or none does.
@@ -115,6 +119,50 @@ impl FromStr for Refusal {
             .map(Refusal)
             .ok_or_else(wrong)
     }
+}
+
+fn certificate(
+    section: &mut Section<'_>,
+    via: &Option<Via>,
+    notes: &mut Notes<'_>,
+) -> Option<Certificate> {
+    let mut section = section.section("client-certificate", notes)?;
+    let chain = path(&mut section, "chain", notes);
+    let chain = section.required("chain", chain, "chain = \"/etc/waypost/client.pem\"", notes);
+    let key = path(&mut section, "key", notes);
+    let key = section.required("key", key, "key = \"/etc/waypost/client.key\"", notes);
+    let at = section.at().clone();
+    section.end(notes);
+    if !matches!(via, Some(Via::Hosts(_))) {
+        let message = "'route.client-certificate' is given where 'route.via' names no hosts";
+        notes.add(&at, message, "say who you are to hosts that you know, not to every domain");
+        return None;
+    }
+    Some(Certificate { chain: chain?, key: key? })
+}
+
+/// What the recipient's side publishes, and whether it counts.
+fn heed(
+    section: &mut Section<'_>,
+    tls: TlsLevel,
+    via: &Option<Via>,
+    notes: &mut Notes<'_>,
+) -> Heed {
+    let dane = section.boolean("dane", notes);
+    let mta_sts = section.boolean("mta-sts", notes);
+    for (key, given) in [("dane", &dane), ("mta-sts", &mta_sts)] {
+        if let Some(given) = given.as_ref().filter(|given| given.value && tls == TlsLevel::Never) {
+            let message = format!("'route.{key}' is true where 'route.tls' is \"never\"");
+            notes.add(&given.at, message, "leave out one of them");
+        }
+    }
+    if let Some(given) = mta_sts.as_ref().filter(|given| given.value)
+        && matches!(via, Some(Via::Hosts(_)))
+    {
+        let message = "'route.mta-sts' is true where 'route.via' names hosts";
+        notes.add(&given.at, message, "a domain's policy is about its own mail exchangers alone");
+    }
+    Heed { dane: dane.map(|given| given.value), mta_sts: mta_sts.map(|given| given.value) }
 }
 
 /// The hosts that can be read, if any.

@@ -81,6 +81,38 @@ async fn any_certificate_is_better_than_clear_text() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_certificate_is_shown_where_the_route_says_so_and_nowhere_else() {
+    let (authority, ours) = (Authority::new().unwrap(), Authority::new().unwrap());
+    let directory = std::env::temp_dir().join(format!("waypost-client-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    let (chain, key) = (directory.join("chain.pem"), directory.join("key.pem"));
+    let (certificate, secret) = ours.pair(&["relay.example"]).unwrap();
+    std::fs::write(&chain, certificate).unwrap();
+    std::fs::write(&key, secret).unwrap();
+    let identity = Arc::new(waypost_delivery::certificate(&chain, &key).unwrap());
+    std::fs::remove_dir_all(&directory).unwrap();
+
+    let upstream = Upstream::new().with_tls(authority.server_for(NAME, &ours).unwrap());
+    let tls = ClientTls::new(authority.roots().unwrap()).unwrap();
+    let (plan, _) = Plan::with(&upstream);
+    let relay = plan.config(|config| config.tls = tls).run().await;
+    let named = |level| Route { certificate: Some("us".into()), ..by_mx(level) };
+    let id = relay.post(Post { route: named(TlsLevel::Verify), ..Post::default() }).await;
+    let why = relay.deferred(id).await;
+    assert!(matches!(why, Why::AuthFailed { .. }), "it is not there: {why}");
+    relay.delivery.set_certificates([("us".to_owned(), identity)].into());
+    for level in [TlsLevel::Verify, TlsLevel::Encrypt] {
+        let id = relay.post(Post { route: named(level), ..Post::default() }).await;
+        relay.gone(id).await;
+    }
+    let taken = upstream.mails().len();
+    assert!(taken >= 2, "{taken}");
+    let id = relay.post(post(TlsLevel::Verify)).await;
+    relay.deferred(id).await;
+    assert!(upstream.mails().len() <= 3, "without one it is turned away");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_logged_in_serves_no_other_login() {
     let authority = Authority::new().unwrap();
     let server = authority.server(NAME).unwrap();

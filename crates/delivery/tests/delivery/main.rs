@@ -12,5 +12,6 @@ mod failover;
 mod notices;
 mod policy;
 mod relay;
+mod sts;
 mod trouble;
 mod ways;

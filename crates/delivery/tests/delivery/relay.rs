@@ -10,14 +10,16 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, SourceAddress, Stream};
+use waypost_dns::sts::Policies;
 use waypost_dns::{DnsError, Dnssec, Mx, MxAnswer, Resolver, Tlsa};
 use waypost_harness::upstream::Upstream;
 use waypost_hooks::{Hooks, Pass};
 use waypost_identity::Keyring;
 use waypost_intake::{Events, Intake, Rooms, Routing};
 use waypost_mail::{
-    Body, Clock, Entry, Facts, IdSource, MessageId, NextHop, Outcome, Recipient, RecipientEntry,
-    RecipientState, Route, Terms, Timestamp, TlsLevel, Why,
+    Allow, Body, Clock, Entry, Facts, Fetch, FetchError, FetchRequest, FetchResponse, IdSource,
+    MessageId, NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Terms,
+    Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Prepared, Queue};
 use waypost_smtp::{Domain, Mailbox, Notify, ReversePath};
@@ -100,6 +102,8 @@ pub(crate) struct Names {
     addresses: Mutex<HashMap<String, Vec<IpAddr>>>,
     secure: Mutex<Vec<String>>,
     tlsa: Mutex<HashMap<String, Result<Vec<Tlsa>, DnsError>>>,
+    txt: Mutex<HashMap<String, Vec<String>>>,
+    policies: Mutex<HashMap<String, String>>,
 }
 
 impl Names {
@@ -117,6 +121,10 @@ impl Resolver for Names {
     async fn addresses(&self, host: &str) -> Result<Vec<IpAddr>, DnsError> {
         let host = host.trim_end_matches('.');
         Ok(self.addresses.lock().unwrap().get(host).cloned().unwrap_or_default())
+    }
+
+    async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        Ok(self.txt.lock().unwrap().get(name).cloned().unwrap_or_default())
     }
 
     async fn reverse(&self, _: IpAddr) -> Result<Option<String>, DnsError> {
@@ -143,6 +151,18 @@ impl Dnssec for Names {
 
     async fn tlsa(&self, base: &str, _: u16) -> Result<Vec<Tlsa>, DnsError> {
         self.tlsa.lock().unwrap().get(base).cloned().unwrap_or(Ok(Vec::new()))
+    }
+}
+
+/// Serves the policies of domains.
+#[async_trait]
+impl Fetch for Names {
+    async fn fetch(&self, asked: FetchRequest, _: &Allow) -> Result<FetchResponse, FetchError> {
+        let served = self.policies.lock().unwrap();
+        let text = served.get(&asked.url).ok_or(FetchError::TimedOut)?;
+        let headers = vec![("content-type".to_owned(), "text/plain".to_owned())];
+        let body = Bytes::copy_from_slice(text.as_bytes());
+        Ok(FetchResponse { status: 200, headers, body, truncated: false })
     }
 }
 
@@ -230,6 +250,16 @@ impl Plan {
         self
     }
 
+    /// The domain has an MTA-STS policy that names this one host.
+    pub(crate) fn policy(self, domain: &str, mode: &str, mx: &str) -> Plan {
+        let record = vec!["v=STSv1; id=1;".to_owned()];
+        self.names.txt.lock().unwrap().insert(format!("_mta-sts.{domain}"), record);
+        let text = format!("version: STSv1\nmode: {mode}\nmx: {mx}\nmax_age: 604800\n");
+        let url = format!("https://mta-sts.{domain}/.well-known/mta-sts.txt");
+        self.names.policies.lock().unwrap().insert(url, text);
+        self
+    }
+
     /// The host has these TLSA records, and DNSSEC vouches for them.
     pub(crate) fn tlsa(self, host: &str, answer: Result<Vec<Tlsa>, DnsError>) -> Plan {
         self.names.set_tlsa(host, answer);
@@ -281,7 +311,12 @@ impl Plan {
             incoming: std::env::temp_dir(),
         };
         let intake = Arc::new(Intake::new(Default::default(), self.routing, rooms));
+        let names = self.names.clone();
+        let policies =
+            Policies::open(names.clone(), names, spool.clone(), clock.clone()).await.unwrap();
         let parts = Parts {
+            policies: Some(Arc::new(policies)),
+            reports: None,
             queue: queue.clone(),
             intake,
             resolver: self.names.clone(),
