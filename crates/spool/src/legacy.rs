@@ -124,7 +124,16 @@ impl Meta2 {
 impl Route2 {
     fn today(self) -> Route {
         let Route2 { hops, lane, source, tls, credentials } = self;
-        Route { hops, lane, source, tls, credentials, fixed: false, heed: Heed::default() }
+        Route {
+            hops,
+            lane,
+            source,
+            tls,
+            credentials,
+            fixed: false,
+            heed: Heed::default(),
+            certificate: None,
+        }
     }
 }
 
