@@ -275,7 +275,8 @@ impl Flaw {
             E::Expired | E::ExpiredContext { .. } => Flaw::Expired,
             E::NotValidYet | E::NotValidYetContext { .. } => Flaw::Expired,
             E::NotValidForName | E::NotValidForNameContext { .. } => Flaw::OtherName,
-            E::UnknownIssuer => Flaw::Untrusted,
+            // An authority of the same name has another key.
+            E::UnknownIssuer | E::BadSignature => Flaw::Untrusted,
             E::Other(other) if other.0.is::<NotNamed>() => Flaw::NotNamed,
             _ => Flaw::Other,
         }

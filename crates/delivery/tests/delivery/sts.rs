@@ -64,7 +64,7 @@ async fn who_cannot_prove_it_gets_none_and_the_cause_is_told() {
     for (case, upstream, cause) in [
         ("stripped", Upstream::new(), "does not offer STARTTLS"),
         ("refused", up(&world.good).on(Phase::StartTls, refusal), "refused STARTTLS"),
-        ("untrusted", up(&stranger), "UnknownIssuer"),
+        ("untrusted", up(&stranger), "invalid peer certificate"),
         ("expired", up(&world.authority.expired(&[NAME]).unwrap()), "expired"),
         (
             "other name",
