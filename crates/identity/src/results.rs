@@ -127,10 +127,15 @@ pub fn without_claims(header: HeaderBlock, id: &str) -> (HeaderBlock, usize) {
 /// True when the value of a field says that `id` wrote it.
 pub fn claims(value: &[u8], id: &str) -> bool {
     let ours = canonical(id);
+    let text = String::from_utf8_lossy(value).to_lowercase();
+    // As somebody reads it who knows nothing of quotes: a semicolon may be quoted.
+    let plain = text.split(';').next().unwrap_or_default();
+    if canonical(plain.trim_matches(|c: char| c.is_whitespace() || c == '"')) == ours {
+        return true;
+    }
     match read_id(value) {
         Some(said) => canonical(&said) == ours,
         None => {
-            let text = String::from_utf8_lossy(value).to_lowercase();
             // As it stands, and with everything gone that could hide it.
             let bare: String =
                 text.chars().filter(|c| !c.is_whitespace() && !"\"\\".contains(*c)).collect();
@@ -237,6 +242,7 @@ mod tests {
             " ; relay.example.org; spf=pass",
             " relay . example . org; none",
             " =relay.example.org; none",
+            " \"relay.example.org\r\n ;(\"; none",
         ] {
             assert!(claims(value.as_bytes(), OURS), "{value:?}");
         }
