@@ -104,7 +104,7 @@ async fn send(relay: &Running) {
 
 #[tokio::test]
 async fn by_socks_after_a_login() {
-    let (upstream, proxy, home) = (Upstream::new(), Proxy::socks().await, Home::new());
+    let (upstream, proxy, home) = (Upstream::new(), Proxy::socks().await, Home::new().trusting());
     let (to, seen) = noting(&upstream).await;
     let source = format!(
         "{{ address = \"127.0.0.4\", ehlo = \"out.relay.example\", proxy = \"socks5://127.0.0.1:{}\", \
@@ -124,7 +124,7 @@ async fn by_socks_after_a_login() {
 /// It is never sent another way, and the destination is not blamed.
 #[tokio::test]
 async fn a_wrong_login_lets_mail_wait() {
-    let (upstream, proxy, home) = (Upstream::new(), Proxy::socks().await, Home::new());
+    let (upstream, proxy, home) = (Upstream::new(), Proxy::socks().await, Home::new().trusting());
     let (to, seen) = noting(&upstream).await;
     let source = format!(
         "{{ address = \"127.0.0.4\", proxy = \"socks5://127.0.0.1:{}\", \
@@ -145,7 +145,7 @@ async fn a_wrong_login_lets_mail_wait() {
 
 #[tokio::test]
 async fn by_haproxy_which_reads_where_to() {
-    let (upstream, home) = (Upstream::new(), Home::new());
+    let (upstream, home) = (Upstream::new(), Home::new().trusting());
     let (to, seen) = noting(&upstream).await;
     let proxy = Proxy::haproxy(&home).await;
     let source =
