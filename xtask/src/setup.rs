@@ -38,6 +38,7 @@ const PEERS: &[Peer] = &[
 const MODULES: &[&str] = &[
     "aiosmtpd==1.4.6",
     "dkimpy==1.1.8",
+    "flufl.bounce==4.0",
     "PyNaCl==1.6.2",
     "pyspf==2.0.14",
     "authheaders==0.16.3",
@@ -142,7 +143,8 @@ impl Drop for NoServices {
 
 fn python(venv: &Path) -> anyhow::Result<PathBuf> {
     let python = venv.join("bin/python");
-    let import = ["-c", "import aiosmtpd, dkim, nacl, spf, authheaders, schemathesis"];
+    let import =
+        ["-c", "import aiosmtpd, dkim, flufl.bounce, nacl, spf, authheaders, schemathesis"];
     if silent(&python, &import) {
         return Ok(python);
     }

@@ -1,7 +1,8 @@
 //! What is asked and answered, as JSON.
 
 use serde::{Deserialize, Serialize};
-use waypost_mail::{MessageId, Timestamp};
+use waypost_mail::suppression::{Owner, Target};
+use waypost_mail::{MessageId, Suppression, Timestamp};
 use waypost_queue::{Field, Group, Status, Touched};
 
 pub use waypost_queue::Page;
@@ -157,6 +158,39 @@ pub struct LiftBans {
 pub struct Lifted {
     /// So many.
     pub lifted: usize,
+}
+
+/// Which entries of the suppression list: `POST /v1/suppressions/list`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ListSuppressions {
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// Entries for the suppression list: `POST /v1/suppressions/add`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Suppress {
+    /// The entries.
+    pub entries: Vec<Suppression>,
+}
+
+/// Which entries go from the suppression list: `POST /v1/suppressions/remove`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Unsuppress {
+    /// Addresses and domains.
+    pub targets: Vec<Target>,
+    /// Whose; everybody's who has such an entry otherwise.
+    pub owner: Option<Owner>,
+}
+
+/// How many entries were put on the list or taken off.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entries {
+    /// So many.
+    pub entries: usize,
 }
 
 /// The policy: `GET /v1/policy`.

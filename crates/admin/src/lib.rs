@@ -14,13 +14,13 @@ pub use client::{Client, ClientError};
 pub use server::{Bound, Server};
 
 use async_trait::async_trait;
-use waypost_mail::{MessageId, Route};
+use waypost_mail::{MessageId, Route, Suppression};
 use waypost_queue::Selected;
 use waypost_smtp::Domain;
 
 use crate::api::{
     Ban, ExplainRequest, Generation, LiftBans, Overview, PolicyReload, PolicyView, StageExplained,
-    Verdict,
+    Unsuppress, Verdict,
 };
 
 /// What operators ask of the program beyond the queue.
@@ -75,6 +75,21 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When it is no network, or the disk fails.
     async fn lift_bans(&self, request: LiftBans) -> Result<usize, String>;
+    /// Who gets no more mail; at most so many entries.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String>;
+    /// Puts entries on the suppression list; how many.
+    ///
+    /// # Errors
+    /// When the disk fails; those before are on the list.
+    async fn suppress(&self, entries: Vec<Suppression>) -> Result<usize, String>;
+    /// Takes entries off the suppression list; how many.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    async fn unsuppress(&self, request: Unsuppress) -> Result<usize, String>;
     /// All counters, in the text format of Prometheus.
     fn metrics(&self) -> String;
 }

@@ -20,7 +20,10 @@ use waypost_mail::MessageId;
 use waypost_queue::Queue;
 
 use crate::Control;
-use crate::api::{ExplainRequest, LiftBans, Lifted, PolicyReload, PolicyRollback, Words};
+use crate::api::{
+    Entries, ExplainRequest, LiftBans, Lifted, ListSuppressions, PolicyReload, PolicyRollback,
+    Suppress, Unsuppress, Words,
+};
 
 mod queue;
 
@@ -144,6 +147,9 @@ impl Server {
             .route("/v1/queue/{verb}", post(queue::change))
             .route("/v1/bans", get(bans))
             .route("/v1/bans/lift", post(lift_bans))
+            .route("/v1/suppressions/list", post(suppressed))
+            .route("/v1/suppressions/add", post(suppress))
+            .route("/v1/suppressions/remove", post(unsuppress))
             .route("/v1/policy", get(policy))
             .route("/v1/policy/reload", post(reload_policy))
             .route("/v1/policy/rollback", post(rollback_policy))
@@ -210,6 +216,23 @@ async fn bans(State(server): State<Server>) -> Response {
 
 async fn lift_bans(State(server): State<Server>, Json(request): Json<LiftBans>) -> Response {
     told(server.control.lift_bans(request).await.map(|lifted| Lifted { lifted }))
+}
+
+async fn suppressed(
+    State(server): State<Server>,
+    Json(request): Json<ListSuppressions>,
+) -> Response {
+    told(server.control.suppressed(request.limit).await)
+}
+
+async fn suppress(State(server): State<Server>, Json(request): Json<Suppress>) -> Response {
+    let added = server.control.suppress(request.entries).await;
+    told(added.map(|entries| Entries { entries }))
+}
+
+async fn unsuppress(State(server): State<Server>, Json(request): Json<Unsuppress>) -> Response {
+    let removed = server.control.unsuppress(request).await;
+    told(removed.map(|entries| Entries { entries }))
 }
 
 async fn policy(State(server): State<Server>) -> Response {

@@ -12,13 +12,25 @@ use tokio::net::TcpStream;
 use waypost_admin::api::{
     Applied, Ban, ChangeRequest, ExplainRequest, Generation, Groups, LiftBans, ListRequest,
     Overview, Page, PolicyReload, PolicyRollback, PolicyView, StageExplained, SummaryRequest,
-    Verdict, Words,
+    Unsuppress, Verdict, Words,
 };
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
-use waypost_mail::{MessageId, NextHop, Route, SystemClock, Timestamp, TlsLevel};
+use waypost_mail::suppression::{Ground, Owner};
+use waypost_mail::{MessageId, NextHop, Route, Suppression, SystemClock, Timestamp, TlsLevel};
 use waypost_queue::{Field, Queue, Selected, Status};
 use waypost_smtp::Domain;
 use waypost_spool::MemorySpool;
+
+fn suppression() -> Suppression {
+    Suppression {
+        target: "bob@example.net".parse().unwrap(),
+        owner: Owner::Everybody,
+        ground: Ground::Manual,
+        since: Timestamp(0),
+        expires: None,
+        note: String::new(),
+    }
+}
 
 struct Program;
 
@@ -82,6 +94,18 @@ impl Control for Program {
 
     async fn lift_bans(&self, request: LiftBans) -> Result<usize, String> {
         request.network.map(|_| 1).ok_or_else(|| "say which".to_owned())
+    }
+
+    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String> {
+        Ok(vec![suppression(); limit.min(1)])
+    }
+
+    async fn suppress(&self, entries: Vec<Suppression>) -> Result<usize, String> {
+        Ok(entries.len())
+    }
+
+    async fn unsuppress(&self, request: Unsuppress) -> Result<usize, String> {
+        Ok(request.targets.len())
     }
 
     fn metrics(&self) -> String {

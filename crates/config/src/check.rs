@@ -1,5 +1,6 @@
 //! What single keys cannot show: keys that do not fit together.
 
+mod bounces;
 mod policy;
 mod queue;
 mod verify;
@@ -29,6 +30,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     policy::check(file, notes);
     queue::check(&file.queue, notes);
     verify::check(file, notes);
+    bounces::check(file, notes);
 }
 
 /// A signature alone proves only that the issuer made the token, for anybody.

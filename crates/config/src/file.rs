@@ -1,6 +1,7 @@
 //! The configuration file as a model: every key that exists is read here, once.
 
 mod auth;
+mod bounces;
 mod door;
 mod limits;
 mod listener;
@@ -25,6 +26,7 @@ use crate::section::{At, Section};
 use crate::units::{Octets, Span};
 
 pub(crate) use auth::AuthSection;
+pub(crate) use bounces::{Bounces, NoticeSign, Suppression};
 pub(crate) use door::{Clients, Door, Tls, Xclient};
 pub(crate) use limits::{Limits, Strict};
 pub(crate) use listener::Http;
@@ -70,6 +72,11 @@ pub(crate) struct File {
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
     pub(crate) tls_reports: Option<TlsReports>,
+    pub(crate) replies: Replies,
+    pub(crate) suppression: Suppression,
+    pub(crate) bounces: Option<Bounces>,
+    /// Signatures of our own notices.
+    pub(crate) notices: Vec<NoticeSign>,
     pub(crate) queue: Queue,
     pub(crate) limits: Limits,
     pub(crate) strict: Strict,
@@ -143,6 +150,13 @@ pub(crate) struct Delivery {
     pub(crate) mta_sts: Option<bool>,
 }
 
+/// Rules that read replies.
+#[derive(Debug)]
+pub(crate) struct Replies {
+    pub(crate) rules: Option<At<PathBuf>>,
+    pub(crate) built_in: bool,
+}
+
 /// Reads the model. `None` when something without which there is no model is missing; whatever is
 /// wrong is in `notes`.
 pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> {
@@ -178,6 +192,10 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
     let tls_reports = tls_reports(top.section("tls-reports", notes), notes);
+    let replies = replies(top.section("replies", notes), notes);
+    let suppression = bounces::suppression(top.section("suppression", notes), notes);
+    let bounces = bounces::bounces(top.section("bounces", notes), notes);
+    let notices = bounces::notices(top.section("notices", notes), notes);
     let queue = queue::queue(top.section("queue", notes), notes);
     let limits = limits::limits(top.section("limits", notes), notes);
     let strict = limits::strict(top.section("strictness", notes), notes);
@@ -207,6 +225,10 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         dns,
         delivery,
         tls_reports,
+        replies,
+        suppression,
+        bounces,
+        notices,
         queue,
         limits,
         strict,
@@ -338,6 +360,16 @@ fn tls_reports(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Option<Tl
         notes.add(&at, message, "both sign the reports, none leaves them unsigned");
     }
     Some(TlsReports { from: from?, organization, contact, key, selector, domain })
+}
+
+fn replies(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Replies {
+    let mut replies = Replies { rules: None, built_in: true };
+    if let Some(mut section) = section {
+        replies.rules = path(&mut section, "rules", notes);
+        replies.built_in = section.boolean("built-in", notes).is_none_or(|b| b.value);
+        section.end(notes);
+    }
+    replies
 }
 
 fn path(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<At<PathBuf>> {

@@ -14,6 +14,7 @@ mod lower;
 mod mistake;
 mod names;
 mod open_relay;
+pub mod replies;
 mod roots;
 mod secret;
 mod section;
@@ -22,5 +23,7 @@ mod units;
 pub mod words;
 
 pub use mistake::{Mistake, Mistakes};
-pub use settings::{Door, LogSettings, Places, Process, Reload, Settings, Startup, places};
+pub use settings::{
+    Bounces, Door, LogSettings, Places, Process, Reload, Settings, Startup, places, rulebook,
+};
 pub use units::parse_span;

@@ -2,6 +2,7 @@
 //! users, trusted authorities, signing keys.
 
 mod auth;
+mod bounces;
 mod door;
 mod limits;
 mod policy;
@@ -17,14 +18,14 @@ use waypost_inbound::{
     Bearers, HttpSettings, ListenerConfig, ListenerKind, Place, Users, UsersError,
 };
 use waypost_intake::{Hosts, NamedHop, RouteRule, Routing, Share};
-use waypost_mail::{NextHop, SignRequest};
+use waypost_mail::{NextHop, Rulebook, SignRequest};
 use waypost_queue::{Class, RetryCurve, Tenancy};
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
 use crate::mistake::Notes;
 use crate::settings::{Door, LogSettings, Places, Process, Reload, Settings, Startup};
-use crate::{roots, secret};
+use crate::{replies, roots, secret};
 
 /// The settings of every room, unless something named in the file cannot be used.
 pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
@@ -33,6 +34,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let inbound = inbound(file, notes);
     let delivery = delivery(file, &credentials, &certificates, notes);
     check_dns(file, notes);
+    let replies = replies(file, notes);
     let keys = policy::keys(file, notes);
     let verification = verify::verify(file, &keys, notes);
     let keys = verify::copy_signers(file, keys, notes);
@@ -53,6 +55,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
         policy: host,
         watch_plugins: file.policy.watch,
         login_secret: places.spool.join("login.secret"),
+        bounces: bounces::bounces(file, &places.spool),
         places,
         queue,
         intake,
@@ -67,6 +70,8 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
             routing,
             credentials,
             certificates,
+            replies: replies?,
+            suppression: bounces::suppression(file),
             keys,
             verification,
             policy: plugins,
@@ -118,6 +123,8 @@ fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
         Some("listener") => Tenancy::Listener,
         _ => Tenancy::User,
     };
+    queue.doubt = given.unknown.unwrap_or(queue.doubt);
+    queue.verp = given.verp.as_ref().is_some_and(|verp| verp.value);
     queue.delay_notices = given.delay_notices.clone().unwrap_or(queue.delay_notices);
     queue.per_destination = given.per_destination.unwrap_or(queue.per_destination);
     queue.in_flight = given.in_flight.unwrap_or(queue.in_flight);
@@ -149,6 +156,8 @@ fn class(given: &file::Class, queue: &waypost_queue::Config) -> Class {
     class.weight = given.weight.unwrap_or(class.weight);
     class.rate = given.rate;
     class.windows = given.windows.clone();
+    class.doubt = given.unknown.unwrap_or(class.doubt);
+    class.verp = given.verp.as_ref().map_or(class.verp, |verp| verp.value);
     class
 }
 
@@ -162,6 +171,7 @@ fn intake(file: &File) -> waypost_intake::Config {
         max_octets: file.queue.max_size.unwrap_or(usual.max_octets),
         max_header_fields: file.limits.header_fields.unwrap_or(usual.max_header_fields),
         lifetime: file.queue.lifetime.unwrap_or(usual.lifetime),
+        sign_notices: bounces::signatures(file),
         ..usual
     }
 }
@@ -237,6 +247,31 @@ fn users(file: &File, notes: &mut Notes<'_>) -> Option<Users> {
             None
         }
     }
+}
+
+/// The rules that read replies: the operator's own in front of ours.
+pub(crate) fn replies(file: &File, notes: &mut Notes<'_>) -> Option<Arc<Rulebook>> {
+    let built_in = match replies::built_in() {
+        Ok(_) if !file.replies.built_in => Rulebook::default(),
+        Ok(book) => book,
+        Err(mistakes) => {
+            notes.add_to_file(mistakes.to_string(), "this is a bug of Waypost");
+            return None;
+        }
+    };
+    let Some(path) = &file.replies.rules else { return Some(Arc::new(built_in)) };
+    let source = match std::fs::read_to_string(&path.value) {
+        Ok(source) => source,
+        Err(error) => {
+            let message = format!("cannot read {}: {error}", path.value.display());
+            notes.add(&path.at, message, "docs/replies.md says what is in it");
+            return None;
+        }
+    };
+    let mut own = Notes::new(&path.value, &source);
+    let book = replies::read(&source, built_in, &mut own);
+    notes.adopt(own, &path.at);
+    book.map(Arc::new)
 }
 
 fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Credentials>) {

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 /// One mistake at one place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mistake {
+    /// The file, when it is another one that the configuration names.
+    pub file: Option<PathBuf>,
     /// Line, from 1; absent when it is about the file as a whole.
     pub line: Option<usize>,
     /// Column in characters, from 1.
@@ -29,7 +31,7 @@ pub struct Mistakes {
 impl fmt::Display for Mistakes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for mistake in &self.list {
-            write!(f, "{}", self.file.display())?;
+            write!(f, "{}", mistake.file.as_ref().unwrap_or(&self.file).display())?;
             if let (Some(line), Some(column)) = (mistake.line, mistake.column) {
                 write!(f, ":{line}:{column}")?;
             }
@@ -65,15 +67,26 @@ impl<'a> Notes<'a> {
         let column = before.chars().rev().take_while(|c| *c != '\n').count() + 1;
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
         let message = message.into();
-        let mistake = Mistake { line: Some(line), column: Some(column), message, hint };
+        let (line, column) = (Some(line), Some(column));
+        let mistake = Mistake { file: None, line, column, message, hint };
         self.list.push((at.start, mistake));
     }
 
     /// Notes a mistake about the file as a whole.
     pub(crate) fn add_to_file(&mut self, message: impl Into<String>, hint: &str) {
         let hint = (!hint.is_empty()).then(|| hint.to_owned());
-        let mistake = Mistake { line: None, column: None, message: message.into(), hint };
+        let message = message.into();
+        let mistake = Mistake { file: None, line: None, column: None, message, hint };
         self.list.push((0, mistake));
+    }
+
+    /// Takes over the mistakes of another file, which is named at `at`.
+    pub(crate) fn adopt(&mut self, other: Notes<'_>, at: &Range<usize>) {
+        let file = other.file.to_owned();
+        for mut mistake in other.into_mistakes().list {
+            mistake.file.get_or_insert_with(|| file.clone());
+            self.list.push((at.start, mistake));
+        }
     }
 
     /// True when a mistake about `path` is noted already.

@@ -3,11 +3,14 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use toml::de::DeTable;
 use waypost_identity::Keyring;
 use waypost_inbound::{ListenerConfig, Place};
+use waypost_mail::Rulebook;
 use waypost_plugin::{Compiler, HostConfig, PolicyConfig};
+use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
 
 use crate::file::{self, File};
@@ -55,6 +58,8 @@ pub struct Startup {
     pub watch_plugins: bool,
     /// Where the key for the salts of unknown users is kept.
     pub login_secret: PathBuf,
+    /// Where mail comes back to.
+    pub bounces: Option<Bounces>,
 }
 
 /// What a reload changes too.
@@ -68,12 +73,31 @@ pub struct Reload {
     pub credentials: HashMap<String, Credentials>,
     /// Certificates shown to next hops, by the names that routes use.
     pub certificates: waypost_delivery::Certificates,
+    /// Rules that read replies.
+    pub replies: Arc<Rulebook>,
+    /// What feeds the suppression list.
+    pub suppression: waypost_intake::SuppressionSettings,
     /// Keys for signatures, by the names that policy uses.
     pub keys: Keyring,
     /// What is verified on the way in.
     pub verification: waypost_intake::Verification,
     /// The plugins and what they may reach.
     pub policy: PolicyConfig,
+}
+
+/// Where mail comes back to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Bounces {
+    /// The domain.
+    pub domain: Domain,
+    /// The file of the secret under which its addresses are made; it is made when there is none.
+    pub secret: PathBuf,
+    /// Days for which an address is good.
+    pub days: u64,
+    /// Local parts that complaints come to.
+    pub feedback: Vec<String>,
+    /// What is no complaint goes on to the sender.
+    pub forward: bool,
 }
 
 /// One door and where it is.
@@ -169,6 +193,17 @@ pub fn places(path: &Path) -> Result<Places, Mistakes> {
         Some(file) => Ok(lower::places(&file)),
         None => Err(notes.into_mistakes()),
     }
+}
+
+/// The rules that read replies as a configuration has them, whatever else is wrong with it.
+///
+/// # Errors
+/// Every mistake, when the rules cannot be made out.
+pub fn rulebook(path: &Path) -> Result<Arc<Rulebook>, Mistakes> {
+    let source = read(path)?;
+    let mut notes = Notes::new(path, &source);
+    let book = model(&source, &mut notes).and_then(|file| lower::replies(&file, &mut notes));
+    book.ok_or_else(|| notes.into_mistakes())
 }
 
 fn read(path: &Path) -> Result<String, Mistakes> {

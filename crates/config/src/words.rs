@@ -11,6 +11,7 @@ use waypost_inbound::tls::ClientRule;
 use waypost_inbound::{DoorRules, ListenerKind};
 use waypost_intake::{Hosts, RouteRule, Share, Via};
 use waypost_mail::{NextHop, TlsLevel};
+use waypost_queue::Doubt;
 
 use crate::units::{show_octets, show_span};
 use crate::{Reload, Settings};
@@ -26,6 +27,7 @@ pub fn describe(settings: &Settings) -> String {
         policy::policy(&settings.reload),
         routes(&settings.reload),
         keeping(settings),
+        replies(&settings.reload),
         classes(&settings.startup.queue),
     ] {
         if !part.is_empty() {
@@ -192,6 +194,12 @@ fn keeping(settings: &Settings) -> String {
     )
 }
 
+fn replies(reload: &Reload) -> String {
+    let book = &reload.replies;
+    let (rules, providers) = (book.rules().len(), book.providers().len());
+    format!("How replies are read\n  by {rules} rules, with {providers} providers")
+}
+
 fn classes(queue: &waypost_queue::Config) -> String {
     let mut text = String::new();
     for (place, class) in queue.classes.iter().enumerate() {
@@ -215,6 +223,11 @@ fn classes(queue: &waypost_queue::Config) -> String {
         if !class.windows.is_empty() {
             text += "; only at certain times";
         }
+        text += match class.doubt {
+            Doubt::Retry => "",
+            Doubt::Bounce => "; not sent again when it may have arrived",
+            Doubt::Deliver => "; taken as delivered when it may have arrived",
+        };
         text.push('\n');
     }
     text

@@ -1,6 +1,8 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
+mod copy;
 mod findings;
+mod meaning;
 mod prepare;
 mod protection;
 mod trust;
@@ -12,20 +14,17 @@ use rustls::sign::CertifiedKey;
 use tracing::debug;
 use waypost_dns::Host;
 use waypost_intake::patience;
-use waypost_mail::header::field;
-use waypost_mail::{
-    NextHop, Outcome, Recipient, RecipientState, Route, Security, Terms, Timestamp, Why,
-};
+use waypost_mail::{NextHop, Outcome, RecipientState, Route, Rulebook, Security, Timestamp, Why};
 use waypost_mutant::planted;
-use waypost_queue::{Content, SpoolError, Ticket};
-use waypost_smtp::client::{Addressee, Credentials, Letter, Obstacle, RecipientResult};
-use waypost_smtp::{BodyType, Mailbox, Phase, Priority};
+use waypost_queue::{Content, Ticket};
+use waypost_smtp::Phase;
+use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
 
-use self::prepare::Prepared;
 use self::trust::Found;
-use crate::connection::{Connection, Copy, Failure, Promise, Transfer, Wish};
+use crate::connection::{Connection, Failure, Promise, Transfer, Wish};
 use crate::demand::Demand;
 use crate::pool::Key;
+use crate::restraint::Way;
 use crate::source::{NoSource, choose};
 use crate::{Delivery, SourceAddress};
 
@@ -60,12 +59,14 @@ pub(crate) struct Tried {
     pub(crate) hop: Option<String>,
     /// How the connection to it was protected, if there was one.
     pub(crate) security: Option<Security>,
+    /// Until when the way rests on which we send too much.
+    pub(crate) rest: Option<Timestamp>,
 }
 
 impl Tried {
     /// For recipients that were not tried.
     pub(crate) fn untried(fates: Vec<Fate>) -> Tried {
-        Tried { promises: vec![None; fates.len()], fates, hop: None, security: None }
+        Tried { promises: vec![None; fates.len()], fates, hop: None, security: None, rest: None }
     }
 
     /// What an attempt came to that took too long.
@@ -92,6 +93,10 @@ struct Attempt<'a> {
     promises: Vec<Option<Promise>>,
     hop: Option<String>,
     security: Option<Security>,
+    /// The rules that read replies.
+    rulebook: Arc<Rulebook>,
+    /// Until when the way rests on which we send too much, if it does.
+    rest: Option<Timestamp>,
     /// Some host spoke SMTP with us.
     answered: bool,
     /// A host of the present hop is ready for mail.
@@ -137,6 +142,8 @@ impl<'a> Attempt<'a> {
             promises: vec![None; ticket.recipients.len()],
             hop: None,
             security: None,
+            rulebook: delivery.rulebook(),
+            rest: None,
             answered: false,
             ready: false,
             spurned: false,
@@ -186,7 +193,7 @@ impl<'a> Attempt<'a> {
         let delivery = self.delivery;
         let ill = |hop: &NextHop, why: &Why| {
             // That a message asks for more than a hop has is no failure of the hop.
-            if route.hops.len() > 1 && !matches!(why, Why::RequireTls { .. }) {
+            if route.hops.len() > 1 && !matches!(why, Why::RequireTls { .. } | Why::BackedOff(_)) {
                 delivery.health.failed(hop, why);
             }
         };
@@ -225,8 +232,12 @@ impl<'a> Attempt<'a> {
         }
         let nowhere = || Why::NoAddress(self.ticket.destination.clone());
         let why = trouble.unwrap_or_else(nowhere).bounded();
+        let resting = self.rest.filter(|_| matches!(why, Why::BackedOff(_)));
         for index in self.open(members.iter().copied()) {
-            self.fates[index] = Some(Fate::Tried(why.clone().into_outcome()));
+            self.fates[index] = Some(match resting {
+                Some(until) => Fate::Postponed(until),
+                None => Fate::Tried(why.clone().into_outcome()),
+            });
         }
     }
 
@@ -291,6 +302,8 @@ impl<'a> Attempt<'a> {
         self.security = None;
         let Means { source, login, identity } =
             self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
+        let way = self.way(host, source);
+        self.go_easy(&way)?;
         let key = key(route, hop, host, source);
         let credentials = login.as_ref();
         let wish = Wish {
@@ -305,31 +318,27 @@ impl<'a> Attempt<'a> {
             source,
         };
         let members = self.open(members.iter().copied());
-        let mut left = &members[..];
+        let mut left = members.clone();
         let mut waiting = self.delivery.pool.take(&key, demand).await;
         let (mut copy, mut warned) = (None, false);
         loop {
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
-                None => self.dial(found, &wish).await?,
+                None => self.dial(found, &wish, &way).await?,
             };
             self.answered = true;
             self.security = Some(connection.security);
             self.is_ready(hop);
             if copy.is_none() {
-                copy = self.copy(route, &label, &members).await;
-                if let Some(copy) = &mut copy
-                    && !connection.knows_priority()
-                {
-                    copy.prefix.splice(0..0, self.tunnel());
-                }
+                copy = self.copy(route, &label, &members, connection.knows_priority()).await;
             }
             let Some(copy) = &copy else {
                 self.delivery.pool.park(key, demand, connection);
                 return Ok(());
             };
-            let (batch, rest) = left.split_at(self.room(&connection, left));
+            let room = if copy.verp { 1 } else { self.room(&connection, &left) };
+            let (batch, rest) = left.split_at(room.min(left.len()));
             let letter = Letter { lmtp: key.lmtp, ..self.letter(route, copy, batch) };
             match connection.transfer(letter, copy).await {
                 // Another host may take it as it is.
@@ -353,15 +362,23 @@ impl<'a> Attempt<'a> {
                     if transfer.reusable {
                         self.delivery.pool.park(key.clone(), demand, connection);
                     }
-                    self.answers(transfer, batch, &label)?;
-                    if rest.is_empty() {
+                    let crowded = self.answers(transfer, batch, host, &way)?;
+                    left = [&crowded, rest].concat();
+                    if left.is_empty() {
                         return Ok(());
                     }
-                    left = rest;
                     waiting = self.delivery.pool.take(&key, demand).await;
                 }
             }
         }
+    }
+
+    /// The error says that we sent too much this way, and not now.
+    fn go_easy(&mut self, way: &Way) -> Result<(), Why> {
+        let now = self.delivery.parts.clock.now();
+        let Some(until) = self.delivery.restraints.until(way, now) else { return Ok(()) };
+        self.rest = self.rest.max(Some(until));
+        Err(Why::BackedOff(way.to.clone()))
     }
 
     /// How many of the first of `members` the host takes at once (RFC 9422 §4).
@@ -384,100 +401,28 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn dial(&mut self, found: &Found, wish: &Wish<'_>) -> Result<Connection, Why> {
+    async fn dial(
+        &mut self,
+        found: &Found,
+        wish: &Wish<'_>,
+        way: &Way,
+    ) -> Result<Connection, Why> {
         let opened = self.delivery.opener().open(wish).await;
         self.count_opened(found, wish, &opened);
-        opened.map_err(|failure| {
-            self.answered |= failure.is_answer();
-            self.unprepared |= matches!(failure, Failure::CannotLeave(_));
-            let spurned = wish.source.filter(|_| failure.is_about_source());
-            let why = failure.why(wish.hop, wish.demand);
-            if let Some(source) = spurned {
-                self.spurned = true;
-                let resting = &self.delivery.resting;
-                resting.rest(source.address, &self.ticket.destination, &why.to_string());
-            }
-            why
-        })
-    }
-
-    /// The message as this hop is to get it; absent when it is not to be sent now, and then all
-    /// `members` have their fate.
-    async fn copy(&mut self, route: &Route, hop: &str, members: &[usize]) -> Option<Copy> {
-        let Prepared { prefix, sender } = match self.preparation(route, hop, members).await {
-            Ok(prepared) => prepared,
-            Err(until) => {
-                for index in members {
-                    self.fates[*index] = Some(Fate::Postponed(until));
-                }
-                return None;
-            }
+        let failure = match opened {
+            Ok(connection) => return Ok(connection),
+            Err(failure) => failure,
         };
-        match self.content().await {
-            Ok(content) => Some(Copy { prefix, sender, content }),
-            // Trying again reads the same: a person is to see it.
-            Err(error @ SpoolError::Damaged(..)) => {
-                for index in members {
-                    self.fates[*index] = Some(Fate::Held(error.to_string()));
-                }
-                None
-            }
-            Err(error) => {
-                let why = Why::Unreadable(error.to_string()).bounded();
-                self.all(members, || Outcome::Deferred(why.clone()));
-                None
-            }
+        self.answered |= failure.is_answer();
+        self.unprepared |= matches!(failure, Failure::CannotLeave(_));
+        let spurned = wish.source.filter(|_| failure.is_about_source());
+        let why = failure.why(wish.hop, wish.demand);
+        if let Some(source) = spurned {
+            self.spurned = true;
+            let resting = &self.delivery.resting;
+            resting.rest(source.address, &self.ticket.destination, &why.to_string());
         }
-    }
-
-    /// The field that carries the priority past a host that does not know the extension, unless it is
-    /// the usual one (RFC 6758 §3.3).
-    fn tunnel(&self) -> Vec<u8> {
-        let priority = self.ticket.entry.terms.priority;
-        match self.delivery.config.priority_field && priority != Priority::default() {
-            true => field("MT-Priority", &priority.to_string()),
-            false => Vec::new(),
-        }
-    }
-
-    async fn content(&mut self) -> Result<Arc<dyn Content>, SpoolError> {
-        if let Some(content) = &self.content {
-            return Ok(content.clone());
-        }
-        let content = self.delivery.content(&self.ticket.entry).await?;
-        self.content = Some(content.clone());
-        Ok(content)
-    }
-
-    fn letter(&self, route: &Route, copy: &Copy, members: &[usize]) -> Letter {
-        let entry = &self.ticket.entry;
-        let Terms { ret, ref envid, require_tls, binary, deliver_by, priority, .. } = entry.terms;
-        let added = !copy.prefix.is_ascii();
-        let sender_is_ascii = copy.sender.mailbox().is_none_or(Mailbox::is_ascii);
-        let addressee = |index: &usize| {
-            let Recipient { mailbox, notify, original, .. } =
-                self.ticket.recipients[*index].recipient.clone();
-            Addressee { mailbox, notify, original }
-        };
-        let recipients = members.iter().map(addressee).collect();
-        let now = self.delivery.parts.clock.now();
-        // RFC 4954 §5: said to whom we are known.
-        let known = route.credentials.is_some();
-        Letter {
-            body: match () {
-                () if binary => BodyType::BinaryMime,
-                () if entry.eight_bit || added => BodyType::EightBitMime,
-                () => BodyType::SevenBit,
-            },
-            smtputf8: entry.smtputf8 || added || !sender_is_ascii,
-            ret,
-            envid: envid.clone(),
-            require_tls,
-            deliver_by: deliver_by.map(|by| by.left(now)),
-            priority,
-            submitter: entry.terms.submitter.clone().filter(|_| known),
-            ..Letter::new(copy.sender.clone(), recipients, copy.len())
-        }
+        Err(self.diagnosed(why, wish.host, way))
     }
 
     fn all(&mut self, members: &[usize], outcome: impl Fn() -> Outcome) {
@@ -487,10 +432,19 @@ impl<'a> Attempt<'a> {
     }
 
     /// Gives each recipient the fate that the transfer says. After 421 and after a connection lost
-    /// before the final dot the rest should be tried elsewhere.
-    fn answers(&mut self, transfer: Transfer, members: &[usize], hop: &str) -> Result<(), Why> {
-        let mut elsewhere = None;
-        let security = self.security.unwrap_or(Security::CLEAR);
+    /// before the final dot the rest should be tried elsewhere. Answers those for whom there was no room
+    /// beside others, who were taken: they go at once.
+    fn answers(
+        &mut self,
+        transfer: Transfer,
+        members: &[usize],
+        host: &Host,
+        way: &Way,
+    ) -> Result<Vec<usize>, Why> {
+        let hop = label(host);
+        let taken = |answer: &RecipientResult| answer.phase == Phase::Eod;
+        let some_taken = transfer.answers.iter().flatten().any(taken);
+        let (mut elsewhere, mut crowded) = (None, Vec::new());
         let mut answers = transfer.answers;
         if planted!("answers are taken for those of others") {
             answers.reverse();
@@ -498,17 +452,21 @@ impl<'a> Attempt<'a> {
         for (index, answer) in members.iter().zip(answers) {
             match answer {
                 Some(answer) if is_farewell(&answer) => {
-                    elsewhere = Some(refused(answer, hop));
+                    elsewhere = Some(self.diagnosed(refused(answer, &hop), host, way));
+                }
+                Some(answer) if some_taken && self.is_crowded_out(&answer, host) => {
+                    crowded.push(*index);
                 }
                 Some(answer) => {
-                    self.fates[*index] = Some(Fate::Tried(outcome(answer, hop, security)))
+                    let outcome = self.outcome(answer, &hop, host, way);
+                    self.fates[*index] = Some(Fate::Tried(outcome));
                 }
                 None => {}
             }
         }
-        let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(()), Err) };
+        let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(crowded), Err) };
         let ours = matches!(failure, Failure::Unreadable(_));
-        let why = failure.why(hop, &Demand::Opportunistic).bounded();
+        let why = failure.why(&hop, &Demand::Opportunistic).bounded();
         let open = self.open(members.iter().copied());
         if ours {
             self.all(&open, || Outcome::Deferred(why.clone()));
@@ -524,19 +482,34 @@ impl<'a> Attempt<'a> {
         } else {
             return Err(why);
         }
-        Ok(())
+        Ok(Vec::new())
+    }
+
+    fn outcome(&mut self, answer: RecipientResult, hop: &str, host: &Host, way: &Way) -> Outcome {
+        if !answer.reply.is_positive() {
+            return self.diagnosed(refused(answer, hop), host, way).into_outcome();
+        }
+        self.delivery.restraints.delivered(way, self.delivery.parts.clock.now());
+        delivered(answer, hop, self.security.unwrap_or(Security::CLEAR))
     }
 
     fn finish(self) -> Tried {
         let later = self.later();
         let fates = self.fates.into_iter().map(|fate| fate.unwrap_or(Fate::Postponed(later)));
         let fates = fates.collect();
-        Tried { fates, promises: self.promises, hop: self.hop, security: self.security }
+        Tried {
+            fates,
+            promises: self.promises,
+            hop: self.hop,
+            security: self.security,
+            rest: self.rest,
+        }
     }
 
     /// Tells the schedule how the destination fares; that something was delivered it sees itself.
     fn report(&self) {
         let queue = &self.delivery.parts.queue;
+        self.report_rest();
         let mut outcomes = self.fates.iter().flatten().filter_map(|fate| match fate {
             Fate::Tried(outcome) => Some(outcome),
             _ => None,
@@ -554,6 +527,18 @@ impl<'a> Attempt<'a> {
             _ if self.ticket.route.lane.is_some() || self.unprepared => {}
             Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
             None => {}
+        }
+    }
+
+    /// Where one way is the only one, the whole destination waits until it has rested. With other
+    /// addresses of ours, or in a lane that has mail for many, other mail may go on.
+    fn report_rest(&self) {
+        let Some(until) = self.rest else { return };
+        let route = &self.ticket.route;
+        if route.lane.is_none() && route.source.is_none() {
+            let left = until.since(self.delivery.parts.clock.now());
+            let why = "too much mail from here".to_owned();
+            self.delivery.parts.queue.pause(&self.ticket.destination, left, why);
         }
     }
 }
@@ -577,6 +562,8 @@ fn source<'a>(
 fn worth_keeping(known: Option<Why>, new: Why) -> Why {
     match known {
         Some(known) if !known.is_permanent() && new.is_permanent() => known,
+        // A way that was not even tried tells less than one that was.
+        Some(known) if matches!(new, Why::BackedOff(_)) && !known.is_permanent() => known,
         _ => new,
     }
 }
@@ -615,10 +602,7 @@ fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
     }
 }
 
-fn outcome(answer: RecipientResult, hop: &str, security: Security) -> Outcome {
-    if !answer.reply.is_positive() {
-        return refused(answer, hop).into_outcome();
-    }
+fn delivered(answer: RecipientResult, hop: &str, security: Security) -> Outcome {
     let mut reply = answer.reply;
     if reply.text.len() > KEPT_TEXT {
         let end = reply.text.floor_char_boundary(KEPT_TEXT);
@@ -675,7 +659,7 @@ mod tests {
     fn long_replies_are_cut_where_they_are_kept() {
         let reply = waypost_smtp::Reply::OK.with_text("ü".repeat(1000));
         let answer = RecipientResult { phase: Phase::Eod, reply };
-        let kept = outcome(answer, "mx", Security::CLEAR);
+        let kept = delivered(answer, "mx", Security::CLEAR);
         let Outcome::Delivered { reply, .. } = kept else { panic!("not delivered: {kept:?}") };
         assert_eq!(reply.text.len(), KEPT_TEXT);
     }

@@ -184,6 +184,8 @@ pub(crate) struct Copy {
     pub(crate) sender: ReversePath,
     /// The stored message.
     pub(crate) content: Arc<dyn Content>,
+    /// Each recipient gets one from a sender of its own.
+    pub(crate) verp: bool,
 }
 
 impl Copy {

@@ -5,8 +5,12 @@
 //! recipients, each gets an outcome, policy has its say, and the queue keeps what came of it
 //! together with the notice it causes.
 //!
+//! What a refusal means is read by rules ([`waypost_mail::Rulebook`]), and what follows depends on that and
+//! not on its first digit alone: a bounce, another try by the curve or sooner, or a rest for a way on which
+//! we send too much.
+//!
 //! Mail is delivered at least once. Where a connection is lost after the final dot the message is
-//! sent again, because the other choice is to lose it (RFC 1047).
+//! sent again, because the other choice is to lose it (RFC 1047), unless its class says otherwise.
 
 #![forbid(unsafe_code)]
 
@@ -20,8 +24,10 @@ mod metrics;
 mod notice;
 mod pool;
 mod proxy;
+mod reaction;
 mod remedy;
 mod reports;
+mod restraint;
 mod settle;
 mod source;
 mod stored;
@@ -31,10 +37,11 @@ mod tls;
 pub use demand::demanded;
 pub use dialer::{Dialer, Stream, TcpDialer};
 pub use metrics::{
-    AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, TlsLabels,
+    AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, ReplyLabels, TlsLabels,
 };
 pub use pool::ConnectionLimits;
 pub use proxy::{Proxy, ProxyProtocol, SocksLogin};
+pub use reaction::consequence;
 pub use reports::{Reports, ReportsConfig, ReportsParts};
 pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
@@ -51,7 +58,7 @@ use waypost_dns::sts::Policies;
 use waypost_dns::{Dnssec, OwnAddresses, Resolver};
 use waypost_hooks::Hooks;
 use waypost_intake::{Events, Intake};
-use waypost_mail::{Clock, Entry, RecipientEntry, RecipientState, Route, Why};
+use waypost_mail::{Clock, Entry, RecipientEntry, RecipientState, Route, Rulebook, Why};
 use waypost_queue::{AdminError, Content, Queue, Selected, SpoolError, Ticket, Touched};
 use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
@@ -61,6 +68,7 @@ use crate::connection::Opener;
 use crate::health::Health;
 use crate::pool::Pool;
 use crate::remedy::Turns;
+use crate::restraint::Restraints;
 use crate::source::Resting;
 use crate::tls::BrokenStartTls;
 
@@ -102,6 +110,8 @@ pub struct Config {
     pub dane: bool,
     /// Policies of recipients' domains count, where a route does not say otherwise (RFC 8461).
     pub mta_sts: bool,
+    /// Rules that read replies. Without any, their numbers are read.
+    pub rulebook: Arc<Rulebook>,
 }
 
 impl Config {
@@ -122,6 +132,7 @@ impl Config {
             max_returned: waypost_mail::dsn::MAX_RETURNED,
             dane: true,
             mta_sts: true,
+            rulebook: Arc::default(),
         }
     }
 }
@@ -161,6 +172,8 @@ pub struct Delivery {
     config: Config,
     credentials: RwLock<HashMap<String, Credentials>>,
     certificates: RwLock<Certificates>,
+    rulebook: RwLock<Arc<Rulebook>>,
+    restraints: Restraints,
     pool: Pool,
     broken_starttls: BrokenStartTls,
     health: Health,
@@ -178,9 +191,11 @@ impl Delivery {
         let certificates = RwLock::new(config.certificates.clone());
         Arc::new(Delivery {
             parts,
-            config,
             credentials,
             certificates,
+            rulebook: RwLock::new(config.rulebook.clone()),
+            restraints: Restraints::default(),
+            config,
             pool,
             broken_starttls,
             health: Health::default(),
@@ -198,6 +213,16 @@ impl Delivery {
     /// Puts other certificates in place; connections made from now on show them.
     pub fn set_certificates(&self, certificates: Certificates) {
         *self.certificates.write().unwrap_or_else(PoisonError::into_inner) = certificates;
+    }
+
+    /// Puts other rules in place; replies from now on are read by them.
+    pub fn set_rulebook(&self, rulebook: Arc<Rulebook>) {
+        *self.rulebook.write().unwrap_or_else(PoisonError::into_inner) = rulebook;
+    }
+
+    /// The rules that read replies.
+    pub(crate) fn rulebook(&self) -> Arc<Rulebook> {
+        self.rulebook.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Its counters.

@@ -8,7 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
-use waypost_mail::Protection;
+use waypost_mail::{Diagnosis, Protection};
 use waypost_smtp::Phase;
 
 /// Counters, gauges and durations, cheap to clone: all clones are the same numbers.
@@ -20,6 +20,8 @@ pub struct Metrics {
     pub attempts: Family<AttemptLabels, Counter>,
     /// Recipients of attempts, by outcome.
     pub recipients: Family<RecipientLabels, Counter>,
+    /// Refusals of next hops, by what they mean.
+    pub replies: Family<ReplyLabels, Counter>,
     /// Connections made ready.
     pub connections_opened: Counter,
     /// Connections that could not be made ready.
@@ -50,6 +52,19 @@ pub struct RecipientLabels {
     pub outcome: &'static str,
 }
 
+/// Labels of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ReplyLabels {
+    /// [`waypost_mail::Disposition::word`].
+    pub disposition: &'static str,
+    /// [`waypost_mail::Scope::word`].
+    pub scope: &'static str,
+    /// [`waypost_mail::Category::word`].
+    pub category: &'static str,
+    /// A provider of the rules, or empty.
+    pub provider: String,
+}
+
 /// Labels of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TlsLabels {
@@ -77,6 +92,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             attempts: Family::default(),
             recipients: Family::default(),
+            replies: Family::default(),
             connections_opened: Counter::default(),
             connections_failed: Counter::default(),
             connections_reused: Counter::default(),
@@ -98,6 +114,7 @@ impl Metrics {
         delivery.register("in_flight", "Attempts under way", self.in_flight.clone());
         delivery.register("attempts", "Attempts ended", self.attempts.clone());
         delivery.register("recipients", "Recipients of attempts", self.recipients.clone());
+        delivery.register("replies", "Refusals by what they mean", self.replies.clone());
         let opened = self.connections_opened.clone();
         delivery.register("connections_opened", "Connections made ready", opened);
         let failed = self.connections_failed.clone();
@@ -127,6 +144,17 @@ impl Metrics {
 
     pub(crate) fn attempted(&self, result: &'static str) {
         self.attempts.get_or_create(&AttemptLabels { result }).inc();
+    }
+
+    pub(crate) fn reply(&self, diagnosis: Diagnosis, provider: Option<&str>) {
+        let Diagnosis { disposition, scope, category } = diagnosis;
+        let labels = ReplyLabels {
+            disposition: disposition.word(),
+            scope: scope.word(),
+            category: category.word(),
+            provider: provider.unwrap_or_default().to_owned(),
+        };
+        self.replies.get_or_create(&labels).inc();
     }
 
     pub(crate) fn recipient(&self, outcome: &'static str) {

@@ -7,7 +7,7 @@ use waypost_mail::dsn::{Action, Report, StatusNotice};
 use waypost_mail::header::{MAX_HEADER, header_len};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Terms};
 use waypost_mutant::planted;
-use waypost_queue::{Prepared, Settled, Ticket};
+use waypost_queue::{Doubt, Prepared, Settled, Ticket};
 use waypost_smtp::{ByMode, Notify};
 
 use crate::Delivery;
@@ -102,8 +102,15 @@ fn action(
         {
             Some(Action::Relayed { hop: hop.clone(), reply: reply.clone() })
         }
+        Settled::Done(Outcome::Unknown(why))
+            if plan.doubt == Doubt::Bounce && notify.on_failure() =>
+        {
+            Some(Action::Failed(why.clone()))
+        }
         Settled::Done(_) | Settled::Held(_) => None,
-        Settled::Again { why, .. } | Settled::Rerouted { why, .. } => {
+        Settled::Again { why, .. }
+        | Settled::Rested { why, .. }
+        | Settled::Rerouted { why, .. } => {
             is_late(ticket, recipient).then(|| Action::Delayed(Some(why.clone())))
         }
         Settled::Later { .. } | Settled::Routed { .. } => {

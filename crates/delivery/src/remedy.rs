@@ -58,7 +58,7 @@ impl Delivery {
         let result = |(recipient, plan)| {
             let Plan { settled, outcome, .. }: &Plan = plan;
             let planned_retry = match settled {
-                Settled::Again { at, .. } => Some(*at),
+                Settled::Again { at, .. } | Settled::Rested { at, .. } => Some(*at),
                 _ => None,
             };
             let outcome = outcome.as_ref()?;

@@ -5,12 +5,15 @@ use std::time::Duration;
 use tracing::field::display;
 use tracing::{error, info};
 use waypost_hooks::EventKind;
-use waypost_mail::{MessageId, Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why};
+use waypost_mail::{
+    Entry, MessageId, Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why,
+};
 use waypost_mutant::planted;
-use waypost_queue::{Settled, Settlement, SpoolError, Ticket};
+use waypost_queue::{Doubt, Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
 use crate::attempt::{Fate, Tried};
+use crate::reaction::{Reaction, reaction};
 
 /// The soonest that policy can have something tried again.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -22,12 +25,14 @@ pub(crate) struct Plan {
     pub(crate) outcome: Option<Outcome>,
     /// Why policy drops it.
     pub(crate) dropped: Option<String>,
+    /// What is done about it when nobody knows whether it was delivered.
+    pub(crate) doubt: Doubt,
 }
 
 impl Plan {
     /// For a recipient that was not tried.
     fn untried(settled: Settled) -> Plan {
-        Plan { settled, outcome: None, dropped: None }
+        Plan { settled, outcome: None, dropped: None, doubt: Doubt::Retry }
     }
 }
 
@@ -39,8 +44,8 @@ pub(crate) async fn settle(
     tried: Tried,
 ) -> Result<(), SpoolError> {
     let plans = tried.fates.into_iter().zip(&ticket.recipients);
-    let mut plans: Vec<Plan> =
-        plans.map(|(fate, recipient)| delivery.plan(&ticket, recipient, fate)).collect();
+    let plan = |(fate, recipient)| delivery.plan(&ticket, recipient, fate, tried.rest);
+    let mut plans: Vec<Plan> = plans.map(plan).collect();
     // Until it is settled: reroutes are counted one by one.
     let (hop, security) = (tried.hop.as_deref(), tried.security);
     let _turn = delivery.judge(&ticket, &mut plans, hop).await;
@@ -52,12 +57,14 @@ pub(crate) async fn settle(
     let ids = ticket.recipients.iter().map(|recipient| recipient.recipient.id);
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
     let (message, recipients) = (ticket.id, ticket.recipients.clone());
+    let entry = ticket.entry.clone();
     let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice, told }).await;
     match &settled {
         // Told once it is durable: what is not will happen again, and be told then.
         Ok(()) => {
             for (recipient, plan) in recipients.iter().zip(&plans) {
                 delivery.tell(message, recipient, plan, hop, security);
+                delivery.suppress(&entry, recipient, plan).await;
             }
             delivery.metrics.attempted(result(&plans));
         }
@@ -69,9 +76,13 @@ pub(crate) async fn settle(
 }
 
 impl Delivery {
-    fn plan(&self, ticket: &Ticket, recipient: &RecipientEntry, fate: Fate) -> Plan {
-        let again =
-            |why: &Why| Settled::Again { at: self.retry_at(ticket, recipient), why: why.clone() };
+    fn plan(
+        &self,
+        ticket: &Ticket,
+        recipient: &RecipientEntry,
+        fate: Fate,
+        rest: Option<Timestamp>,
+    ) -> Plan {
         match fate {
             Fate::Postponed(at) => {
                 Plan::untried(Settled::Later { at: self.legal_moment(at, ticket) })
@@ -80,6 +91,7 @@ impl Delivery {
             Fate::Doomed(why) => Plan::untried(Settled::Done(Outcome::Bounced(why))),
             Fate::Routed(route, at) => Plan::untried(Settled::Routed { route, at }),
             Fate::Tried(outcome) => {
+                let doubt = self.parts.queue.doubt(ticket);
                 let settled = match &outcome {
                     Outcome::Deferred(why) if planted!("what may pass bounces") => {
                         Settled::Done(Outcome::Bounced(why.clone()))
@@ -87,12 +99,42 @@ impl Delivery {
                     Outcome::Unknown(_) if planted!("who is in doubt is given up") => {
                         Settled::Done(outcome.clone())
                     }
+                    Outcome::Deferred(why) => self.again(ticket, recipient, why, rest),
                     // The final dot was sent and never answered: sending again may make a second
                     // copy, not sending again may lose the mail (RFC 1047).
-                    Outcome::Deferred(why) | Outcome::Unknown(why) => again(why),
+                    Outcome::Unknown(why) if doubt == Doubt::Retry => {
+                        self.again(ticket, recipient, why, rest)
+                    }
                     _ => Settled::Done(outcome.clone()),
                 };
-                Plan { settled, outcome: Some(outcome), dropped: None }
+                Plan { settled, outcome: Some(outcome), dropped: None, doubt }
+            }
+        }
+    }
+
+    /// When a recipient is tried again, as its failure means it.
+    fn again(
+        &self,
+        ticket: &Ticket,
+        recipient: &RecipientEntry,
+        why: &Why,
+        rest: Option<Timestamp>,
+    ) -> Settled {
+        let tries = tries(recipient);
+        let now = self.parts.clock.now();
+        let curve = self.parts.queue.retry_at(ticket, tries.saturating_add(1)).since(now);
+        let rulebook = self.rulebook();
+        let rule = why.rule().and_then(|name| rulebook.rule(name));
+        let wait = rule.and_then(|rule| rule.wait);
+        let why = why.clone();
+        match (reaction(why.diagnosis(), wait, tries), rest) {
+            (Reaction::Rest, Some(until)) => {
+                Settled::Rested { at: self.legal_moment(until, ticket), why }
+            }
+            // Its last turn is when the message expires.
+            (reaction, _) => {
+                let at = now.after(reaction.wait(curve)).min(ticket.entry.expires);
+                Settled::Again { at, why }
             }
         }
     }
@@ -103,10 +145,13 @@ impl Delivery {
         at.min(ticket.entry.expires).max(self.parts.clock.now().after(SOONEST))
     }
 
-    /// The retry curve's moment; not after the message expires, which is its last turn.
-    fn retry_at(&self, ticket: &Ticket, recipient: &RecipientEntry) -> Timestamp {
-        let at = self.parts.queue.retry_at(ticket, tries(recipient).saturating_add(1));
-        at.min(ticket.entry.expires)
+    /// Who is no more there may get no more mail.
+    async fn suppress(&self, entry: &Entry, recipient: &RecipientEntry, plan: &Plan) {
+        let Some(list) = self.parts.intake.suppressions() else { return };
+        if let Settled::Done(Outcome::Bounced(why)) = &plan.settled {
+            let user = entry.facts.identity.as_deref();
+            list.bounced(&entry.sender, user, &recipient.recipient.mailbox, why).await;
+        }
     }
 
     /// One event, one log line and one count per recipient.
@@ -135,15 +180,25 @@ impl Delivery {
                 self.metrics.recipient(outcome.label());
                 tell(EventKind::Dropped, format!("{rcpt}: {why}"));
             }
+            Settled::Done(outcome @ Outcome::Unknown(why)) => {
+                let told = plan.doubt == Doubt::Bounce;
+                info!(%message, attempt, hop, %rcpt, %why, told, "unknown: it may or may not have been delivered, and is not tried again");
+                self.metrics.recipient(outcome.label());
+                let kind = if told { EventKind::Bounced } else { EventKind::Delivered };
+                tell(kind, format!("{rcpt}: unknown: {why}"));
+            }
             Settled::Done(outcome) => {
                 let why = outcome.why().map(Why::to_string).unwrap_or_default();
-                info!(%message, attempt, hop, %rcpt, tls, why, "bounced");
+                let means = outcome.why().map(|why| why.diagnosis().to_string());
+                let rule = outcome.why().and_then(Why::rule);
+                info!(%message, attempt, hop, %rcpt, tls, why, means, rule, "bounced");
                 self.metrics.recipient(outcome.label());
                 tell(EventKind::Bounced, format!("{rcpt}: {why}"));
             }
-            Settled::Again { at, why } => {
+            Settled::Again { at, why } | Settled::Rested { at, why } => {
                 let label = plan.outcome.as_ref().map_or("deferred", Outcome::label);
-                info!(%message, attempt, hop, %rcpt, tls, %why, retry = %at, outcome = label, "deferred");
+                let (means, rule) = (why.diagnosis(), why.rule());
+                info!(%message, attempt, hop, %rcpt, tls, %why, %means, rule, retry = %at, outcome = label, "deferred");
                 self.metrics.recipient(label);
                 tell(EventKind::Deferred, format!("{rcpt}: {why}; again at {at}"));
             }

@@ -6,6 +6,9 @@
 //! hashed before, once for all of them, as it went by ([`BodyHasher`]). [`keygen`] makes keys and
 //! the DNS records that publish them.
 //!
+//! [`Verp`] makes senders of single copies that nobody else can make, and knows them again when mail comes
+//! back to them.
+//!
 //! # What is mail-auth's and what is ours
 //!
 //! Keys, signatures and hashes are mail-auth's (over aws-lc-rs). The text that is signed is made
@@ -41,6 +44,7 @@ pub mod results;
 mod seal;
 mod selection;
 pub mod verify;
+mod verp;
 
 pub use body::{BodyHash, BodyHasher};
 pub use copy::{CopyError, CopyRequest, CopySigner};
@@ -50,3 +54,4 @@ pub use keyring::Keyring;
 pub use metrics::Metrics;
 pub use seal::{SealError, SealRequest};
 pub use selection::{OVERSIGNED, RECOMMENDED, UNSIGNABLE};
+pub use verp::{Named, NotOurs, Origin, Verp};

@@ -32,7 +32,8 @@ impl Secret {
         Secret(bytes.into())
     }
 
-    pub(crate) fn octets(&self) -> &[u8] {
+    /// Its octets.
+    pub fn octets(&self) -> &[u8] {
         &self.0
     }
 

@@ -19,9 +19,11 @@ mod own;
 mod plan;
 mod policy;
 mod priority;
+mod returns;
 mod routing;
 mod shortage;
 mod submission;
+mod suppressions;
 mod trace;
 mod verify;
 
@@ -31,8 +33,12 @@ pub use hosts::{Hosts, Share};
 pub use notice::Notice;
 pub use own::OwnMail;
 pub use plan::{RoutePlan, patience, undecided};
+pub use returns::{ReturnLabels, ReturnMetrics, Returns, SENDER_FIELD};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 pub use shortage::Shortage;
+pub use suppressions::{
+    GroundLabels, Share, SuppressionMetrics, SuppressionSettings, Suppressions,
+};
 pub use verify::{Action, OnFail, Verification, Whose};
 
 use std::sync::{Arc, PoisonError, RwLock};
@@ -44,8 +50,8 @@ use waypost_identity::Keyring;
 use waypost_identity::verify::Verifier;
 use waypost_mail::ledger::Fact;
 use waypost_mail::{
-    Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, MessageId, Recipient, Route,
-    SignRequest, Timestamp,
+    Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, MessageId, Recipient,
+    RecipientState, Route, SignRequest, Timestamp, Why,
 };
 use waypost_queue::{Prepared, Queue, SpoolError};
 use waypost_smtp::{Domain, Priority, Reply, ReversePath};
@@ -78,6 +84,8 @@ pub struct Config {
     pub max_messages: usize,
     /// Octets of those messages, all together.
     pub max_octets: u64,
+    /// Signatures that our own notices get, unless policy wants others.
+    pub sign_notices: Vec<SignRequest>,
 }
 
 impl Default for Config {
@@ -91,6 +99,7 @@ impl Default for Config {
             body_memory: 64 * 1024 * 1024,
             max_messages: usize::MAX,
             max_octets: u64::MAX,
+            sign_notices: Vec::new(),
         }
     }
 }
@@ -144,6 +153,8 @@ pub struct Intake {
     verifier: Option<Arc<Verifier>>,
     verification: RwLock<Arc<Verification>>,
     budget: Budget,
+    suppressions: Option<Arc<Suppressions>>,
+    returns: Option<Arc<Returns>>,
 }
 
 /// What the door stands on.
@@ -183,7 +194,30 @@ impl Intake {
             incoming: rooms.incoming,
             events: rooms.events,
             keys: RwLock::new(rooms.keys),
+            suppressions: None,
+            returns: None,
         }
+    }
+
+    /// The same with a list of who gets no more mail, and where mail comes back to.
+    #[must_use]
+    pub fn with_lists(
+        mut self,
+        suppressions: Arc<Suppressions>,
+        returns: Option<Arc<Returns>>,
+    ) -> Intake {
+        (self.suppressions, self.returns) = (Some(suppressions), returns);
+        self
+    }
+
+    /// Who gets no more mail.
+    pub fn suppressions(&self) -> Option<&Arc<Suppressions>> {
+        self.suppressions.as_ref()
+    }
+
+    /// Where mail comes back to.
+    pub fn returns(&self) -> Option<&Arc<Returns>> {
+        self.returns.as_ref()
     }
 
     /// Puts other keys in place; messages from now on are signed with them.
@@ -267,7 +301,8 @@ impl Intake {
         answers.replies(&reply)
     }
 
-    /// Everything between the final dot and durability. `None` when policy discards the message.
+    /// Everything between the final dot and durability. `None` when nothing is left to be kept: policy
+    /// discards the message, or it came back and was put to use.
     async fn prepare(
         &self,
         message: Message,
@@ -299,6 +334,11 @@ impl Intake {
         .await?;
         if door == Door::Submission {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
+        }
+        if let Some(returns) = &self.returns
+            && !returns.receive(&mut envelope, &content, received).await
+        {
+            return Ok(None);
         }
         let lowered = tell_urgency(&mut envelope, &mut content, rules.tunnelled);
         envelope.terms.tls_optional = !envelope.terms.require_tls && content.waives_tls();
@@ -373,6 +413,7 @@ impl Intake {
         let mut plan =
             self.route(hooks, &envelope, &facts, &content.text, received, &waiting).await;
         refuse_unroutable(&mut plan, answers)?;
+        self.doom_suppressed(&mut plan, &envelope.sender, facts.identity.as_deref()).await;
         let mut entry = Entry {
             id: envelope.id,
             received,
@@ -392,6 +433,26 @@ impl Intake {
         entry.expires = entry.terms.expires(received, self.queue.lifetime(&entry));
         let (header, body) = content.into_parts();
         Ok(Prepared::new(entry, header, body))
+    }
+
+    /// Recipients that are on the suppression list bounce without an attempt: those that policy added, or
+    /// that were put there since RCPT.
+    async fn doom_suppressed(
+        &self,
+        plan: &mut RoutePlan,
+        sender: &ReversePath,
+        user: Option<&str>,
+    ) {
+        let Some(suppressions) = &self.suppressions else { return };
+        for entry in &mut plan.recipients {
+            let RecipientState::Waiting { tries: 0, last: last @ None, .. } = &mut entry.state
+            else {
+                continue;
+            };
+            if let Some(found) = suppressions.on(sender, user, &entry.recipient.mailbox).await {
+                *last = Some(Why::Policy(found.reply()));
+            }
+        }
     }
 
     async fn commit(&self, prepared: Prepared, lowered: Option<Priority>) -> Reply {

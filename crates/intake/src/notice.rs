@@ -60,6 +60,9 @@ impl Intake {
                 (Waiting::default(), Vec::new())
             }
         };
+        if sign.is_empty() {
+            sign.clone_from(&self.config.sign_notices);
+        }
         if let Err(error) = self.sign(&sign, &mut content, now).await {
             warn!(message = %notice.about, %error, "a notice goes out unsigned");
             sign.clear();

@@ -3,11 +3,14 @@
 //! A [`StatusNotice`] is what the sender of a message is told of its recipients: words for a person,
 //! the same for a program, and the message it is about, or its header.
 
+mod advice;
 mod part;
 
 use bytes::Bytes;
 use waypost_smtp::{Mailbox, Reply, Return};
 
+pub use self::advice::advice;
+use self::advice::advice_about;
 use self::part::{Part, Transport, has_mail_lines};
 use crate::header::field;
 use crate::{Entry, HeaderBlock, RecipientEntry, Timestamp, Why};
@@ -81,7 +84,11 @@ impl Action {
     /// RFC 3463 §3; 2.1.9 is for mail that went to who does not tell (RFC 3886 §3.3.4).
     fn status(&self) -> String {
         match self {
-            Action::Failed(why) => why.status().to_string(),
+            // What is not permanent may still be given up: a failure is of class 5.
+            Action::Failed(why) => {
+                let status = why.status();
+                format!("5.{}.{}", status.1, status.2)
+            }
             // What is permanent may still be put off by policy: a delay is of class 4.
             Action::Delayed(Some(why)) => {
                 let status = why.status();
@@ -227,7 +234,7 @@ impl StatusNotice<'_> {
     fn told(&self, action: &Action) -> Vec<String> {
         match action {
             Action::Failed(why) => {
-                vec![format!("What happened: {why}"), format!("What to do: {}", advice(why))]
+                vec![format!("What happened: {why}"), format!("What to do: {}", advice_about(why))]
             }
             Action::Delayed(why) => {
                 let until = format!("It is tried until {}.", self.entry.expires.rfc5322());
@@ -401,56 +408,6 @@ fn pieces(word: &str) -> impl Iterator<Item = &str> {
         rest = tail;
         (!piece.is_empty()).then_some(piece)
     })
-}
-
-/// What a sender can do about a failure.
-fn advice(why: &Why) -> &'static str {
-    match why {
-        Why::NoSuchDomain(_) | Why::NullMx(_) => {
-            "check the part of the address behind the @ for mistakes; no mail can be sent to it \
-             as it is written."
-        }
-        Why::Loop(_) | Why::NoAddress(_) => {
-            "tell the recipient by other means that the mail set-up of their domain is faulty."
-        }
-        Why::NeedsEightBit(_) | Why::NeedsSmtputf8(_) => {
-            "send it again without accented letters in addresses and header fields, as an \
-             attachment if need be; the recipient's server is an old one."
-        }
-        Why::NeedsBinaryMime(_) => {
-            "send it again in an encoding that every server takes (base64), if your program can."
-        }
-        Why::RequireTls { .. } => {
-            "your message may only travel encrypted, and the way to the recipient does not promise \
-             that; send it again without that demand if it may be read by others."
-        }
-        Why::NeedsDeliverBy(_) => {
-            "send it again without a deadline; the recipient's server knows none."
-        }
-        Why::TooBig(_) => "send less at once, or a link to a place where it can be fetched.",
-        Why::Expired(_) => {
-            "try again later; if it is urgent, reach the recipient by other means, their mail \
-             server could not be used for a long time."
-        }
-        Why::Policy(_) | Why::Operator(_) => "ask your postmaster.",
-        Why::Refused { .. } => refusal_advice(why),
-        _ => "try again later, and ask your postmaster if that does not help.",
-    }
-}
-
-/// By the subject of the enhanced status (RFC 3463 §3).
-fn refusal_advice(why: &Why) -> &'static str {
-    match (why.status().1, why.status().2) {
-        (1, 7 | 8) => "check your own address: the recipient's server does not accept it.",
-        (1, _) => "check the address for mistakes, and ask the recipient for their present one.",
-        (2, 2) => "try again later; the recipient's mailbox is full.",
-        (2 | 3, 3 | 4) => "send less at once, or a link to a place where it can be fetched.",
-        (7, _) => {
-            "the recipient's server refuses it for reasons of its own, named above; ask the \
-             recipient by other means to let your mail in, or ask your postmaster."
-        }
-        _ => "read what the recipient's server said; it refused the message for good.",
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use waypost_smtp::{Enhanced, Phase, Reply, Severity};
 
-use crate::Security;
+use crate::{Category, Diagnosis, Disposition, Scope, Security};
 
 /// Longest text kept of a remote reply or a local error, in octets.
 const MAX_TEXT: usize = 512;
@@ -126,6 +126,15 @@ pub enum Why {
     },
     /// The message has a deadline that the next hop cannot promise to keep (RFC 2852 §4.1).
     NeedsDeliverBy(String),
+    /// A refusal, and what it means: that counts more than its digits.
+    Diagnosed {
+        /// What it means.
+        diagnosis: Diagnosis,
+        /// The rule that says so; empty when the numbers of the reply do.
+        rule: String,
+        /// The refusal.
+        why: Box<Why>,
+    },
 }
 
 impl Outcome {
@@ -162,6 +171,65 @@ impl Why {
         if self.is_permanent() { Outcome::Bounced(self) } else { Outcome::Deferred(self) }
     }
 
+    /// What it means.
+    pub fn diagnosis(&self) -> Diagnosis {
+        let (disposition, category) = match self {
+            Why::Diagnosed { diagnosis, .. } => return *diagnosis,
+            Why::Refused { phase, reply, .. } => return Diagnosis::by_code(*phase, reply),
+            Why::Policy(_) | Why::Operator(_) => (self.usual(), Category::Local),
+            Why::NoSuchDomain(_) | Why::NullMx(_) => (self.usual(), Category::BadDomain),
+            Why::Loop(_) => (self.usual(), Category::Loop),
+            Why::NoAddress(_) => (self.usual(), Category::Routing),
+            Why::DnsFailed(_) => (self.usual(), Category::Dns),
+            Why::Unreachable { .. } => (self.usual(), Category::Unreachable),
+            Why::TimedOut { phase, .. } | Why::ConnectionLost { phase, .. } => {
+                let lost = *phase == Phase::Eod;
+                (if lost { Disposition::Uncertain } else { self.usual() }, Category::Lost)
+            }
+            Why::ProtocolError { .. } => (self.usual(), Category::Protocol),
+            Why::TlsRequired { .. } | Why::RequireTls { .. } => (self.usual(), Category::TlsNeeded),
+            Why::AuthFailed { .. } => (Disposition::LocalFault, Category::AuthNeeded),
+            Why::NeedsEightBit(_) | Why::NeedsSmtputf8(_) | Why::NeedsBinaryMime(_) => {
+                (self.usual(), Category::Conversion)
+            }
+            Why::NeedsDeliverBy(_) => (self.usual(), Category::Protocol),
+            Why::TooBig(_) => (self.usual(), Category::TooBig),
+            Why::Expired(Some(why)) => {
+                return Diagnosis { disposition: Disposition::Permanent, ..why.diagnosis() };
+            }
+            Why::Expired(None) => (self.usual(), Category::Expired),
+            Why::BackedOff(_) => (self.usual(), Category::Busy),
+            Why::Unreadable(_) => (Disposition::LocalFault, Category::Local),
+        };
+        let found = Diagnosis::new(disposition, category);
+        match category {
+            // There was no host to speak of.
+            Category::Loop | Category::Routing | Category::Dns => found.about(Scope::Provider),
+            _ => found,
+        }
+    }
+
+    /// Without what it means: the cause itself.
+    pub fn cause(&self) -> &Why {
+        match self {
+            Why::Diagnosed { why, .. } => why.cause(),
+            other => other,
+        }
+    }
+
+    /// The rule that says what it means, if one does.
+    pub fn rule(&self) -> Option<&str> {
+        match self {
+            Why::Diagnosed { rule, .. } if !rule.is_empty() => Some(rule),
+            Why::Expired(Some(why)) => why.rule(),
+            _ => None,
+        }
+    }
+
+    fn usual(&self) -> Disposition {
+        if self.is_permanent() { Disposition::Permanent } else { Disposition::Transient }
+    }
+
     /// True when another attempt cannot help.
     pub fn is_permanent(&self) -> bool {
         self.meaning().permanent
@@ -181,7 +249,7 @@ impl Why {
     pub fn reply(&self) -> Option<&Reply> {
         match self {
             Why::Refused { reply, .. } | Why::Policy(reply) => Some(reply),
-            Why::Expired(Some(why)) => why.reply(),
+            Why::Expired(Some(why)) | Why::Diagnosed { why, .. } => why.reply(),
             _ => None,
         }
     }
@@ -202,7 +270,7 @@ impl Why {
             | Why::RequireTls { hop, .. }
             | Why::NeedsDeliverBy(hop)
             | Why::TooBig(hop) => Some(hop),
-            Why::Expired(Some(why)) => why.hop(),
+            Why::Expired(Some(why)) | Why::Diagnosed { why, .. } => why.hop(),
             _ => None,
         }
     }
@@ -221,6 +289,10 @@ impl Why {
             | Why::RequireTls { error, .. }
             | Why::AuthFailed { error, .. } => truncate(error),
             Why::DnsFailed(text) | Why::Operator(text) | Why::Unreadable(text) => truncate(text),
+            Why::Diagnosed { why, .. } => {
+                let bounded = std::mem::replace(&mut **why, Why::Expired(None)).bounded();
+                **why = bounded;
+            }
             _ => {}
         }
         self
@@ -261,6 +333,7 @@ impl Why {
             Why::NeedsBinaryMime(_) => lasting("needs-binarymime", 6, 3),
             Why::RequireTls { .. } => lasting("require-tls", 7, 30),
             Why::NeedsDeliverBy(_) => lasting("needs-deliverby", 3, 3),
+            Why::Diagnosed { diagnosis, why, .. } => diagnosed(*diagnosis, why),
         }
     }
 }
@@ -274,6 +347,12 @@ fn refused(reply: &Reply) -> Meaning {
         _ => Enhanced(class, 0, 0),
     };
     Meaning { label: "refused", permanent, status }
+}
+
+/// A refusal that is understood: what it means says whether it lasts.
+fn diagnosed(diagnosis: Diagnosis, why: &Why) -> Meaning {
+    let status = why.reply().map_or_else(|| diagnosis.status(), |r| diagnosis.status_of(r));
+    Meaning { label: why.label(), permanent: diagnosis.is_permanent(), status }
 }
 
 impl fmt::Display for Why {
@@ -319,6 +398,7 @@ impl fmt::Display for Why {
             Why::NeedsDeliverBy(hop) => {
                 write!(f, "{hop} cannot promise to keep the message's deadline (DELIVERBY)")
             }
+            Why::Diagnosed { why, .. } => why.fmt(f),
         }
     }
 }
@@ -351,7 +431,30 @@ mod tests {
     }
 
     #[test]
+    fn what_is_meant_counts_more_than_digits() {
+        let later = Diagnosis::new(Disposition::Transient, Category::Greylisted);
+        let why = |reply, diagnosis| Why::Diagnosed {
+            diagnosis,
+            rule: "r".into(),
+            why: Box::new(refusal(reply)),
+        };
+        let grey = why(Reply::plain(550, "greylisted"), later);
+        assert!(matches!(grey.clone().into_outcome(), Outcome::Deferred(_)));
+        assert_eq!(grey.status(), Enhanced(4, 7, 1));
+        assert_eq!((grey.label(), grey.hop()), ("refused", Some("mx")));
+        let never = Diagnosis::new(Disposition::Permanent, Category::BadMailbox);
+        let gone = why(Reply::fixed(450, (4, 2, 1), "x"), never);
+        assert!(matches!(gone.clone().into_outcome(), Outcome::Bounced(_)));
+        assert_eq!(gone.status(), Enhanced(5, 2, 1), "its own subject and detail stay");
+        assert_eq!(gone.cause().to_string(), gone.to_string());
+    }
+
+    #[test]
     fn stored_texts_are_bounded() {
+        let deep = refusal(Reply::RELAY_DENIED.with_text("ü".repeat(1000)));
+        let diagnosis = deep.diagnosis();
+        let why = Why::Diagnosed { diagnosis, rule: String::new(), why: Box::new(deep) }.bounded();
+        assert!(why.reply().is_some_and(|r| r.text.len() <= MAX_TEXT));
         let why = refusal(Reply::RELAY_DENIED.with_text("ü".repeat(1000))).bounded();
         assert!(why.reply().is_some_and(|r| r.text.len() <= MAX_TEXT));
     }

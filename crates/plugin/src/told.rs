@@ -290,7 +290,7 @@ fn group(result: &RecipientResult<'_>, attempts: u32, recipients: Vec<u32>) -> w
 }
 
 fn phase(why: &Why) -> &'static str {
-    match why {
+    match why.cause() {
         Why::Refused { phase, .. }
         | Why::TimedOut { phase, .. }
         | Why::ConnectionLost { phase, .. }

@@ -42,6 +42,23 @@ pub struct Class {
     pub rate: Option<Rate>,
     /// Attempts are begun within one of these only; always, when there are none.
     pub windows: Vec<Window>,
+    /// What becomes of mail when nobody knows whether it was delivered.
+    pub doubt: Doubt,
+    /// Each recipient gets a copy of its own, whose sender says for whom it is.
+    pub verp: bool,
+}
+
+/// What becomes of a recipient when the connection was lost after the final dot (RFC 1047): it may or may
+/// not have been delivered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Doubt {
+    /// It is tried again, and may arrive twice.
+    #[default]
+    Retry,
+    /// It is given up, and the sender is told so; it may have arrived.
+    Bounce,
+    /// It counts as delivered, and may be lost.
+    Deliver,
 }
 
 /// At most so many in a time.
@@ -127,6 +144,8 @@ impl Class {
             weight: DEFAULT_WEIGHT,
             rate: None,
             windows: Vec::new(),
+            doubt: config.doubt,
+            verp: config.verp,
         }
     }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::classes::{Class, Tenancy};
+use crate::classes::{Class, Doubt, Tenancy};
 
 /// The queue's settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,6 +36,10 @@ pub struct Config {
     pub classes: Vec<Class>,
     /// What counts as a tenant.
     pub tenancy: Tenancy,
+    /// What becomes of mail when nobody knows whether it was delivered.
+    pub doubt: Doubt,
+    /// Each recipient gets a copy of its own, whose sender says for whom it is.
+    pub verp: bool,
 }
 
 impl Default for Config {
@@ -52,6 +56,8 @@ impl Default for Config {
             scheduled: 200_000,
             classes: Vec::new(),
             tenancy: Tenancy::default(),
+            doubt: Doubt::default(),
+            verp: false,
         }
     }
 }

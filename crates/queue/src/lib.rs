@@ -37,7 +37,7 @@ mod timekeeper;
 mod view;
 
 pub use classes::{
-    Class, DAY_MINUTES, DEFAULT_CLASS, DEFAULT_WEIGHT, MAX_CLASSES, Rate, Tenancy, Window,
+    Class, DAY_MINUTES, DEFAULT_CLASS, DEFAULT_WEIGHT, Doubt, MAX_CLASSES, Rate, Tenancy, Window,
 };
 pub use config::{Config, RestCurve, RetryCurve};
 pub use loading::Loading;

@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 use waypost_mail::{Clock, Entry, MessageId, Timestamp};
 use waypost_spool::{Change, Content, Spool, SpoolError};
 
-use crate::classes::ClassId;
+use crate::classes::{ClassId, Doubt};
 use crate::finish::finish;
 use crate::index::{Index, Seen};
 use crate::shared::{Shared, Step};
@@ -139,6 +139,18 @@ impl Queue {
     /// included: by the curve of its class.
     pub fn retry_at(&self, ticket: &Ticket, tries: u32) -> Timestamp {
         self.shared.retry_at(ticket.lease.class, tries)
+    }
+
+    /// What becomes of this ticket's recipients when nobody knows whether they were delivered, by their
+    /// class.
+    pub fn doubt(&self, ticket: &Ticket) -> Doubt {
+        self.shared.classes.get(ticket.lease.class).doubt
+    }
+
+    /// True when each recipient of this ticket gets a copy of its own, whose sender says for whom it
+    /// is, by their class.
+    pub fn verp(&self, ticket: &Ticket) -> bool {
+        self.shared.classes.get(ticket.lease.class).verp
     }
 
     /// How long a message that is about to be committed is tried: as the classes of its recipients say,

@@ -139,6 +139,10 @@ impl Plan {
             Settled::Again { at, why } => {
                 self.again(leased, limit.map_or(at, |limit| at.min(limit)), why);
             }
+            Settled::Rested { at, why } => {
+                let at = limit.map_or(at, |limit| at.min(limit));
+                self.later(leased, at, leased.tries, why);
+            }
             Settled::Later { at } => {
                 let fate = if leased.held { Fate::Held } else { Fate::Due(at) };
                 self.fates.insert(leased.id, fate);
@@ -166,8 +170,11 @@ impl Plan {
     }
 
     fn again(&mut self, leased: Leased, at: Timestamp, why: Why) {
+        self.later(leased, at, leased.tries.saturating_add(1), why);
+    }
+
+    fn later(&mut self, leased: Leased, at: Timestamp, tries: u32, why: Why) {
         let cause = why.label();
-        let tries = leased.tries.saturating_add(1);
         let state = RecipientState::Waiting { due: at, tries, last: Some(why.bounded()) };
         self.set(leased.id, state, Fate::Due(at), "deferred", cause);
     }

@@ -67,6 +67,14 @@ pub enum Settled {
         /// Why it failed.
         why: Why,
     },
+    /// To be tried again; this attempt does not count: we sent too much, which is not the message's
+    /// fault.
+    Rested {
+        /// Not before this moment.
+        at: Timestamp,
+        /// Why it failed.
+        why: Why,
+    },
     /// To be tried again; no attempt was made. Not written to the spool: after a restart the
     /// recipient is due as before.
     Later {

@@ -203,6 +203,20 @@ impl<'a> Line<'a> {
     }
 }
 
+/// A whole reply as a person writes it down: its lines, with or without CR, and nothing behind.
+impl std::str::FromStr for Reply {
+    type Err = ReplyError;
+    fn from_str(text: &str) -> Result<Reply, ReplyError> {
+        let mut parser = ReplyParser::new();
+        for line in text.trim().lines() {
+            parser.push(line.trim_start().as_bytes());
+            parser.push(b"\n");
+        }
+        let whole = parser.pull()?.filter(|_| parser.is_empty());
+        whole.ok_or_else(|| ReplyError::NotAReply(quoted(text.as_bytes())))
+    }
+}
+
 /// The start of a line that is fit for a log.
 fn quoted(line: &[u8]) -> String {
     let start = &line[..line.len().min(MAX_QUOTED)];
@@ -250,6 +264,15 @@ mod tests {
         let shown: Vec<String> = replies.iter().map(Reply::to_string).collect();
         assert_eq!(shown, ["250 2.1.0 ok", "550 5.1.1 no such user", "354 "]);
         assert_eq!(replies[1].text, "no\nsuch user");
+    }
+
+    #[test]
+    fn a_reply_is_read_as_people_write_it() {
+        let reply: Reply = "550-5.1.1 no\n 550 5.1.1 such user".parse().unwrap();
+        assert_eq!(reply.to_string(), "550 5.1.1 no such user");
+        for wrong in ["", "hello", "550-open", "550 x\n250 y", "650 x"] {
+            assert!(wrong.parse::<Reply>().is_err(), "{wrong}");
+        }
     }
 
     #[test]

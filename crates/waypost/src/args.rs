@@ -2,6 +2,7 @@
 
 mod logins;
 mod policy;
+mod suppress;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -17,6 +18,10 @@ pub use logins::{
 pub use policy::{
     CheckPluginArgs, DkimCommand, ExplainArgs, KeyAlgorithm, KeyNameArgs, PluginCommand,
     ReloadPluginArgs,
+};
+
+pub use suppress::{
+    SuppressAddArgs, SuppressCommand, SuppressImportArgs, SuppressListArgs, SuppressRemoveArgs,
 };
 
 /// A programmable relay proxy for mail.
@@ -74,6 +79,9 @@ pub enum Command {
     /// Tokens that submit by HTTP
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Who gets no more mail
+    #[command(subcommand)]
+    Suppress(SuppressCommand),
     /// Have the running relay read its configuration again
     Reload(ConfigArgs),
     /// Have the running relay finish what is under way and end
@@ -171,6 +179,8 @@ pub enum ProbeCommand {
     /// What would happen with mail to a domain and why: MX, DNSSEC, TLSA, MTA-STS, hosts in order, TLS,
     /// limits. Exit code 0: it would leave; 3: it would bounce; 4: it would wait
     Route(ProbeRouteArgs),
+    /// What a reply of a next hop means, by which rule, and what would follow
+    Reply(ProbeReplyArgs),
 }
 
 /// Which domain, by which configuration.
@@ -184,6 +194,26 @@ pub struct ProbeRouteArgs {
     /// Port of mail exchangers, if not that of the configuration
     #[arg(long, value_name = "PORT")]
     pub mx_port: Option<u16>,
+    /// Answer in JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Which reply.
+#[derive(Debug, Clone, Args)]
+pub struct ProbeReplyArgs {
+    /// The reply, as "550 5.1.1 No such user"; one for each line of it
+    #[arg(required = true)]
+    pub reply: Vec<String>,
+    /// Name of the host that says it: it tells the provider
+    #[arg(long, value_name = "HOST", default_value = "")]
+    pub mx: String,
+    /// In answer to what: greeting, ehlo, starttls, auth, mail, rcpt, data or eod
+    #[arg(long, default_value = "rcpt")]
+    pub phase: String,
+    /// The configuration whose rules count; the rules that come with the program when there is none
+    #[arg(short, long, value_name = "FILE", env = "WAYPOST_CONFIG")]
+    pub config: Option<PathBuf>,
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,

@@ -13,15 +13,15 @@ use tracing::{info, warn};
 use waypost_admin::Control;
 use waypost_admin::api::{
     Ban, ExplainRequest, Generation, LiftBans, Listener, Overview, Plugin, PluginExplained,
-    PluginStage, PolicyReload, PolicyView, StageExplained, Verdict,
+    PluginStage, PolicyReload, PolicyView, StageExplained, Unsuppress, Verdict,
 };
 use waypost_config::{Reload, Settings};
 use waypost_delivery::Delivery;
 use waypost_hooks::{Hop, Way};
 use waypost_inbound::Server;
-use waypost_intake::Intake;
+use waypost_intake::{Intake, SuppressionSettings, Suppressions};
 use waypost_mail::network::NetworkError;
-use waypost_mail::{MessageId, Route, Timestamp};
+use waypost_mail::{MessageId, Route, Rulebook, Suppression, Timestamp};
 use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
 use waypost_queue::{Queue, Selected};
 use waypost_smtp::Domain;
@@ -67,9 +67,10 @@ impl Controls {
         self.server.reload(reload.inbound).map_err(|error| error.to_string())?;
         self.delivery.set_credentials(reload.credentials);
         self.delivery.set_certificates(reload.certificates);
+        self.put_rules(reload.replies, reload.suppression);
         self.intake.set_routing(reload.routing);
         self.intake.set_verification(reload.verification);
-        Ok("reloaded: who may relay, users, certificates, limits, routes, keys, plugins and what is verified are in force; \
+        Ok("reloaded: who may relay, users, certificates, limits, routes, rules of replies, what feeds the suppression list, keys, plugins and what is verified are in force; \
             everything else takes a restart"
             .to_owned())
     }
@@ -106,6 +107,21 @@ impl Controls {
             self.intake.set_keys(keys);
         }
         Ok(info)
+    }
+
+    fn put_rules(&self, rulebook: Arc<Rulebook>, suppression: SuppressionSettings) {
+        if let Some(returns) = self.intake.returns() {
+            returns.set_rulebook(rulebook.clone());
+        }
+        self.delivery.set_rulebook(rulebook);
+        if let Some(list) = self.intake.suppressions() {
+            list.set(suppression);
+        }
+    }
+
+    fn suppressions(&self) -> Result<&Suppressions, String> {
+        let list = self.intake.suppressions().map(|list| &**list);
+        list.ok_or_else(|| "this relay has no suppression list".to_owned())
     }
 
     async fn put_policy(
@@ -245,6 +261,28 @@ impl Control for Controls {
             lifted += self.bans.lift(network).await.map_err(|error| error.to_string())?;
         }
         Ok(lifted)
+    }
+
+    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String> {
+        self.suppressions()?.list(limit).await.map_err(|error| error.to_string())
+    }
+
+    async fn suppress(&self, entries: Vec<Suppression>) -> Result<usize, String> {
+        let count = entries.len();
+        for entry in entries {
+            self.suppressions()?.add(entry).await.map_err(|error| error.to_string())?;
+        }
+        Ok(count)
+    }
+
+    async fn unsuppress(&self, request: Unsuppress) -> Result<usize, String> {
+        let mut removed = 0;
+        for target in &request.targets {
+            let list = self.suppressions()?;
+            let gone = list.remove(target, request.owner.as_ref()).await;
+            removed += gone.map_err(|error| error.to_string())?;
+        }
+        Ok(removed)
     }
 
     fn metrics(&self) -> String {

@@ -27,6 +27,7 @@ pub mod sink;
 pub mod spool;
 mod stores;
 pub mod submit;
+pub mod suppress;
 pub mod table;
 pub mod telemetry;
 pub mod token;
@@ -59,6 +60,8 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Send(args) => block_on(send::send(&args)),
         Command::Probe(ProbeCommand::Tls(args)) => block_on(probe::tls(&args)),
         Command::Probe(ProbeCommand::Route(args)) => block_on(probe::route::route(&args)),
+        Command::Probe(ProbeCommand::Reply(args)) => probe::reply::reply(&args),
+        Command::Suppress(command) => block_on(suppress::suppress(command)),
         Command::Status(args) => block_on(operate::status(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),
         Command::Spool(command) => block_on(spool::spool(command)),

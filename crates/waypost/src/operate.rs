@@ -345,7 +345,10 @@ fn entry_for_people(entry: &Entry, now: Timestamp) -> String {
         let route = entry.route_of(recipient).map(|r| r.destination()).unwrap_or_default();
         let (state, details) = match &recipient.state {
             RecipientState::Waiting { due, tries, last } => {
-                let last = last.as_ref().map(|why| format!("; {why}")).unwrap_or_default();
+                let last = last
+                    .as_ref()
+                    .map(|why| format!("; {why} ({})", why.diagnosis()))
+                    .unwrap_or_default();
                 (format!("waiting, {}", until(*due, now)), format!("{tries} tries{last}"))
             }
             RecipientState::Held { reason, .. } => ("held".to_owned(), reason.clone()),

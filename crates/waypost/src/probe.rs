@@ -6,6 +6,7 @@
 
 mod chain;
 mod observer;
+pub mod reply;
 pub mod route;
 mod visit;
 mod words;

@@ -12,14 +12,15 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use tracing::{error, info, warn};
 use waypost_admin::Bound;
-use waypost_config::{Settings, Startup};
+use waypost_config::{Bounces, Settings, Startup};
 use waypost_delivery::{Delivery, Reports, ReportsParts, TcpDialer};
 use waypost_dns::sts::Policies;
 use waypost_dns::{Dnssec as _, Hickory, OwnAddresses, Validator};
 use waypost_hooks::Hooks;
+use waypost_identity::Verp;
 use waypost_identity::verify::Verifier;
 use waypost_inbound::{Bans, ListenerConfig, Place, Secret, Server};
-use waypost_intake::{Events, Intake};
+use waypost_intake::{Events, Intake, Returns, Suppressions};
 use waypost_mail::{Clock, Fetch, IdSource, SystemClock};
 use waypost_plugin::{Answers, Policy};
 use waypost_queue::{Loading, Queue};
@@ -159,7 +160,19 @@ impl Relay {
             verifier: Some(Arc::new(verifier)),
             incoming: spool.incoming(),
         };
-        let intake = Arc::new(Intake::new(startup.intake, reload.routing, rooms));
+        let suppressions =
+            Arc::new(Suppressions::new(spool.clone(), clock.clone(), reload.suppression));
+        suppressions.metrics().register(&mut registry);
+        let returns = match startup.bounces {
+            Some(bounces) => Some(returns(bounces, &suppressions, &events)?),
+            None => None,
+        };
+        if let Some(returns) = &returns {
+            returns.set_rulebook(reload.replies.clone());
+            returns.metrics().register(&mut registry);
+        }
+        let intake = Intake::new(startup.intake, reload.routing, rooms);
+        let intake = Arc::new(intake.with_lists(suppressions, returns));
         intake.set_verification(reload.verification);
 
         let secret = Secret::load_or_create(&startup.login_secret)
@@ -182,6 +195,7 @@ impl Relay {
 
         let own = server.addresses().into_iter().filter_map(|(_, place)| place.tcp());
         let mut config = startup.delivery;
+        config.rulebook = reload.replies;
         config.own_addresses = OwnAddresses::new(own, interfaces());
         let policies =
             Policies::open(resolver.clone(), fetch.clone(), spool.clone(), clock.clone()).await;
@@ -345,6 +359,21 @@ async fn free(spool: Arc<LogSpool>) {
     }
     // What was begun is written before it is free.
     let _ = tokio::task::spawn_blocking(move || drop(spool)).await;
+}
+
+/// Where mail comes back to. Other secrets make other addresses: with a new file, bounces of older mail
+/// are not known any more.
+fn returns(
+    bounces: Bounces,
+    suppressions: &Arc<Suppressions>,
+    events: &Events,
+) -> Result<Arc<Returns>> {
+    let secret = Secret::load_or_create(&bounces.secret)
+        .with_context(|| format!("cannot keep {}", bounces.secret.display()))?;
+    let verp = Verp::new(secret.octets(), bounces.domain, bounces.days);
+    let Bounces { feedback, forward, .. } = bounces;
+    let (suppressions, events) = (suppressions.clone(), events.clone());
+    Ok(Arc::new(Returns::new(verp, feedback, forward, suppressions, events)))
 }
 
 async fn answer_operators(controls: Arc<Controls>, bound: Bound) {

@@ -56,6 +56,7 @@ impl Machine {
             fs::set_permissions(at(name), fs::Permissions::from_mode(0o600)).unwrap();
         }
         fs::write(at("root.key"), format!("{ROOT_KEY}\n")).unwrap();
+        fs::write(at("replies.toml"), block("docs/replies.md")).unwrap();
         UsersFile::load_or_empty(&at("users")).unwrap().add("alice", "correct horse").unwrap();
         Machine(directory)
     }

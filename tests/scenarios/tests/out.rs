@@ -15,6 +15,8 @@ mod dnssec_names_the_certificate;
 mod domain_asks_for_tls;
 #[path = "out/domain_says_where_its_mail_goes.rs"]
 mod domain_says_where_its_mail_goes;
+#[path = "out/mail_comes_back.rs"]
+mod mail_comes_back;
 #[path = "out/mail_of_a_class_waits.rs"]
 mod mail_of_a_class_waits;
 #[path = "out/mail_would_come_back_to_us.rs"]
@@ -25,6 +27,8 @@ mod message_expires;
 mod probe_tells_the_way;
 #[path = "out/recipients_fare_differently.rs"]
 mod recipients_fare_differently;
+#[path = "out/replies_are_read.rs"]
+mod replies_are_read;
 #[path = "out/routes_lead_nowhere.rs"]
 mod routes_lead_nowhere;
 #[path = "out/sender_is_told.rs"]
@@ -41,3 +45,5 @@ mod upstream_drops_after_data;
 mod upstream_drops_or_hangs;
 #[path = "out/upstream_refuses.rs"]
 mod upstream_refuses;
+#[path = "out/who_is_gone_gets_no_mail.rs"]
+mod who_is_gone_gets_no_mail;

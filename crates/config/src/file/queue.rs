@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use waypost_queue::{DAY_MINUTES, Rate, Selector, Window};
+use waypost_queue::{DAY_MINUTES, Doubt, Rate, Selector, Window};
 
 use super::{SPAN, count, octets, one_of, span};
 use crate::mistake::Notes;
@@ -27,6 +27,8 @@ pub(crate) struct Queue {
     pub(crate) max_messages: Option<usize>,
     pub(crate) max_size: Option<u64>,
     pub(crate) tenant: Option<String>,
+    pub(crate) unknown: Option<Doubt>,
+    pub(crate) verp: Option<At<bool>>,
     pub(crate) classes: Vec<Class>,
 }
 
@@ -52,6 +54,8 @@ pub(crate) struct Class {
     pub(crate) weight: Option<u32>,
     pub(crate) rate: Option<Rate>,
     pub(crate) windows: Vec<Window>,
+    pub(crate) unknown: Option<Doubt>,
+    pub(crate) verp: Option<At<bool>>,
 }
 
 pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queue {
@@ -69,6 +73,8 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
             .and_then(|most| usize::try_from(most.value).ok()),
         max_size: octets(&mut section, "max-size", notes),
         tenant: one_of(&mut section, "tenant", &tenants, notes),
+        unknown: unknown(&mut section, notes),
+        verp: section.boolean("verp", notes),
         classes: section
             .sections("class", notes)
             .into_iter()
@@ -98,6 +104,8 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
         rate: rate.map(|rate| rate.value.0),
         windows: windows
             .map_or_else(Vec::new, |list| list.value.into_iter().map(|w| w.value.0).collect()),
+        unknown: unknown(&mut section, notes),
+        verp: section.boolean("verp", notes),
     };
     section.end(notes);
     Some(class)
@@ -112,6 +120,16 @@ fn return_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64> 
     let hint = "the notice is made in memory; the usual is 1MiB";
     notes.add(&at, "'queue.return-size' must be at most 64MiB", hint);
     None
+}
+
+/// What becomes of mail when nobody knows whether it was delivered.
+fn unknown(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Doubt> {
+    let word = one_of(section, "unknown", &["retry", "bounce", "deliver"], notes)?;
+    Some(match word.as_str() {
+        "bounce" => Doubt::Bounce,
+        "deliver" => Doubt::Deliver,
+        _ => Doubt::Retry,
+    })
 }
 
 fn delay_notices(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Vec<Duration>> {

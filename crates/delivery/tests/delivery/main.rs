@@ -12,6 +12,7 @@ mod failover;
 mod notices;
 mod policy;
 mod relay;
+mod replies;
 mod sts;
 mod trouble;
 mod ways;

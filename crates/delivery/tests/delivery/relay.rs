@@ -454,7 +454,7 @@ impl Relay {
     /// Waits for the first attempt; answers why the one recipient that is left was deferred.
     pub(crate) async fn deferred(&self, id: MessageId) -> Why {
         self.until("a deferral", || self.waiting(id).is_some_and(|(tries, _, _)| tries > 0)).await;
-        self.waiting(id).and_then(|(_, _, why)| why).expect("a cause")
+        self.waiting(id).and_then(|(_, _, why)| why).expect("a cause").cause().clone()
     }
 
     /// Tries, due moment and last cause of the first recipient that is not done.

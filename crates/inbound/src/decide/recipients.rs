@@ -13,7 +13,8 @@ use crate::Settings;
 impl Decider {
     pub(super) async fn recipients(&mut self, asked: Vec<RcptTo>) -> Answer {
         let mut replies = vec![Reply::RELAY_DENIED; asked.len()];
-        let (places, candidates) = self.relayable(asked);
+        let (places, candidates) = self.relayable(asked, &mut replies);
+        let (places, candidates) = self.wanted(places, candidates, &mut replies).await;
         let Some(transaction) = &self.transaction else {
             return Answer::Reply(Reply::BAD_SEQUENCE);
         };
@@ -35,18 +36,34 @@ impl Decider {
         Answer::Recipients(replies)
     }
 
-    /// Those that may be relayed to, and their places among all that were asked.
-    fn relayable(&mut self, asked: Vec<RcptTo>) -> (Vec<usize>, Vec<Recipient>) {
+    /// Those that may be relayed to, and their places among all that were asked. What comes back to
+    /// copies of ours ends here, whoever brings it.
+    fn relayable(
+        &mut self,
+        asked: Vec<RcptTo>,
+        replies: &mut [Reply],
+    ) -> (Vec<usize>, Vec<Recipient>) {
         let Some(transaction) = &mut self.transaction else { return Default::default() };
         let settings = &self.current.settings;
+        let returns = self.house.rooms.intake.returns();
+        let now = self.house.rooms.clock.now();
         let (mut places, mut candidates) = (Vec::new(), Vec::new());
         for (at, rcpt) in asked.into_iter().enumerate() {
-            let mailbox = match &settings.postmaster {
-                Some(mailbox) if rcpt.postmaster => mailbox.clone(),
-                _ => rcpt.mailbox,
+            let role = returns.is_some_and(|returns| returns.is_role(&rcpt.mailbox));
+            let (mailbox, postmaster) = match &settings.postmaster {
+                Some(mailbox) if rcpt.postmaster || role => (mailbox.clone(), true),
+                _ => (rcpt.mailbox, rcpt.postmaster),
             };
+            let returned = returns.and_then(|returns| returns.takes(&mailbox, now));
+            if let Some(Err(reply)) = &returned {
+                replies[at] = reply.clone();
+                continue;
+            }
             // RFC 5321 §4.5.1: <postmaster> is taken from everybody.
-            if !rcpt.postmaster && !settings.relay.allows(&self.facts, mailbox.domain()) {
+            if returned.is_none()
+                && !postmaster
+                && !settings.relay.allows(&self.facts, mailbox.domain())
+            {
                 self.metrics.relay_denied.inc();
                 info!(message = %transaction.id, rcpt = %mailbox, "relaying denied");
                 continue;
@@ -58,6 +75,34 @@ impl Decider {
             candidates.push(Recipient { notify, original, ..Recipient::new(id, mailbox) });
         }
         (places, candidates)
+    }
+
+    /// Those that are not on the suppression list.
+    async fn wanted(
+        &self,
+        places: Vec<usize>,
+        candidates: Vec<Recipient>,
+        replies: &mut [Reply],
+    ) -> (Vec<usize>, Vec<Recipient>) {
+        let (list, transaction) = (self.house.rooms.intake.suppressions(), &self.transaction);
+        let (Some(list), Some(transaction)) = (list, transaction) else {
+            return (places, candidates);
+        };
+        let mut wanted = (Vec::new(), Vec::new());
+        for (at, recipient) in places.into_iter().zip(candidates) {
+            let user = self.facts.identity.as_deref();
+            match list.on(&transaction.sender, user, &recipient.mailbox).await {
+                Some(entry) => {
+                    info!(message = %transaction.id, rcpt = %recipient.mailbox, ground = %entry.ground, "suppressed");
+                    replies[at] = entry.reply();
+                }
+                None => {
+                    wanted.0.push(at);
+                    wanted.1.push(recipient);
+                }
+            }
+        }
+        wanted
     }
 
     fn carry_out(

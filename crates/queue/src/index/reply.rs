@@ -17,11 +17,13 @@ pub(crate) struct ReplyClass {
     /// The reply's code, or 0.
     code: u16,
     status: Option<(u8, u16, u16)>,
+    /// Of what kind it is; empty before the first failure.
+    kind: &'static str,
 }
 
 impl ReplyClass {
     /// Nothing failed yet.
-    pub(crate) const NONE: ReplyClass = ReplyClass { cause: "", code: 0, status: None };
+    pub(crate) const NONE: ReplyClass = ReplyClass { cause: "", code: 0, status: None, kind: "" };
 
     pub(crate) fn of(why: &Why) -> ReplyClass {
         let reply = why.reply();
@@ -29,15 +31,18 @@ impl ReplyClass {
             cause: why.label(),
             code: reply.map_or(0, |reply| reply.code.get()),
             status: reply.and_then(|reply| reply.enhanced).map(|Enhanced(a, b, c)| (a, b, c)),
+            kind: why.diagnosis().category.word(),
         }
     }
 
-    /// True when one of its names is meant: the whole, the code, the enhanced code, or the cause.
+    /// True when one of its names is meant: the whole, the code, the enhanced code, the cause, or the
+    /// kind.
     pub(crate) fn names(&self, is: impl Fn(&str) -> bool) -> bool {
         let whole = is(&self.to_string()) || (!self.cause.is_empty() && is(self.cause));
         let code = || self.code > 0 && is(&self.code.to_string());
         let status = || self.status.is_some_and(|(a, b, c)| is(&format!("{a}.{b}.{c}")));
-        whole || code() || status()
+        let kind = !self.kind.is_empty() && is(self.kind);
+        whole || kind || code() || status()
     }
 }
 
@@ -71,7 +76,7 @@ impl Replies {
             return *number;
         }
         if self.classes.len() >= MOST {
-            let cause = ReplyClass { code: 0, status: None, ..class };
+            let cause = ReplyClass { code: 0, status: None, kind: "", ..class };
             // There are some dozen causes: they have room above the limit.
             return if cause == class { self.add(class) } else { self.keep(cause) };
         }
@@ -110,6 +115,7 @@ mod tests {
             assert!(full.names(|is| is == name), "{name}");
         }
         assert!(!full.names(|is| is == "450"));
+        assert!(refused(452, Some(Enhanced(4, 2, 2))).names(|is| is == "full"));
         assert_eq!(refused(421, None).to_string(), "421");
         assert_eq!(ReplyClass::of(&Why::NoAddress("a".into())).to_string(), "no-address");
         assert_eq!(ReplyClass::NONE.to_string(), "none");
@@ -119,7 +125,8 @@ mod tests {
     fn a_server_cannot_fill_memory_with_codes() {
         let mut replies = Replies::default();
         for number in 0..20_000u16 {
-            let class = ReplyClass { cause: "refused", code: 451, status: Some((4, number, 0)) };
+            let status = Some((4, number, 0));
+            let class = ReplyClass { cause: "refused", code: 451, status, kind: "other" };
             let kept = replies.keep(class);
             assert_eq!(replies.get(kept).cause, "refused");
         }

@@ -69,7 +69,8 @@ impl Way {
         self.relay.queue().show(id.parse().unwrap()).ok()
     }
 
-    /// Why the first recipient waits that was tried, once no attempt is under way.
+    /// Why the first recipient waits that was tried, once no attempt is under way: the cause alone, without
+    /// what it means.
     pub(crate) async fn deferred(&self, id: &str) -> Why {
         let mut why = None;
         eventually("a recipient that waits after an attempt", || {
@@ -81,7 +82,7 @@ impl Way {
             why.is_some() && self.relay.queued().iter().all(|message| message.in_flight == 0)
         })
         .await;
-        why.unwrap()
+        why.unwrap().cause().clone()
     }
 
     /// Waits until the message is settled.

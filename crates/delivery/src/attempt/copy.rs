@@ -1,0 +1,134 @@
+//! One copy of a message as its next hop gets it: what policy puts in front, and from which sender.
+
+use std::sync::Arc;
+
+use waypost_identity::Verp;
+use waypost_intake::SENDER_FIELD;
+use waypost_mail::header::field;
+use waypost_mail::{Outcome, Recipient, Route, Terms, Why};
+use waypost_queue::{Content, SpoolError};
+use waypost_smtp::client::{Addressee, Letter};
+use waypost_smtp::{BodyType, Mailbox, Priority, ReversePath};
+
+use super::prepare::Prepared;
+use super::{Attempt, Fate};
+use crate::connection::Copy;
+
+impl<'a> Attempt<'a> {
+    /// The message as this hop is to get it; absent when it is not to be sent now, and then all
+    /// `members` have their fate.
+    pub(super) async fn copy(
+        &mut self,
+        route: &Route,
+        hop: &str,
+        members: &[usize],
+        knows_priority: bool,
+    ) -> Option<Copy> {
+        let Prepared { prefix, sender } = match self.preparation(route, hop, members).await {
+            Ok(prepared) => prepared,
+            Err(until) => {
+                for index in members {
+                    self.fates[*index] = Some(Fate::Postponed(until));
+                }
+                return None;
+            }
+        };
+        match self.content().await {
+            Ok(content) => {
+                let (mut copy, verp) = (Copy { prefix, sender, content, verp: false }, self.verp());
+                if !knows_priority {
+                    copy.prefix.splice(0..0, self.tunnel());
+                }
+                if let (Some(verp), Some(sender)) = (verp, self.ticket.entry.sender.mailbox())
+                    && copy.sender == self.ticket.entry.sender
+                {
+                    // Unfolded: bounces quote it line by line.
+                    let seal = verp.vouch(self.ticket.id, sender);
+                    let sender_field = format!("{SENDER_FIELD}: {seal}\r\n").into_bytes();
+                    copy.prefix.splice(0..0, sender_field);
+                    copy.verp = true;
+                }
+                Some(copy)
+            }
+            // Trying again reads the same: a person is to see it.
+            Err(error @ SpoolError::Damaged(..)) => {
+                for index in members {
+                    self.fates[*index] = Some(Fate::Held(error.to_string()));
+                }
+                None
+            }
+            Err(error) => {
+                let why = Why::Unreadable(error.to_string()).bounded();
+                self.all(members, || Outcome::Deferred(why.clone()));
+                None
+            }
+        }
+    }
+
+    /// Makes the senders of single copies, where the class of this mail has them.
+    fn verp(&self) -> Option<&'a Verp> {
+        let returns = self.delivery.parts.intake.returns()?;
+        self.delivery.parts.queue.verp(self.ticket).then_some(&returns.verp)
+    }
+
+    /// The envelope sender of a copy for these recipients.
+    fn sender(&self, copy: &Copy, members: &[usize]) -> ReversePath {
+        match (self.verp(), members) {
+            (Some(verp), [only]) if copy.verp => {
+                let recipient = &self.ticket.recipients[*only].recipient.mailbox;
+                verp.sender(self.ticket.id, recipient, self.delivery.parts.clock.now())
+            }
+            _ => copy.sender.clone(),
+        }
+    }
+
+    /// The field that carries the priority past a host that does not know the extension, unless it is
+    /// the usual one (RFC 6758 §3.3).
+    fn tunnel(&self) -> Vec<u8> {
+        let priority = self.ticket.entry.terms.priority;
+        match self.delivery.config.priority_field && priority != Priority::default() {
+            true => field("MT-Priority", &priority.to_string()),
+            false => Vec::new(),
+        }
+    }
+
+    async fn content(&mut self) -> Result<Arc<dyn Content>, SpoolError> {
+        if let Some(content) = &self.content {
+            return Ok(content.clone());
+        }
+        let content = self.delivery.content(&self.ticket.entry).await?;
+        self.content = Some(content.clone());
+        Ok(content)
+    }
+
+    pub(super) fn letter(&self, route: &Route, copy: &Copy, members: &[usize]) -> Letter {
+        let entry = &self.ticket.entry;
+        let Terms { ret, ref envid, require_tls, binary, deliver_by, priority, .. } = entry.terms;
+        let added = !copy.prefix.is_ascii();
+        let sender_is_ascii = copy.sender.mailbox().is_none_or(Mailbox::is_ascii);
+        let addressee = |index: &usize| {
+            let Recipient { mailbox, notify, original, .. } =
+                self.ticket.recipients[*index].recipient.clone();
+            Addressee { mailbox, notify, original }
+        };
+        let recipients = members.iter().map(addressee).collect();
+        let now = self.delivery.parts.clock.now();
+        // RFC 4954 §5: said to whom we are known.
+        let known = route.credentials.is_some();
+        Letter {
+            body: match () {
+                () if binary => BodyType::BinaryMime,
+                () if entry.eight_bit || added => BodyType::EightBitMime,
+                () => BodyType::SevenBit,
+            },
+            smtputf8: entry.smtputf8 || added || !sender_is_ascii,
+            ret,
+            envid: envid.clone(),
+            require_tls,
+            deliver_by: deliver_by.map(|by| by.left(now)),
+            priority,
+            submitter: entry.terms.submitter.clone().filter(|_| known),
+            ..Letter::new(self.sender(copy, members), recipients, copy.len())
+        }
+    }
+}
