@@ -401,12 +401,7 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    async fn dial(
-        &mut self,
-        found: &Found,
-        wish: &Wish<'_>,
-        way: &Way,
-    ) -> Result<Connection, Why> {
+    async fn dial(&mut self, found: &Found, wish: &Wish<'_>, way: &Way) -> Result<Connection, Why> {
         let opened = self.delivery.opener().open(wish).await;
         self.count_opened(found, wish, &opened);
         let failure = match opened {

@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn addresses_grow_old() {
         let address = address("bob@example.net");
-        let after = |days| NOW.after(std::time::Duration::from_secs(days * 86_400));
+        let after = |days: u64| NOW.after(std::time::Duration::from_secs(days * 86_400));
         assert!(verp().read(&address, after(30)).is_ok());
         assert_eq!(verp().read(&address, after(31)), Err(NotOurs::Old));
     }

@@ -37,7 +37,7 @@ pub use returns::{ReturnLabels, ReturnMetrics, Returns, SENDER_FIELD};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 pub use shortage::Shortage;
 pub use suppressions::{
-    GroundLabels, Share, SuppressionMetrics, SuppressionSettings, Suppressions,
+    GroundLabels, Reach, SuppressionMetrics, SuppressionSettings, Suppressions,
 };
 pub use verify::{Action, OnFail, Verification, Whose};
 

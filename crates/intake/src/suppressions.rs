@@ -31,12 +31,12 @@ pub struct SuppressionSettings {
     /// time. Empty: operators alone feed it.
     pub feed: HashMap<Ground, Option<Duration>>,
     /// Whose mail such an entry stops.
-    pub share: Share,
+    pub reach: Reach,
 }
 
 /// Whose mail an entry stops that one message caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Share {
+pub enum Reach {
     /// Of all senders in the domain of the message's sender.
     #[default]
     SenderDomain,
@@ -165,7 +165,7 @@ impl Suppressions {
         if Target::is_exempt(recipient) {
             return false;
         }
-        let Some(owner) = settings.share.owner(sender, user) else { return false };
+        let Some(owner) = settings.reach.owner(sender, user) else { return false };
         let since = self.clock.now();
         let entry = Suppression {
             target: Target::address(recipient),
@@ -266,14 +266,14 @@ impl Suppressions {
     }
 }
 
-impl Share {
+impl Reach {
     fn owner(self, sender: &ReversePath, user: Option<&str>) -> Option<Owner> {
         let domain = || sender.mailbox().map(Owner::domain);
         match self {
-            Share::SenderDomain => domain(),
-            Share::Sender => sender.mailbox().map(Owner::sender),
-            Share::User => user.map(|user| Owner::User(user.to_owned())).or_else(domain),
-            Share::Everybody => Some(Owner::Everybody),
+            Reach::SenderDomain => domain(),
+            Reach::Sender => sender.mailbox().map(Owner::sender),
+            Reach::User => user.map(|user| Owner::User(user.to_owned())).or_else(domain),
+            Reach::Everybody => Some(Owner::Everybody),
         }
     }
 }
@@ -312,10 +312,10 @@ mod tests {
         clock: Arc<ManualClock>,
     }
 
-    fn list(grounds: &[Ground], share: Share) -> List {
+    fn list(grounds: &[Ground], reach: Reach) -> List {
         let clock = Arc::new(ManualClock::at(Timestamp(1_800_000_000_000)));
         let feed = grounds.iter().map(|ground| (*ground, Some(DAY))).collect();
-        let settings = SuppressionSettings { feed, share };
+        let settings = SuppressionSettings { feed, reach };
         let list = Suppressions::new(Arc::new(MemorySpool::new()), clock.clone(), settings);
         List { list, clock }
     }
@@ -335,7 +335,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_bounced_for_good_gets_no_more_from_there_for_a_while() {
-        let List { list, clock } = list(&[Ground::BadAddress], Share::SenderDomain);
+        let List { list, clock } = list(&[Ground::BadAddress], Reach::SenderDomain);
         let (alice, other) = (from("alice@news.example"), from("x@other.example"));
         assert_eq!(list.on(&alice, None, &bob()).await, None);
         list.bounced(&alice, None, &bob(), &gone()).await;
@@ -357,7 +357,7 @@ mod tests {
 
     #[tokio::test]
     async fn without_a_ground_that_feeds_it_operators_alone_do() {
-        let List { list, .. } = list(&[], Share::Everybody);
+        let List { list, .. } = list(&[], Reach::Everybody);
         let alice = from("alice@news.example");
         list.bounced(&alice, None, &bob(), &gone()).await;
         assert_eq!(list.on(&alice, None, &bob()).await, None);
@@ -382,7 +382,7 @@ mod tests {
 
     #[tokio::test]
     async fn long_addresses_are_kept_too() {
-        let List { list, .. } = list(&[Ground::Complaint], Share::Sender);
+        let List { list, .. } = list(&[Ground::Complaint], Reach::Sender);
         let long = |name: &str| format!("{name}@{}.example", vec!["abcdefghi"; 22].join("."));
         let (sender, recipient) = (from(&long("sender")), long("recipient").parse().unwrap());
         assert!(list.feed(Ground::Complaint, &sender, None, &recipient, String::new()).await);

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 use std::time::Duration;
 
-use waypost_intake::Share;
+use waypost_intake::Reach;
 use waypost_mail::suppression::Ground;
 use waypost_smtp::Domain;
 
@@ -17,7 +17,7 @@ use crate::units::Span;
 #[derive(Debug, Default)]
 pub(crate) struct Suppression {
     pub(crate) feed: Vec<Ground>,
-    pub(crate) share: Option<Share>,
+    pub(crate) reach: Option<Reach>,
     pub(crate) bad_address: Option<Lasting>,
     pub(crate) inactive: Option<Lasting>,
     pub(crate) complaint: Option<Lasting>,
@@ -50,15 +50,15 @@ const LASTING: &str = "write a number and a unit, 30d, or \"forever\"";
 pub(super) fn suppression(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Suppression {
     let Some(mut section) = section else { return Suppression::default() };
     let feed = section.list::<Fed>("feed", GROUND, notes);
-    let shares = ["sender-domain", "sender", "user", "everybody"];
-    let share = one_of(&mut section, "share", &shares, notes);
+    let reaches = ["sender-domain", "sender", "user", "everybody"];
+    let reach = one_of(&mut section, "reach", &reaches, notes);
     let mut suppression = Suppression {
         feed: feed.map_or_else(Vec::new, |l| l.value.into_iter().map(|g| g.value.0).collect()),
-        share: share.map(|share| match share.as_str() {
-            "sender" => Share::Sender,
-            "user" => Share::User,
-            "everybody" => Share::Everybody,
-            _ => Share::SenderDomain,
+        reach: reach.map(|reach| match reach.as_str() {
+            "sender" => Reach::Sender,
+            "user" => Reach::User,
+            "everybody" => Reach::Everybody,
+            _ => Reach::SenderDomain,
         }),
         ..Suppression::default()
     };

@@ -23,7 +23,7 @@ pub(super) fn suppression(file: &File) -> SuppressionSettings {
         Ground::Complaint | Ground::Manual => given.complaint.and_then(|lasting| lasting.0),
     };
     let feed: HashMap<_, _> = given.feed.iter().map(|ground| (*ground, lasts(*ground))).collect();
-    SuppressionSettings { feed, share: given.share.unwrap_or_default() }
+    SuppressionSettings { feed, reach: given.reach.unwrap_or_default() }
 }
 
 /// Where mail comes back to.
