@@ -320,7 +320,7 @@ samples = []
 "#;
         let lines = lint(source).join("\n");
         for expected in [
-            "rules.toml:6:41: the sample '250 fine' refuses nothing",
+            "rules.toml:6:40: the sample '250 fine' refuses nothing",
             "rules.toml:10:12: 'rule.category': 'ful' is none of:",
             "rules.toml:11:10: 'rule.codes': '2xx' is no code of a refusal",
             "rules.toml:12:10: 'rule.texts': '(' is no pattern",
@@ -354,7 +354,7 @@ samples = [{ reply = "552 Octets", phase = "eod" }]
         let lines = lint(source).join("\n");
         for expected in [
             "rules.toml:9:8: rule 'octets' can never match: rule 'quota' before it",
-            "rules.toml:19:12: rule 'capital' does not match its sample; the text that patterns see is 'octets'",
+            "rules.toml:19:22: rule 'capital' does not match its sample; the text that patterns see is 'octets'",
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");
         }
