@@ -379,6 +379,12 @@ impl Settings {
         self.origin.clone().or_else(|| Domain::parse(&self.hostname).ok())
     }
 
+    /// Who gets mail for postmaster, and for other roles that are always there.
+    pub(crate) fn who_is_postmaster(&self) -> Option<Mailbox> {
+        let own = || Mailbox::new("postmaster", Domain::parse(&self.hostname).ok()?).ok();
+        self.postmaster.clone().or_else(own)
+    }
+
     /// True when there is somebody, or somebody to ask, who could log in.
     pub fn lets_log_in(&self) -> bool {
         let AuthSettings { policy, tokens, certificates, .. } = &self.auth;

@@ -50,11 +50,11 @@ impl Decider {
         let (mut places, mut candidates) = (Vec::new(), Vec::new());
         for (at, rcpt) in asked.into_iter().enumerate() {
             let role = returns.is_some_and(|returns| returns.is_role(&rcpt.mailbox));
-            let (mailbox, postmaster) = match &settings.postmaster {
-                Some(mailbox) if rcpt.postmaster || role => (mailbox.clone(), true),
-                _ => (rcpt.mailbox, rcpt.postmaster),
-            };
-            let returned = returns.and_then(|returns| returns.takes(&mailbox, now));
+            let postmaster = rcpt.postmaster || role;
+            let stands_for = if postmaster { settings.who_is_postmaster() } else { None };
+            let mailbox = stands_for.unwrap_or(rcpt.mailbox);
+            let ends_here = returns.filter(|_| !postmaster);
+            let returned = ends_here.and_then(|returns| returns.takes(&mailbox, now));
             if let Some(Err(reply)) = &returned {
                 replies[at] = reply.clone();
                 continue;
