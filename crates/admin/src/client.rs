@@ -15,6 +15,7 @@ use crate::api::Words;
 
 /// Longest answer taken.
 const MAX_ANSWER: usize = 1 << 30;
+const JSON: &str = "application/json";
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -50,7 +51,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        parse(&self.ask(Method::GET, path, Vec::new()).await?)
+        parse(&self.ask(Method::GET, JSON, path, Vec::new()).await?)
     }
 
     /// Asks with GET for text.
@@ -58,7 +59,7 @@ impl Client {
     /// # Errors
     /// See [`ClientError`].
     pub async fn text(&self, path: &str) -> Result<String, ClientError> {
-        let answer = self.ask(Method::GET, path, Vec::new()).await?;
+        let answer = self.ask(Method::GET, "text/plain", path, Vec::new()).await?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
@@ -72,10 +73,16 @@ impl Client {
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
         let body = serde_json::to_vec(body).map_err(failed)?;
-        parse(&self.ask(Method::POST, path, body).await?)
+        parse(&self.ask(Method::POST, JSON, path, body).await?)
     }
 
-    async fn ask(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Bytes, ClientError> {
+    async fn ask(
+        &self,
+        method: Method,
+        wanted: &str,
+        path: &str,
+        body: Vec<u8>,
+    ) -> Result<Bytes, ClientError> {
         let stream = UnixStream::connect(&self.socket).await.map_err(|e| self.unreachable(&e))?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(failed)?;
@@ -84,7 +91,8 @@ impl Client {
             .method(method)
             .uri(path)
             .header(header::HOST, "waypost")
-            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::CONTENT_TYPE, JSON)
+            .header(header::ACCEPT, wanted)
             .body(Full::new(Bytes::from(body)))
             .map_err(failed)?;
         let response = sender.send_request(request).await.map_err(failed)?;

@@ -9,9 +9,11 @@
 pub mod api;
 pub mod client;
 pub mod server;
+pub mod story;
 
 pub use client::{Client, ClientError};
 pub use server::{Bound, Server};
+pub use story::Story;
 
 use async_trait::async_trait;
 use waypost_mail::{MessageId, Route, Suppression};

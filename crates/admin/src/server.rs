@@ -16,6 +16,7 @@ use axum::routing::{get, post};
 use axum::{Json, Router};
 use tokio::net::{TcpListener, UnixListener};
 use tracing::{error, info};
+use waypost_history::{History, Pen};
 use waypost_mail::MessageId;
 use waypost_queue::Queue;
 
@@ -26,6 +27,7 @@ use crate::api::{
 };
 
 mod queue;
+mod why;
 
 /// Sockets that operators ask through.
 #[derive(Debug)]
@@ -88,6 +90,8 @@ impl Bound {
 pub struct Server {
     queue: Arc<Queue>,
     control: Arc<dyn Control>,
+    history: Option<Arc<History>>,
+    pen: Pen,
 }
 
 impl std::fmt::Debug for Server {
@@ -99,7 +103,13 @@ impl std::fmt::Debug for Server {
 impl Server {
     /// A server for this queue.
     pub fn new(queue: Arc<Queue>, control: Arc<dyn Control>) -> Server {
-        Server { queue, control }
+        Server { queue, control, history: None, pen: Pen::idle() }
+    }
+
+    /// The same with a history, from which stories are told and in which orders are written down.
+    #[must_use]
+    pub fn with_history(self, history: Arc<History>) -> Server {
+        Server { pen: history.pen(), history: Some(history), ..self }
     }
 
     /// Answers until the program ends. The Unix socket is removed when this future is dropped.
@@ -145,6 +155,7 @@ impl Server {
             .route("/v1/queue/summary", post(queue::summary))
             .route("/v1/queue/message/{id}", get(show))
             .route("/v1/queue/{verb}", post(queue::change))
+            .route("/v1/messages/{id}/why", get(why::why))
             .route("/v1/bans", get(bans))
             .route("/v1/bans/lift", post(lift_bans))
             .route("/v1/suppressions/list", post(suppressed))

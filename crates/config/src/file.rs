@@ -3,6 +3,7 @@
 mod auth;
 mod bounces;
 mod door;
+mod history;
 mod limits;
 mod listener;
 mod plugin;
@@ -28,6 +29,7 @@ use crate::units::{Octets, Span};
 pub(crate) use auth::AuthSection;
 pub(crate) use bounces::{Bounces, NoticeSign, Suppression};
 pub(crate) use door::{Clients, Door, Tls, Xclient};
+pub(crate) use history::History;
 pub(crate) use limits::{Limits, Strict};
 pub(crate) use listener::Http;
 pub(crate) use plugin::{Granted, Plugin, Resource};
@@ -196,6 +198,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let suppression = bounces::suppression(top.section("suppression", notes), notes);
     let bounces = bounces::bounces(top.section("bounces", notes), notes);
     let notices = bounces::notices(top.section("notices", notes), notes);
+    let history = history::history(top.section("history", notes), notes);
     let queue = queue::queue(top.section("queue", notes), notes);
     let limits = limits::limits(top.section("limits", notes), notes);
     let strict = limits::strict(top.section("strictness", notes), notes);
@@ -225,6 +228,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         dns,
         delivery,
         tls_reports,
+        history,
         replies,
         suppression,
         bounces,

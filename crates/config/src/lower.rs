@@ -62,6 +62,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
         dns: dns(file),
         delivery: delivery?,
         tls_reports: tls_reports(file, notes),
+        history: history(file),
     };
     Some(Settings {
         startup,
@@ -84,6 +85,7 @@ pub(crate) fn places(file: &File) -> Places {
     Places {
         socket: file.admin.socket.clone(),
         spool: file.spool.path.value.clone(),
+        history: history(file).map(|history| history.directory),
         users: file.users_file.as_ref().map(|users| users.value.clone()),
         queue: queue(file, intake(file).lifetime),
         tokens: file.http.tokens.as_ref().map(|tokens| tokens.value.clone()),
@@ -101,6 +103,17 @@ fn socket(listener: &file::Listener) -> Option<std::path::PathBuf> {
 fn door(listener: &file::Listener) -> Door {
     let config = ListenerConfig { name: listener.name.value.clone(), kind: listener.kind };
     Door { config, place: listener.place.value.clone() }
+}
+
+fn history(file: &File) -> Option<waypost_history::Config> {
+    let given = &file.history;
+    let usual = waypost_history::Config::beside(&file.spool.path.value);
+    given.enabled.unwrap_or(true).then(|| waypost_history::Config {
+        size: given.size.unwrap_or(usual.size),
+        age: given.age.unwrap_or(usual.age),
+        dialogue: given.dialogue.unwrap_or(usual.dialogue),
+        directory: usual.directory,
+    })
 }
 
 fn spool(file: &File) -> waypost_spool::Config {

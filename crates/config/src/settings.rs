@@ -52,6 +52,8 @@ pub struct Startup {
     pub delivery: waypost_delivery::Config,
     /// Reports about TLS, if they are sent.
     pub tls_reports: Option<waypost_delivery::ReportsConfig>,
+    /// What is kept of what happened to messages, if anything.
+    pub history: Option<waypost_history::Config>,
     /// Where plugins are compiled and their audit log is.
     pub policy: HostConfig,
     /// Read the plugins again when one of their files changes.
@@ -116,6 +118,8 @@ pub struct Places {
     pub socket: PathBuf,
     /// The spool's directory.
     pub spool: PathBuf,
+    /// Where it is kept what happened to messages, if it is.
+    pub history: Option<PathBuf>,
     /// The users file.
     pub users: Option<PathBuf>,
     /// What classes and tenants the queue has.

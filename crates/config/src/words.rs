@@ -186,8 +186,16 @@ fn host(hop: &NextHop) -> String {
 
 fn keeping(settings: &Settings) -> String {
     let startup = &settings.startup;
+    let history = match &startup.history {
+        Some(history) => format!(
+            "what happened to them, for {} and in {} at most",
+            show_span(history.age),
+            show_octets(history.size)
+        ),
+        None => "nothing of what happened to them".to_owned(),
+    };
     format!(
-        "What is kept\n  messages of up to {} in {}\n  tried for {}, then given up and the sender is told",
+        "What is kept\n  messages of up to {} in {}\n  tried for {}, then given up and the sender is told\n  {history}",
         show_octets(settings.reload.inbound.limits.max_message_size),
         startup.places.spool.display(),
         show_span(startup.intake.lifetime),

@@ -2,6 +2,7 @@
 
 mod copy;
 mod findings;
+mod logbook;
 mod meaning;
 mod prepare;
 mod protection;
@@ -27,6 +28,8 @@ use crate::pool::Key;
 use crate::restraint::Way;
 use crate::source::{NoSource, choose};
 use crate::{Delivery, SourceAddress};
+
+pub(crate) use self::logbook::{Logbook, LookedUp, Step, Visited};
 
 /// Sources of a pool that are tried at one host in one attempt.
 const MAX_SOURCES: usize = 3;
@@ -61,20 +64,23 @@ pub(crate) struct Tried {
     pub(crate) security: Option<Security>,
     /// Until when the way rests on which we send too much.
     pub(crate) rest: Option<Timestamp>,
+    /// What was done.
+    pub(crate) log: Logbook,
 }
 
 impl Tried {
-    /// For recipients that were not tried.
-    pub(crate) fn untried(fates: Vec<Fate>) -> Tried {
-        Tried { promises: vec![None; fates.len()], fates, hop: None, security: None, rest: None }
+    /// For recipients that were not tried, at this moment.
+    pub(crate) fn untried(fates: Vec<Fate>, now: Timestamp) -> Tried {
+        let (promises, log) = (vec![None; fates.len()], Logbook::blank(now));
+        Tried { promises, fates, hop: None, security: None, rest: None, log }
     }
 
     /// What an attempt came to that took too long.
-    pub(crate) fn cut_off(ticket: &Ticket) -> Tried {
+    pub(crate) fn cut_off(ticket: &Ticket, now: Timestamp) -> Tried {
         let hop = ticket.destination.clone();
         let why = Why::TimedOut { hop, phase: Phase::Body };
         let fate = |_| Fate::Tried(Outcome::Deferred(why.clone()));
-        Tried::untried(ticket.recipients.iter().map(fate).collect())
+        Tried::untried(ticket.recipients.iter().map(fate).collect(), now)
     }
 }
 
@@ -97,6 +103,7 @@ struct Attempt<'a> {
     rulebook: Arc<Rulebook>,
     /// Until when the way rests on which we send too much, if it does.
     rest: Option<Timestamp>,
+    log: Logbook,
     /// Some host spoke SMTP with us.
     answered: bool,
     /// A host of the present hop is ready for mail.
@@ -144,6 +151,7 @@ impl<'a> Attempt<'a> {
             security: None,
             rulebook: delivery.rulebook(),
             rest: None,
+            log: Logbook::begin(delivery.parts.events.pen(), delivery.parts.clock.now()),
             answered: false,
             ready: false,
             spurned: false,
@@ -214,7 +222,10 @@ impl<'a> Attempt<'a> {
                     Ok(demand) => {
                         self.try_sources(route, hop, &found, host, &demand, members).await
                     }
-                    Err(why) => Err(why),
+                    Err(why) => {
+                        self.log.turned_away(&label(host), &why);
+                        Err(why)
+                    }
                 };
                 if let Err(why) = tried {
                     let why = protection::judged(why, &self.ticket.entry.terms);
@@ -242,8 +253,11 @@ impl<'a> Attempt<'a> {
     }
 
     /// The hosts of a hop; among equals those first to which a connection waits.
-    async fn hosts(&self, route: &Route, hop: &NextHop) -> Result<Found, Why> {
-        let mut found = self.find(route, hop).await?;
+    async fn hosts(&mut self, route: &Route, hop: &NextHop) -> Result<Found, Why> {
+        let since = self.log.elapsed();
+        let found = self.find(route, hop).await;
+        self.log.looked_up(hop, since, &found);
+        let mut found = found?;
         if !found.is_trusted() && self.ticket.entry.terms.require_tls {
             return Err(protection::untrusted(hop));
         }
@@ -272,7 +286,9 @@ impl<'a> Attempt<'a> {
         loop {
             let from = source(self.delivery, self.ticket, route, host).ok().flatten();
             self.spurned = false;
-            match self.try_host(route, hop, found, host, demand, members).await {
+            let tried = self.try_host(route, hop, found, host, demand, members).await;
+            self.log.leave(tried.as_ref().err());
+            match tried {
                 Err(why) if self.spurned => {
                     spurned.extend(from.map(|from| from.address));
                     let next = source(self.delivery, self.ticket, route, host).ok().flatten();
@@ -300,8 +316,10 @@ impl<'a> Attempt<'a> {
         let label = label(host);
         self.hop = Some(label.clone());
         self.security = None;
+        let tape = self.log.visit(&label, demand.words());
         let Means { source, login, identity } =
             self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
+        self.log.from(source.map(|source| source.address));
         let way = self.way(host, source);
         self.go_easy(&way)?;
         let key = key(route, hop, host, source);
@@ -316,6 +334,7 @@ impl<'a> Attempt<'a> {
             lmtp: key.lmtp,
             credentials,
             source,
+            tape: &tape,
         };
         let members = self.open(members.iter().copied());
         let mut left = members.clone();
@@ -327,6 +346,8 @@ impl<'a> Attempt<'a> {
                 Some(connection) => connection,
                 None => self.dial(found, &wish, &way).await?,
             };
+            connection.record(tape.clone());
+            self.log.connected(connection.security, reused.then_some(connection.messages));
             self.answered = true;
             self.security = Some(connection.security);
             self.is_ready(hop);
@@ -498,6 +519,7 @@ impl<'a> Attempt<'a> {
             hop: self.hop,
             security: self.security,
             rest: self.rest,
+            log: self.log.end(),
         }
     }
 
@@ -577,7 +599,7 @@ fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>
 }
 
 /// `name[address]:port`, or `[address]:port` for a host that has no other name.
-fn label(host: &Host) -> String {
+pub(crate) fn label(host: &Host) -> String {
     let (ip, port) = (host.address.ip(), host.address.port());
     let has_name = !host.name.starts_with('[') && host.name.parse::<std::net::IpAddr>().is_err();
     if has_name { format!("{}[{ip}]:{port}", host.name) } else { format!("[{ip}]:{port}") }

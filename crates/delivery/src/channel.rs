@@ -13,6 +13,7 @@ use waypost_smtp::Phase;
 use waypost_smtp::client::{Control, Session, Transaction};
 
 use crate::connection::Failure;
+use crate::tape::Tape;
 use crate::{Metrics, Stream, Timeouts};
 
 /// Octets read at once.
@@ -51,14 +52,21 @@ pub(crate) struct Channel {
     buffer: Box<[u8]>,
     timeouts: Timeouts,
     metrics: Metrics,
+    /// Where what is said is written down.
+    pub(crate) tape: Tape,
     /// Since when a reply is waited for, and in which phase.
     waiting: Option<(Phase, Instant)>,
 }
 
 impl Channel {
-    pub(crate) fn new(stream: Box<dyn Stream>, timeouts: Timeouts, metrics: Metrics) -> Channel {
+    pub(crate) fn new(
+        stream: Box<dyn Stream>,
+        timeouts: Timeouts,
+        metrics: Metrics,
+        tape: Tape,
+    ) -> Channel {
         let buffer = vec![0; READ].into_boxed_slice();
-        Channel { stream, buffer, timeouts, metrics, waiting: None }
+        Channel { stream, buffer, timeouts, metrics, tape, waiting: None }
     }
 
     /// Gives the stream away, for a handshake over it.
@@ -71,6 +79,7 @@ impl Channel {
         let output = talk.take_output();
         if !output.is_empty() {
             let limit = self.timeouts.of(talk.phase());
+            self.tape.say(talk.phase(), &output);
             self.write(&output, limit, talk).await?;
             self.waiting = None;
         }
@@ -93,9 +102,11 @@ impl Channel {
             Ok(Ok(count)) => count,
         };
         let bytes = &self.buffer[..count];
+        self.tape.hear(phase, bytes);
         talk.push(bytes);
         if bytes.contains(&b'\n') {
             self.metrics.waited(phase, since.elapsed());
+            self.tape.waited(phase, since.elapsed());
             self.waiting = None;
         }
         Ok(())
@@ -123,7 +134,7 @@ impl Channel {
 
     async fn write_all(&mut self, bytes: &[u8], talk: &mut impl Talk) -> io::Result<()> {
         let mut written = 0;
-        let (stream, buffer) = (&mut self.stream, &mut self.buffer);
+        let (stream, buffer, tape) = (&mut self.stream, &mut self.buffer, &self.tape);
         poll_fn(|context| {
             loop {
                 let mut stream = Pin::new(&mut **stream);
@@ -145,7 +156,10 @@ impl Channel {
                             Poll::Ready(()) if heard.filled().is_empty() => {
                                 return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                             }
-                            Poll::Ready(()) => talk.push(heard.filled()),
+                            Poll::Ready(()) => {
+                                tape.hear(talk.phase(), heard.filled());
+                                talk.push(heard.filled());
+                            }
                         }
                     }
                 }
@@ -160,6 +174,7 @@ impl Channel {
         while let Ok(Ok(count @ 1..)) =
             timeout_at(deadline, self.stream.read(&mut self.buffer)).await
         {
+            self.tape.hear(talk.phase(), &self.buffer[..count]);
             talk.push(&self.buffer[..count]);
         }
     }

@@ -18,6 +18,7 @@ use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
 use crate::channel::Channel;
 use crate::demand::Demand;
 use crate::proxy::CannotLeave;
+use crate::tape::Tape;
 use crate::tls::{BrokenStartTls, HandshakeError, Observed};
 use crate::{Config, Dialer, Metrics, SourceAddress};
 
@@ -142,6 +143,8 @@ pub(crate) struct Wish<'a> {
     pub(crate) credentials: Option<&'a Credentials>,
     /// Where it comes from, when the route says so.
     pub(crate) source: Option<&'a SourceAddress>,
+    /// Where it is written down how it is opened.
+    pub(crate) tape: &'a Tape,
 }
 
 /// A session that takes transactions.
@@ -230,13 +233,17 @@ impl Opener<'_> {
         let starttls = match wish.demand {
             _ if wish.implicit_tls => StartTls::Active,
             Demand::Never => StartTls::Never,
-            Demand::Opportunistic if self.broken_starttls.contains(address) => StartTls::Never,
+            Demand::Opportunistic if self.broken_starttls.contains(address) => {
+                wish.tape.about_tls(|| "STARTTLS is not tried, it failed there lately".to_owned());
+                StartTls::Never
+            }
             Demand::Opportunistic => StartTls::IfOffered,
             Demand::Encrypt | Demand::Verify | Demand::Sts | Demand::Dane(_) => StartTls::Required,
         };
         match self.open_once(wish, starttls).await {
             Err(failure) if optional && failure.is_about_starttls() => {
                 debug!(hop = wish.hop, ?failure, "STARTTLS failed, going on in clear text");
+                wish.tape.about_tls(|| "a second connection in clear text".to_owned());
                 self.broken_starttls.remember(address);
                 self.open_once(wish, StartTls::Never).await
             }
@@ -246,6 +253,9 @@ impl Opener<'_> {
 
     async fn open_once(&self, wish: &Wish<'_>, starttls: StartTls) -> Result<Connection, Failure> {
         let opened = self.open_session(wish, starttls).await;
+        if let Some(words) = about_tls(&opened, starttls) {
+            wish.tape.about_tls(|| words);
+        }
         match &opened {
             Ok(connection) => {
                 self.metrics.protected(connection.security.protection);
@@ -317,7 +327,9 @@ impl Opener<'_> {
             Ok(Ok(stream)) => stream,
         };
         self.metrics.waited(Phase::Connect, since.elapsed());
-        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone()))
+        wish.tape.waited(Phase::Connect, since.elapsed());
+        wish.tape.note(|| format!("connected to {}", wish.host.address));
+        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone(), wish.tape.clone()))
     }
 
     async fn encrypt(
@@ -338,8 +350,35 @@ impl Opener<'_> {
         };
         self.metrics.encrypted(version.label());
         self.metrics.waited(Phase::StartTls, since.elapsed());
+        wish.tape.waited(Phase::StartTls, since.elapsed());
         let security = Security { protection: wish.demand.protection(), version: Some(version) };
-        Ok((Channel::new(stream, timeouts.clone(), self.metrics.clone()), security))
+        wish.tape.note(|| format!("TLS handshake done: {security}"));
+        let tape = wish.tape.clone();
+        Ok((Channel::new(stream, timeouts.clone(), self.metrics.clone(), tape), security))
+    }
+}
+
+/// What is to be said of the TLS of a connection that was opened, or was not, besides what it proves.
+fn about_tls(opened: &Result<Connection, Failure>, starttls: StartTls) -> Option<String> {
+    match opened {
+        Ok(connection) if connection.security.version.is_some() => {
+            let flaw = connection.observed.as_ref()?;
+            Some(format!("its certificate would not do where it must: {}", flaw.text))
+        }
+        Ok(connection) if connection.starttls_refused => Some("STARTTLS was refused".to_owned()),
+        Ok(_) if starttls == StartTls::IfOffered => Some("STARTTLS is not offered".to_owned()),
+        Ok(_) => None,
+        Err(Failure::Handshake(error)) => Some(error.to_string()),
+        Err(Failure::Session(_, failure)) if starttls != StartTls::Never => match failure {
+            SessionFailure::StartTlsNotOffered | SessionFailure::StartTlsRefused(_) => {
+                Some(failure.to_string())
+            }
+            _ => None,
+        },
+        Err(failure) if failure.is_about_starttls() => {
+            Some("the connection ended at STARTTLS".to_owned())
+        }
+        Err(_) => None,
     }
 }
 
@@ -384,6 +423,11 @@ impl Connection {
     pub(crate) fn promise(&self) -> Promise {
         let Extensions { dsn, deliver_by, .. } = &self.extensions;
         Promise { dsn: *dsn, deliver_by: deliver_by.is_some() }
+    }
+
+    /// What is said from now on is written down there.
+    pub(crate) fn record(&mut self, tape: Tape) {
+        self.channel.tape = tape;
     }
 
     /// This host is told by MAIL how urgent a message is (RFC 6710).
@@ -461,7 +505,9 @@ impl Connection {
         let mut form = Form::of(transaction);
         self.buffer.clear();
         // What announces the message goes with its beginning.
-        self.buffer.extend(transaction.take_output());
+        let announced = transaction.take_output();
+        self.channel.tape.say(transaction.phase(), &announced);
+        self.buffer.extend(announced);
         form.encode(&copy.prefix, &mut self.buffer);
         let mut offset = 0;
         while offset < copy.content.len() {
@@ -472,14 +518,18 @@ impl Connection {
                 self.channel.write(&self.buffer, limit, transaction).await?;
                 self.buffer.clear();
                 if transaction.step() != TransactionStep::SendBody {
+                    let tape = &self.channel.tape;
+                    tape.note(|| format!("(the message, its first {offset} octets)"));
                     return Ok(());
                 }
             }
         }
         form.finish(&mut self.buffer);
+        self.channel.tape.note(|| format!("(the message, {} octets)", copy.len()));
         self.channel.write(&self.buffer, limit, transaction).await?;
         transaction.body_sent();
         self.channel.metrics().waited(Phase::Body, since.elapsed());
+        self.channel.tape.waited(Phase::Body, since.elapsed());
         Ok(())
     }
 

@@ -68,6 +68,18 @@ impl Demand {
         }
     }
 
+    /// What it is, for a person.
+    pub(crate) fn words(&self) -> &'static str {
+        match self {
+            Demand::Never => "no TLS",
+            Demand::Opportunistic => "TLS where it is offered, whatever the certificate",
+            Demand::Encrypt => "TLS, whatever the certificate",
+            Demand::Verify => "TLS, its name vouched for by an authority",
+            Demand::Sts => "TLS, its name vouched for by an authority (MTA-STS)",
+            Demand::Dane(_) => "TLS, with a certificate that its TLSA records name (DANE)",
+        }
+    }
+
     /// Who demands it, for a person.
     pub(crate) fn reason(&self) -> &'static str {
         match self {
@@ -81,14 +93,7 @@ impl Demand {
 /// What a host would have to prove, for a person: by a route's level, its TLSA records, and whether the policy
 /// of the recipient's domain is enforced at it.
 pub fn demanded(level: TlsLevel, dane: Dane, enforced: bool) -> &'static str {
-    match Demand::of(level, dane, enforced, None) {
-        Demand::Never => "no TLS",
-        Demand::Opportunistic => "TLS where it is offered, whatever the certificate",
-        Demand::Encrypt => "TLS, whatever the certificate",
-        Demand::Verify => "TLS, its name vouched for by an authority",
-        Demand::Sts => "TLS, its name vouched for by an authority (MTA-STS)",
-        Demand::Dane(_) => "TLS, with a certificate that its TLSA records name (DANE)",
-    }
+    Demand::of(level, dane, enforced, None).words()
 }
 
 #[cfg(test)]

@@ -31,6 +31,8 @@ mod restraint;
 mod settle;
 mod source;
 mod stored;
+mod story;
+mod tape;
 mod timeouts;
 mod tls;
 
@@ -291,8 +293,9 @@ impl Delivery {
         let mut given_up = Touched { changed: 0, in_flight };
         for ticket in tickets {
             given_up.changed += ticket.recipients.len();
+            let now = self.parts.clock.now();
             let fates = ticket.recipients.iter().map(|r| Fate::Doomed(why(r))).collect();
-            let settled = settle::settle(self, ticket, Tried::untried(fates)).await;
+            let settled = settle::settle(self, ticket, Tried::untried(fates, now)).await;
             settled.map_err(AdminError::Spool)?;
         }
         Ok(given_up)
@@ -306,7 +309,7 @@ impl Delivery {
         async {
             let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
             let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
-            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket));
+            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket, self.parts.clock.now()));
             // A failure is in the log, and the queue has the recipients back.
             let _ = settle::settle(self, ticket, tried).await;
         }

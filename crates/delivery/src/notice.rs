@@ -1,5 +1,7 @@
 //! What the sender is told of what came of a ticket: failures, delays, and hops that tell nothing more.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use tracing::warn;
 use waypost_intake::Notice;
@@ -81,6 +83,14 @@ impl Delivery {
 
 fn header_of(start: &Bytes) -> Bytes {
     start.slice(..header_len(start).unwrap_or(start.len()))
+}
+
+/// What a notice tells of, in a word each.
+pub(crate) fn kinds(ticket: &Ticket, plans: &[Plan], promises: &[Option<Promise>]) -> Vec<String> {
+    let both = ticket.recipients.iter().zip(plans.iter().zip(promises));
+    let actions = both.filter_map(|(one, (plan, promise))| action(ticket, one, plan, *promise));
+    let words: BTreeSet<&str> = actions.map(|action| action.word()).collect();
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// What the sender is told of one recipient, if anything (RFC 3461 §5.2, RFC 2852 §4).

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Connection;
 use crate::demand::Demand;
+use crate::tape::Tape;
 
 /// How long and how often a connection is used.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +88,8 @@ impl Pool {
     }
 
     /// Keeps a connection, unless it was used often enough.
-    pub(crate) fn park(&self, key: Key, demand: &Demand, connection: Connection) {
+    pub(crate) fn park(&self, key: Key, demand: &Demand, mut connection: Connection) {
+        connection.record(Tape::blank());
         if connection.is_worn_out(self.limits.messages) || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;

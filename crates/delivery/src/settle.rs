@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use tracing::field::display;
 use tracing::{error, info};
+use waypost_history::About;
 use waypost_hooks::EventKind;
+use waypost_intake::Story;
 use waypost_mail::{
     Entry, MessageId, Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why,
 };
@@ -13,7 +15,9 @@ use waypost_queue::{Doubt, Settled, Settlement, SpoolError, Ticket};
 
 use crate::Delivery;
 use crate::attempt::{Fate, Tried};
+use crate::notice::kinds;
 use crate::reaction::{Reaction, reaction};
+use crate::story::Told;
 
 /// The soonest that policy can have something tried again.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -58,6 +62,12 @@ pub(crate) async fn settle(
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
     let (message, recipients) = (ticket.id, ticket.recipients.clone());
     let entry = ticket.entry.clone();
+    let destination = ticket.destination.clone();
+    let pen = delivery.parts.events.pen();
+    let told_by = notice.as_ref().and_then(|notice| {
+        let kinds = kinds(&ticket, &plans, &tried.promises);
+        Story::of_notice(pen, notice, ticket.id, kinds)
+    });
     let settled = delivery.parts.queue.settle(ticket, Settlement { states, notice, told }).await;
     match &settled {
         // Told once it is durable: what is not will happen again, and be told then.
@@ -67,6 +77,10 @@ pub(crate) async fn settle(
                 delivery.suppress(&entry, recipient, plan).await;
             }
             delivery.metrics.attempted(result(&plans));
+            let dialogue = pen.dialogue();
+            let told = Told { log: tried.log, destination, recipients, plans, dialogue };
+            pen.tell(About::Message(message), told.weight(), || told.note());
+            told_by.into_iter().for_each(|story| story.tell(pen));
         }
         Err(failure) => {
             error!(%message, error = %failure, "the outcome of an attempt could not be stored");
@@ -223,7 +237,7 @@ impl Delivery {
 }
 
 /// Attempts made before this one.
-fn tries(recipient: &RecipientEntry) -> u32 {
+pub(crate) fn tries(recipient: &RecipientEntry) -> u32 {
     match &recipient.state {
         RecipientState::Waiting { tries, .. } | RecipientState::Held { tries, .. } => *tries,
         RecipientState::Done(_) => 0,

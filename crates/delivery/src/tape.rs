@@ -37,6 +37,8 @@ struct Reel {
     end_octets: usize,
     cut: u64,
     phases: Vec<(Phase, Duration)>,
+    /// What is to be said of TLS.
+    verdict: Vec<String>,
     /// What was said to log in, and a reply to it that is not whole yet.
     secrets: Vec<Vec<u8>>,
     reply: Vec<u8>,
@@ -82,6 +84,7 @@ impl Tape {
             end_octets: 0,
             cut: 0,
             phases: Vec::new(),
+            verdict: Vec::new(),
             secrets: Vec::new(),
             reply: Vec::new(),
         }))))
@@ -122,6 +125,20 @@ impl Tape {
             let words = words();
             reel.add(Speaker::Aside, words.as_bytes());
         }
+    }
+
+    /// This is to be said of TLS, besides what was proven in the end; and it happened now.
+    pub(crate) fn about_tls(&self, words: impl FnOnce() -> String) {
+        if let Some(mut reel) = self.reel() {
+            let words = words();
+            reel.add(Speaker::Aside, words.as_bytes());
+            reel.verdict.push(words);
+        }
+    }
+
+    /// What is to be said of TLS.
+    pub(crate) fn verdict(&self) -> Vec<String> {
+        self.reel().map_or_else(Vec::new, |reel| reel.verdict.clone())
     }
 
     /// The host took so long for a phase, or for one line of it.

@@ -262,6 +262,10 @@ pub struct Fared {
     pub class: Option<String>,
     /// The status as in a notice: `4.4.1`.
     pub status: Option<String>,
+    /// What the failure means: disposition, scope and category.
+    pub means: Option<String>,
+    /// The rule that read the reply so, if one did.
+    pub rule: Option<String>,
     /// The reply, or why, in words.
     pub words: String,
     /// When it is tried again.

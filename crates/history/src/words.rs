@@ -211,9 +211,11 @@ impl Page<'_, '_> {
     }
 
     fn fared(&mut self, fared: &Fared) -> fmt::Result {
-        let Fared { recipient, outcome, class, status, words, next } = fared;
-        let kind: Vec<&str> = class.iter().chain(status).map(String::as_str).collect();
-        let kind = if kind.is_empty() { String::new() } else { format!(" ({})", kind.join(" ")) };
+        let Fared { recipient, outcome, class, status, means, rule, words, next } = fared;
+        let rule = rule.as_ref().map(|rule| format!("rule {rule}"));
+        let kind: Vec<&str> =
+            [class, status, means, &rule].into_iter().flatten().map(String::as_str).collect();
+        let kind = if kind.is_empty() { String::new() } else { format!(" ({})", kind.join(", ")) };
         let words = if words.is_empty() { String::new() } else { format!(": {words}") };
         let next = next.map(|next| format!("; next at {next}")).unwrap_or_default();
         self.line(0, &format!("<{recipient}> {outcome}{kind}{words}{next}"))

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::mpsc;
 use tracing::warn;
+use waypost_history::Pen;
 use waypost_hooks::{Event, EventKind, Hooks};
 use waypost_mail::{Clock, MessageId};
 
@@ -19,6 +20,7 @@ pub struct Events {
     sender: mpsc::Sender<Event>,
     clock: Arc<dyn Clock>,
     dropped: Arc<AtomicU64>,
+    pen: Pen,
 }
 
 impl Events {
@@ -27,7 +29,18 @@ impl Events {
     pub fn to(hooks: Arc<dyn Hooks>, clock: Arc<dyn Clock>) -> Events {
         let (sender, receiver) = mpsc::channel(WAITING);
         tokio::spawn(hand_over(hooks, receiver));
-        Events { sender, clock, dropped: Arc::default() }
+        Events { sender, clock, dropped: Arc::default(), pen: Pen::idle() }
+    }
+
+    /// The same with a history in which the stories of messages are written.
+    #[must_use]
+    pub fn with_history(self, pen: Pen) -> Events {
+        Events { pen, ..self }
+    }
+
+    /// Where the stories of messages are written.
+    pub fn pen(&self) -> &Pen {
+        &self.pen
     }
 
     /// Tells that something happened now.

@@ -22,6 +22,7 @@ mod priority;
 mod returns;
 mod routing;
 mod shortage;
+mod story;
 mod submission;
 mod suppressions;
 mod trace;
@@ -36,6 +37,7 @@ pub use plan::{RoutePlan, patience, undecided};
 pub use returns::{ReturnLabels, ReturnMetrics, Returns, SENDER_FIELD};
 pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 pub use shortage::Shortage;
+pub use story::Story;
 pub use suppressions::{
     GroundLabels, Reach, SuppressionMetrics, SuppressionSettings, Suppressions,
 };
@@ -61,6 +63,7 @@ use crate::budget::Budget;
 use crate::content::Content;
 use crate::plan::refuse_unroutable;
 use crate::policy::{Judge, Ruling, Waiting};
+use crate::story::Whose;
 use crate::verify::verify;
 use waypost_mutant::planted;
 
@@ -285,6 +288,7 @@ impl Intake {
     pub async fn accept(&self, message: Message, door: Door, rules: Rules<'_>) -> Vec<Reply> {
         let id = message.envelope.id;
         let mut answers = Answers::new(rules.groups);
+        let whose = Whose::of(&message);
         let reply = match self.prepare(message, door, rules, &mut answers).await {
             Ok(Some(Ready { prepared, lowered })) => {
                 let reply = queued_as(id, lowered);
@@ -295,6 +299,7 @@ impl Intake {
             Err(reply) => {
                 info!(message = %id, reply = %reply, "message refused");
                 self.events.tell(EventKind::MessageRefused, Some(id), reply.to_string());
+                story::refused(self.events.pen(), id, whose, &reply);
                 reply
             }
         };
@@ -349,6 +354,7 @@ impl Intake {
             Ruling::Proceed(waiting, sign) => (waiting.or_held(verified.hold.take()), sign),
             Ruling::Discard(reason) => {
                 info!(message = %envelope.id, reason, "message discarded by policy");
+                story::discarded(self.events.pen(), envelope.id, &reason);
                 return Ok(None);
             }
         };
@@ -461,6 +467,7 @@ impl Intake {
         let sender = prepared.entry().sender.clone();
         let user = prepared.entry().facts.identity.clone();
         let priority = prepared.entry().terms.priority;
+        let story = Story::of(self.events.pen(), &prepared);
         if planted!("250 before it is written") {
             let queue = self.queue.clone();
             tokio::spawn(async move { queue.commit(prepared).await });
@@ -470,6 +477,7 @@ impl Intake {
             Ok(_) => {
                 info!(message = %id, %sender, user, size, recipients, %priority, "message accepted");
                 self.events.tell(EventKind::MessageAccepted, Some(id), String::new());
+                story.into_iter().for_each(|story| story.tell(self.events.pen()));
                 queued_as(id, lowered)
             }
             Err(failure) => {

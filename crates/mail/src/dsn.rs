@@ -66,7 +66,8 @@ pub enum Action {
 }
 
 impl Action {
-    fn word(&self) -> &'static str {
+    /// What the notice says of the recipient (RFC 3464 §2.3.3).
+    pub fn word(&self) -> &'static str {
         match self {
             Action::Failed(_) => "failed",
             Action::Delayed(_) => "delayed",

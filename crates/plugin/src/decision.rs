@@ -1,17 +1,23 @@
 //! What was decided, by whom and why: told to the log, to counters, and to whoever watches.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use serde::Serialize;
 use tokio::sync::broadcast;
 use tracing::{debug, info};
+use waypost_history::{Decided, Note, Pen};
 use waypost_hooks::Reason;
 use waypost_mail::Timestamp;
 
 use crate::Stage;
+use crate::about::About;
 use crate::plugin::Plugin;
 use crate::tally::Verdict;
 
+/// Octets of a text, and changes and reasons of one answer, that a history keeps.
+const MAX_WORDS: usize = 512;
+const MAX_KEPT: usize = 50;
 /// Decisions that a slow watcher may lag behind.
 const BEHIND: usize = 1024;
 
@@ -44,11 +50,14 @@ pub struct Decision {
 
 /// Where decisions are told.
 #[derive(Debug)]
-pub(crate) struct Journal(broadcast::Sender<Decision>);
+pub(crate) struct Journal {
+    watchers: broadcast::Sender<Decision>,
+    history: OnceLock<Pen>,
+}
 
 impl Default for Journal {
     fn default() -> Journal {
-        Journal(broadcast::Sender::new(BEHIND))
+        Journal { watchers: broadcast::Sender::new(BEHIND), history: OnceLock::new() }
     }
 }
 
@@ -71,7 +80,13 @@ impl Word {
 impl Journal {
     /// Decisions from now on.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Decision> {
-        self.0.subscribe()
+        self.watchers.subscribe()
+    }
+
+    /// Decisions go into a history from now on. The first one that is given stays.
+    pub(crate) fn keep(&self, pen: Pen) {
+        // There is one history for a program.
+        let _ = self.history.set(pen);
     }
 
     /// Tells what a plugin decided about `about`.
@@ -79,7 +94,7 @@ impl Journal {
         &self,
         plugin: &Plugin,
         stage: Stage,
-        about: &dyn std::fmt::Display,
+        about: About<'_>,
         word: Word,
         took: Duration,
     ) {
@@ -98,7 +113,8 @@ impl Journal {
                 edits = word.edits.join("; "), %reasons, ?took, "policy"
             );
         }
-        if self.0.receiver_count() > 0 {
+        self.write_down(plugin, stage, about, &word, took);
+        if self.watchers.receiver_count() > 0 {
             let decision = Decision {
                 at: plugin.clock_now(),
                 plugin: name.to_owned(),
@@ -113,9 +129,50 @@ impl Journal {
                 took,
             };
             // Nobody may be left to hear it.
-            let _ = self.0.send(decision);
+            let _ = self.watchers.send(decision);
         }
     }
+}
+
+impl Journal {
+    /// Of what was asked before anybody sent anything only objections are kept: strangers connect often.
+    fn write_down(
+        &self,
+        plugin: &Plugin,
+        stage: Stage,
+        about: About<'_>,
+        word: &Word,
+        took: Duration,
+    ) {
+        let early = matches!(stage, Stage::Connect | Stage::Helo | Stage::Auth);
+        let (Some(pen), Some(whose)) = (self.history.get(), about.whose()) else { return };
+        if pen.is_idle() || (early && word.is_silent()) {
+            return;
+        }
+        let shorten = |text: &String| text[..text.floor_char_boundary(MAX_WORDS)].to_owned();
+        let reasons = word.reasons.iter().take(MAX_KEPT);
+        let decided = Decided {
+            stage: stage.to_string(),
+            plugin: plugin.name().to_owned(),
+            generation: plugin.generation,
+            digest: plugin.digest.short(),
+            mode: plugin.config.mode.name().to_owned(),
+            about: shorten(&about.some()),
+            verdict: match word.verdict.as_str() {
+                "" => "proceed".to_owned(),
+                _ => shorten(&word.verdict),
+            },
+            edits: word.edits.iter().take(MAX_KEPT).map(shorten).collect(),
+            reasons: reasons.map(|reason| shorten(&in_words(reason))).collect(),
+            took_us: u64::try_from(took.as_micros()).unwrap_or(u64::MAX),
+        };
+        let weight = 300 + 64 * (decided.edits.len() + decided.reasons.len());
+        pen.tell(whose, weight, || Note::Decided(Box::new(decided)));
+    }
+}
+
+fn in_words(reason: &Reason) -> String {
+    Reasons(std::slice::from_ref(reason)).to_string()
 }
 
 /// Reasons in one line.

@@ -11,6 +11,7 @@
 
 #![deny(unsafe_code)]
 
+mod about;
 mod answer;
 mod audit;
 mod bindings;

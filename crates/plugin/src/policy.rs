@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::broadcast;
 use tokio::task::AbortHandle;
 use tracing::{error, info, warn};
+use waypost_history::Pen;
 use waypost_mail::Timestamp;
 
 use crate::audit::{Audit, Line, moment};
@@ -197,6 +198,11 @@ impl Policy {
     /// What is counted, for the registry.
     pub fn metrics(&self) -> Arc<Series> {
         self.maker.series.clone()
+    }
+
+    /// Writes decisions into a history from now on.
+    pub fn keep_history(&self, pen: Pen) {
+        self.journal.keep(pen);
     }
 
     /// Decisions from now on; who lags far behind misses some.

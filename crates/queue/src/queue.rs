@@ -55,6 +55,11 @@ impl Queue {
         &self.shared.config
     }
 
+    /// The present moment by its clock.
+    pub fn now(&self) -> Timestamp {
+        self.shared.clock.now()
+    }
+
     /// What it counts.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics

@@ -14,6 +14,7 @@ mod keeping;
 mod place;
 mod share;
 mod stages;
+mod wait;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;

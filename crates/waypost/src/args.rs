@@ -56,6 +56,9 @@ pub enum Command {
     Probe(ProbeCommand),
     /// How the running relay fares
     Status(OutputArgs),
+    /// The whole story of a message, waiting or past: who brought it, what plugins decided, every attempt with its
+    /// dialogue and what TLS proved, and what it waits for now
+    Why(WhyArgs),
     /// Look at the queue and change what waits in it
     #[command(subcommand)]
     Queue(QueueCommand),
@@ -111,6 +114,16 @@ pub struct OutputArgs {
     /// Answer in JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// Which message's story.
+#[derive(Debug, Clone, Args)]
+pub struct WhyArgs {
+    /// The id of the message, as in "250 ... queued as ID"
+    pub id: String,
+    /// Output and configuration
+    #[command(flatten)]
+    pub output: OutputArgs,
 }
 
 /// What the demonstration does.

@@ -32,6 +32,7 @@ pub mod table;
 pub mod telemetry;
 pub mod token;
 pub mod user;
+pub mod why;
 
 use std::process::ExitCode;
 
@@ -63,6 +64,7 @@ pub fn carry_out(cli: Cli) -> Result<()> {
         Command::Probe(ProbeCommand::Reply(args)) => probe::reply::reply(&args),
         Command::Suppress(command) => block_on(suppress::suppress(command)),
         Command::Status(args) => block_on(operate::status(&args)),
+        Command::Why(args) => block_on(why::why(&args)),
         Command::Queue(command) => block_on(operate::queue(command)),
         Command::Spool(command) => block_on(spool::spool(command)),
         Command::Reload(args) => block_on(operate::reload(&args)),

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use waypost_config::Places;
 use waypost_mail::{Clock, Entry, MessageId, SystemClock};
-use waypost_queue::{AtRest, Field, Group, Page, Selector};
+use waypost_queue::{AtRest, Field, Group, Page, Selector, Standing};
 use waypost_spool::{Config, Inspector, SpoolError};
 
 /// Messages above `after` of which somebody is selected, oldest first, at most `limit` of them.
@@ -77,6 +77,19 @@ pub async fn show(spool: &Path, id: MessageId) -> Result<Entry> {
     read(spool, move |inspector| Ok(inspector.load(id)?)).await
 }
 
+/// How a message stands; nothing when nothing of it is in the queue.
+///
+/// # Errors
+/// As [`list`], and when its record is damaged.
+pub async fn standing(spool: &Path, id: MessageId) -> Result<Option<Standing>> {
+    read(spool, move |inspector| match inspector.load(id) {
+        Ok(entry) => Ok(Some(Standing::at_rest(&entry))),
+        Err(SpoolError::Unknown(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    })
+    .await
+}
+
 /// Replaying a long log takes seconds.
 async fn read<T: Send + 'static>(
     spool: &Path,
@@ -102,9 +115,9 @@ mod tests {
     use super::*;
 
     fn places(spool: &Path) -> Places {
-        let (socket, users) = (spool.join("none"), None);
+        let (socket, users, history) = (spool.join("none"), None, None);
         let queue = waypost_queue::Config::default();
-        Places { socket, spool: spool.to_owned(), users, queue, local: None, tokens: None }
+        Places { socket, spool: spool.to_owned(), users, queue, local: None, tokens: None, history }
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use waypost_config::{Bounces, Settings, Startup};
 use waypost_delivery::{Delivery, Reports, ReportsParts, TcpDialer};
 use waypost_dns::sts::Policies;
 use waypost_dns::{Dnssec as _, Hickory, OwnAddresses, Validator};
+use waypost_history::{History, Pen};
 use waypost_hooks::Hooks;
 use waypost_identity::Verp;
 use waypost_identity::verify::Verifier;
@@ -79,6 +80,7 @@ pub struct Relay {
     watch: Option<JoinHandle<()>>,
     reports: Option<Arc<Reports>>,
     tending: JoinHandle<()>,
+    history: Option<Arc<History>>,
 }
 
 /// Ways to run a relay that tests choose; the program takes the default.
@@ -141,6 +143,12 @@ impl Relay {
         registry
             .sub_registry_with_prefix("waypost")
             .register_collector(Box::new(plugins.metrics()));
+        let history = startup.history.map(|config| {
+            let history = History::open(config, env!("CARGO_PKG_VERSION"), clock.clone());
+            history.register(&mut registry);
+            plugins.keep_history(history.pen());
+            Arc::new(history)
+        });
         let hooks = hooks.unwrap_or_else(|| Arc::new(Answers::new(plugins.clone())));
         let plugin_config = reload.policy;
         let ids = IdSource::above(spool.highest_id(), clock.clone());
@@ -149,7 +157,8 @@ impl Relay {
 
         let verifier = Verifier::new(&resolver, startup.intake.hostname.clone());
         verifier.register(registry.sub_registry_with_prefix("waypost"));
-        let events = Events::to(hooks.clone(), clock.clone());
+        let pen = history.as_ref().map_or_else(Pen::idle, |history| history.pen());
+        let events = Events::to(hooks.clone(), clock.clone()).with_history(pen);
         let rooms = waypost_intake::Rooms {
             queue: queue.clone(),
             hooks: hooks.clone(),
@@ -266,7 +275,8 @@ impl Relay {
             tending,
             inbound: tokio::spawn(server.run(stopped(stopping), PATIENCE)),
             delivery: tokio::spawn(async move { delivery.run().await }),
-            admin: tokio::spawn(answer_operators(controls.clone(), sockets.admin)),
+            admin: tokio::spawn(answer_operators(controls.clone(), history.clone(), sockets.admin)),
+            history,
             controls,
             spool,
         })
@@ -341,6 +351,10 @@ impl Relay {
         // Its socket is closed when it is gone, and not before.
         let _ = self.admin.await;
         drop(self.controls);
+        if let Some(history) = self.history {
+            // What it still has to write is written before another program may write there.
+            let _ = tokio::task::spawn_blocking(move || history.close()).await;
+        }
         free(self.spool).await;
         info!("ended");
     }
@@ -376,8 +390,11 @@ fn returns(
     Ok(Arc::new(Returns::new(verp, feedback, forward, suppressions, events)))
 }
 
-async fn answer_operators(controls: Arc<Controls>, bound: Bound) {
-    let server = waypost_admin::Server::new(controls.queue.clone(), controls);
+async fn answer_operators(controls: Arc<Controls>, history: Option<Arc<History>>, bound: Bound) {
+    let mut server = waypost_admin::Server::new(controls.queue.clone(), controls);
+    if let Some(history) = history {
+        server = server.with_history(history);
+    }
     if let Err(failure) = server.run(bound).await {
         error!(%failure, "operators are not answered any more");
     }

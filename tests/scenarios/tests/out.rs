@@ -47,3 +47,5 @@ mod upstream_drops_or_hangs;
 mod upstream_refuses;
 #[path = "out/who_is_gone_gets_no_mail.rs"]
 mod who_is_gone_gets_no_mail;
+#[path = "out/why_tells_the_story.rs"]
+mod why_tells_the_story;

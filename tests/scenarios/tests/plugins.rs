@@ -9,3 +9,5 @@ mod operators_look_and_steer;
 mod plugins_are_replaced_while_mail_flows;
 #[path = "plugins/the_plugin_of_the_readme.rs"]
 mod the_plugin_of_the_readme;
+#[path = "plugins/why_tells_what_plugins_decided.rs"]
+mod why_tells_what_plugins_decided;

@@ -7,6 +7,7 @@ use axum::extract::{Path as UrlPath, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinSet;
+use waypost_history::{About, Note, Order};
 use waypost_mail::MessageId;
 use waypost_queue::{AdminError, Preview, Selected, Selector, Verb};
 use waypost_smtp::Domain;
@@ -156,6 +157,21 @@ impl Server {
         whom: Selected,
         request: ChangeRequest,
     ) -> Result<Verdict, String> {
+        let (id, order) = (whom.id, ordered(verb, &request));
+        let done = self.carry_out(verb, whom, request).await;
+        if let Ok(Verdict { changed: changed @ 1.., in_flight }) = done {
+            let order = Order { changed: changed as u32, in_flight: in_flight as u32, ..order };
+            self.pen.tell(About::Message(id), 256, || Note::Order(order));
+        }
+        done
+    }
+
+    async fn carry_out(
+        &self,
+        verb: Verb,
+        whom: Selected,
+        request: ChangeRequest,
+    ) -> Result<Verdict, String> {
         let words = |error: AdminError| error.to_string();
         let queue = &self.queue;
         let touched = match verb {
@@ -193,6 +209,21 @@ impl Applied {
             self.problems.push(problem);
         }
     }
+}
+
+/// The order as it is written down.
+fn ordered(verb: Verb, request: &ChangeRequest) -> Order {
+    let (verb, words) = match verb {
+        Verb::Hold => ("hold", request.reason.clone()),
+        Verb::Release => ("release", String::new()),
+        Verb::Retry => ("retry", String::new()),
+        Verb::Reroute => ("reroute", format!("to {}", request.to)),
+        Verb::Bounce => ("bounce", request.reason.clone()),
+        Verb::Expire => ("expire", String::new()),
+        Verb::Extend => ("extend", format!("by {} s", request.by_seconds)),
+        Verb::Delete => ("delete", String::new()),
+    };
+    Order { verb: verb.to_owned(), words, changed: 0, in_flight: 0 }
 }
 
 fn named(name: &str) -> Option<Verb> {

@@ -32,6 +32,28 @@ impl Found {
         self.sts.policy.as_ref().is_some_and(|policy| policy.mode == Mode::Testing)
     }
 
+    /// DNSSEC vouches for the names of the hosts, or nobody needs to.
+    pub(super) fn is_secure(&self) -> bool {
+        self.secure
+    }
+
+    /// What the policy of the domain says, for a person; nothing where there is none.
+    pub(super) fn policy_words(&self) -> Option<String> {
+        match (&self.sts.policy, &self.sts.trouble) {
+            (Some(policy), _) => {
+                let mode = match policy.mode {
+                    Mode::Enforce => "enforced",
+                    Mode::Testing => "testing",
+                    Mode::None => "none",
+                };
+                let named: Vec<&str> = policy.mx.iter().take(5).map(String::as_str).collect();
+                Some(format!("{mode}, for {}", named.join(", ")))
+            }
+            (None, Some(trouble)) => Some(trouble.to_string()),
+            (None, None) => None,
+        }
+    }
+
     /// The policy that hosts must meet.
     fn enforced(&self) -> Option<&Policy> {
         self.sts.policy.as_ref().filter(|policy| policy.mode == Mode::Enforce)

@@ -11,6 +11,7 @@ use waypost_mail::{Entry, Recipient, Text};
 
 use super::route::{ids, unreadable, way_in_words};
 use super::{Asked, Turn};
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::Word;
 use crate::heard::Ear;
@@ -39,11 +40,17 @@ impl Turn<'_> {
                 delivery: told::delivery(copy, &text, plugin.wanted_headers()),
             });
             let asked = self
-                .ask(plugin, &copy.entry.id, question, Some(text.clone()), |ear, said| {
-                    let prepared = ear.preparation(said)?;
-                    let word = prepared_word(&prepared);
-                    Ok((prepared, word))
-                })
+                .ask(
+                    plugin,
+                    About::Message(copy.entry.id),
+                    question,
+                    Some(text.clone()),
+                    |ear, said| {
+                        let prepared = ear.preparation(said)?;
+                        let word = prepared_word(&prepared);
+                        Ok((prepared, word))
+                    },
+                )
                 .await;
             match asked {
                 Asked::Nothing => {}
@@ -92,9 +99,13 @@ impl Turn<'_> {
                 .map(id)
                 .collect();
             let asked = self
-                .ask(plugin, &attempt.entry.id, question, Some(text.clone()), move |ear, said| {
-                    read(ear, said, asked_about, &delivered)
-                })
+                .ask(
+                    plugin,
+                    About::Message(attempt.entry.id),
+                    question,
+                    Some(text.clone()),
+                    move |ear, said| read(ear, said, asked_about, &delivered),
+                )
                 .await;
             match asked {
                 Asked::Nothing => {}

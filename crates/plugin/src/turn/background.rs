@@ -5,6 +5,7 @@ use std::sync::Arc;
 use waypost_hooks::Event;
 
 use super::{Turn, put};
+use crate::about::About;
 use crate::decision::Word;
 use crate::plugin::Plugin;
 use crate::question::{OnEvents, OnTimer};
@@ -27,10 +28,9 @@ impl Turn<'_> {
                 let about = format!("{} events", batch.len());
                 let call = self.info(plugin, Stage::Events);
                 let question = OnEvents { call, events: batch.to_vec() };
+                let (question, about) = (Box::new(question), About::Named(None, &about));
                 // What went wrong is counted and in the log.
-                let _ =
-                    put(plugin, self.journal, &about, Box::new(question), None, |_, ()| silence())
-                        .await;
+                let _ = put(plugin, self.journal, about, question, None, |_, ()| silence()).await;
             }
         }
     }
@@ -39,9 +39,10 @@ impl Turn<'_> {
     pub(crate) async fn timer(self, plugin: &Arc<Plugin>, name: &str) {
         let mut call = self.info(plugin, Stage::Timer);
         call.dry_run = false;
-        let question = OnTimer { call, name: name.to_owned() };
+        let question = Box::new(OnTimer { call, name: name.to_owned() });
+        let about = About::Named(None, name);
         // What went wrong is counted and in the log; the timer goes on.
-        let _ = put(plugin, self.journal, &name, Box::new(question), None, |_, ()| silence()).await;
+        let _ = put(plugin, self.journal, about, question, None, |_, ()| silence()).await;
     }
 }
 

@@ -8,6 +8,7 @@ use waypost_smtp::ReversePath;
 
 use super::session::{refused, remedied};
 use super::{Asked, Turn};
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::Word;
 use crate::heard::{Ear, Spoken};
@@ -60,7 +61,7 @@ impl Turn<'_> {
             });
             let (text, before) = (draft.text.clone(), draft.clone());
             let asked = self
-                .ask(plugin, &view.id, question, Some(text), move |ear, said| {
+                .ask(plugin, About::Message(view.id), question, Some(text), move |ear, said| {
                     read(ear, said, before)
                 })
                 .await;

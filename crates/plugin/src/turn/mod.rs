@@ -8,7 +8,6 @@ mod recipients;
 mod route;
 mod session;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -16,6 +15,7 @@ use tracing::{debug, warn};
 use waypost_hooks::Fault;
 use waypost_mail::Text;
 
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::{Journal, Word};
 use crate::generation::Generation;
@@ -65,7 +65,7 @@ impl<'a> Turn<'a> {
     async fn ask<Q, T, R>(
         self,
         plugin: &Arc<Plugin>,
-        about: &(dyn Display + Sync),
+        about: About<'_>,
         question: Box<Q>,
         text: Option<Text>,
         read: R,
@@ -79,9 +79,10 @@ impl<'a> Turn<'a> {
             Mode::Shadow(share) => {
                 if rand::random::<f64>() < share {
                     let (plugin, journal) = (plugin.clone(), self.journal.clone());
-                    let about = about.to_string();
+                    let (whose, name) = (about.whose(), about.to_string());
                     tokio::spawn(async move {
-                        put(&plugin, &journal, &about, question, text, read).await
+                        let about = About::Named(whose, &name);
+                        put(&plugin, &journal, about, question, text, read).await
                     });
                 }
                 Asked::Nothing
@@ -102,7 +103,7 @@ impl<'a> Turn<'a> {
 async fn put<Q, T, R>(
     plugin: &Plugin,
     journal: &Journal,
-    about: &(dyn Display + Sync),
+    about: About<'_>,
     question: Box<Q>,
     text: Option<Text>,
     read: R,
@@ -128,12 +129,7 @@ where
     }
 }
 
-fn failed<T>(
-    plugin: &Plugin,
-    stage: Stage,
-    about: &(dyn Display + Sync),
-    fault: Fault,
-) -> Asked<T> {
+fn failed<T>(plugin: &Plugin, stage: Stage, about: About<'_>, fault: Fault) -> Asked<T> {
     match plugin.config.remedy(stage) {
         OnError::Open => {
             warn!(%about, plugin = plugin.name(), %stage, "goes on without a plugin that failed (on-error = open)");

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::fmt;
 
 use waypost_hooks::{Fault, MAX_RECIPIENTS, RecipientAnswer, Transaction};
 use waypost_mail::Recipient;
 
 use super::session::{refused, remedied};
 use super::{Asked, Turn};
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::Word;
 use crate::heard::{Ear, Spoken};
@@ -59,11 +59,10 @@ impl Turn<'_> {
                 envelope: told::envelope(None, transaction),
                 recipients: known.iter().map(told::recipient).collect(),
             });
+            let about = About::Recipients(transaction.session.session, &known);
             let ids: BTreeSet<u32> = known.iter().map(|recipient| recipient.id).collect();
             let asked = self
-                .ask(plugin, &Addresses(&known), question, None, move |ear, said| {
-                    read(ear, said, ids)
-                })
+                .ask(plugin, about, question, None, move |ear, said| read(ear, said, ids))
                 .await;
             match asked {
                 Asked::Nothing => {}
@@ -113,19 +112,6 @@ impl Seen {
         self.answer.meta.extend(answer.meta);
         self.answer.reasons.extend(answer.reasons);
         self.decided = last;
-    }
-}
-
-/// Recipients in the words of a log.
-struct Addresses<'a>(&'a [Recipient]);
-
-impl fmt::Display for Addresses<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, recipient) in self.0.iter().enumerate() {
-            let comma = if index > 0 { ", " } else { "" };
-            write!(f, "{comma}{}", recipient.mailbox)?;
-        }
-        Ok(())
     }
 }
 

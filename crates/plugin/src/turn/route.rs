@@ -6,6 +6,7 @@ use waypost_hooks::{Fault, FaultKind, Hop, RouteDecision, RouteGroup, RouteView,
 use waypost_mail::{Recipient, Text};
 
 use super::{Asked, Turn};
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::Word;
 use crate::heard::Ear;
@@ -34,9 +35,13 @@ impl Turn<'_> {
             });
             let ids: HashSet<u32> = open.iter().map(|recipient| recipient.id).collect();
             let asked = self
-                .ask(plugin, &view.id, question, Some(text.clone()), move |ear, said| {
-                    read(ear, said, ids)
-                })
+                .ask(
+                    plugin,
+                    About::Message(view.id),
+                    question,
+                    Some(text.clone()),
+                    move |ear, said| read(ear, said, ids),
+                )
                 .await;
             match asked {
                 Asked::Nothing => {}

@@ -10,6 +10,7 @@ use waypost_mail::Facts;
 use waypost_smtp::{PermanentReply, Reply, ReversePath, TransientReply};
 
 use super::{Asked, Turn};
+use crate::about::About;
 use crate::bindings::waypost::policy::types as wit;
 use crate::decision::Word;
 use crate::question::{OnAuth, OnConnect, OnHelo, OnSender, Question};
@@ -58,7 +59,7 @@ impl Turn<'_> {
             });
             let question = Box::new(question(self.info(plugin, stage), session, envelope));
             let asked = self
-                .ask(plugin, &facts.session, question, None, |ear, said| {
+                .ask(plugin, About::Session(facts.session), question, None, |ear, said| {
                     let spoken = ear.session(said)?;
                     let word = word(&spoken.answer.0, &spoken.answer.1);
                     Ok((spoken, word))
@@ -93,7 +94,7 @@ impl Turn<'_> {
                 credentials: told::credentials(credentials),
             });
             let asked = self
-                .ask(plugin, &facts.session, question, None, |ear, said| {
+                .ask(plugin, About::Session(facts.session), question, None, |ear, said| {
                     let decision = ear.auth(said)?;
                     let word = auth_word(&decision);
                     Ok((decision, word))

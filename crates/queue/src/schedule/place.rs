@@ -91,10 +91,15 @@ impl Place {
     /// After a failure one job at a time finds out whether the destination is well again; then slots
     /// open little by little, so that a backlog does not fall on it all at once.
     pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
-        let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
-        let most = if self.failures > 0 { 1 } else { most.min(self.ramp) };
+        let most = self.most(now, per_destination);
         let most = most + usize::from(planted!("an attempt too many for a destination"));
         self.in_flight + self.offered < most
+    }
+
+    /// How many slots it has now.
+    pub(super) fn most(&self, now: Timestamp, per_destination: usize) -> usize {
+        let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
+        if self.failures > 0 { 1 } else { most.min(self.ramp) }
     }
 
     /// The destination answered; true when that changes what it gets.

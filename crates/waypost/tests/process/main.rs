@@ -13,3 +13,4 @@ mod signals;
 mod spool_tools;
 mod the_clock_jumps;
 mod two_instances;
+mod why_tells_what_was_before_a_crash;
