@@ -507,3 +507,34 @@ fn mistakes_about_trust_are_told() {
         assert!(told.contains(told_of), "{told_of}: {told}");
     }
 }
+
+#[test]
+fn what_is_kept_of_messages_is_read_whole() {
+    use waypost_history::Dialogue;
+    let settings = load(GOOD).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let usual = settings.startup.history.expect("a history is kept unless it is turned off");
+    assert_eq!(usual.directory, Path::new("/var/spool/waypost/history"));
+    assert_eq!((usual.size, usual.age.as_secs()), (512 << 20, 14 * 86_400));
+    assert_eq!(usual.dialogue, Dialogue::All);
+    let given = "[history]\nsize = \"4GiB\"\nage = \"30d\"\ndialogue = \"failures\"\n";
+    let settings = load(&format!("{GOOD}{given}")).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let said = words::describe(&settings);
+    assert!(said.contains("what happened to them, for 30 days and in 4.0 GiB at most"), "{said}");
+    let given = settings.startup.history.expect("it is turned on");
+    assert_eq!((given.size, given.age.as_secs()), (4 << 30, 30 * 86_400));
+    assert_eq!(given.dialogue, Dialogue::Failures);
+    let off = load(&format!("{GOOD}[history]\nenabled = false\n"));
+    let off = off.unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    assert!(words::describe(&off).contains("nothing of what happened to them"));
+    assert!(off.startup.history.is_none() && off.startup.places.history.is_none());
+    let wrong = "[history]\nsize = \"10KiB\"\nage = \"0s\"\ndialogue = \"some\"\nsise = 1\n";
+    let told = mistakes(&format!("{GOOD}{wrong}"));
+    for part in [
+        "'history.size' must be 1MiB or more",
+        "'history.age' cannot be zero",
+        "'history.dialogue' cannot be 'some'\n    hint: one of: all, failures, none",
+        "unknown key 'sise' in [history]\n    hint: did you mean 'size'?",
+    ] {
+        assert!(told.contains(part), "no «{part}» in\n{told}");
+    }
+}

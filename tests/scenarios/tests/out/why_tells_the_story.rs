@@ -20,19 +20,23 @@ async fn story(way: &Way, id: &str) -> Story {
 }
 
 fn attempts(story: &Story) -> Vec<&Attempt> {
-    let attempt = |told| match told {
-        &Note::Attempt(ref attempt) => Some(&**attempt),
-        _ => None,
-    };
-    story.history.notes.iter().filter_map(|told| attempt(&told.note)).collect()
+    let notes = story.history.notes.iter();
+    notes
+        .filter_map(|told| match &told.note {
+            Note::Attempt(attempt) => Some(&**attempt),
+            _ => None,
+        })
+        .collect()
 }
 
 fn visits(attempt: &Attempt) -> Vec<&Visit> {
-    let visit = |step| match step {
-        &Step::Visit(ref visit) => Some(&**visit),
-        &Step::Lookup(_) => None,
-    };
-    attempt.steps.iter().filter_map(visit).collect()
+    let steps = attempt.steps.iter();
+    steps
+        .filter_map(|step| match step {
+            Step::Visit(visit) => Some(&**visit),
+            Step::Lookup(_) => None,
+        })
+        .collect()
 }
 
 /// What was said, each line with who said it.

@@ -9,11 +9,13 @@ const GUARD: &str = "config = { tag = \"X-Guard\" }\n\
     [plugin.grants]\nedit = { add = [\"X-*\"] }\n";
 
 fn decisions(story: &Story) -> Vec<&Decided> {
-    let decided = |note| match note {
-        &Note::Decided(ref decided) => Some(&**decided),
-        _ => None,
-    };
-    story.history.notes.iter().filter_map(|told| decided(&told.note)).collect()
+    let notes = story.history.notes.iter();
+    notes
+        .filter_map(|told| match &told.note {
+            Note::Decided(decided) => Some(&**decided),
+            _ => None,
+        })
+        .collect()
 }
 
 #[tokio::test]
