@@ -6,6 +6,8 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use tokio::time::Instant;
 use waypost_history::{Line, Speaker};
 use waypost_smtp::Phase;
@@ -18,6 +20,8 @@ const PIECE: usize = 512;
 const LINE: usize = 1000;
 /// Octets of replies to AUTH that are gathered until they are a line; what is longer is none.
 const REPLY: usize = 4096;
+/// What is shorter is found in many a line where nobody repeated it.
+const LONG_ENOUGH: usize = 4;
 const STRUCK: &str = "***";
 
 /// A dialogue that is being written down. Clones write the same one; a blank one forgets everything.
@@ -105,7 +109,7 @@ impl Tape {
             _ => STRUCK.into(),
         };
         let secret = if verb == b"AUTH" { words.next() } else { Some(octets.trim_ascii()) };
-        reel.secrets.extend(secret.filter(|secret| secret.len() > 1).map(<[u8]>::to_vec));
+        reel.secrets.extend(secret.into_iter().flat_map(readings));
         reel.add(Speaker::We, &shown);
     }
 
@@ -237,6 +241,13 @@ impl Reel {
     }
 }
 
+/// What is said to log in, and what it means: the password in it.
+fn readings(secret: &[u8]) -> Vec<Vec<u8>> {
+    let meant = BASE64.decode(secret).unwrap_or_default();
+    let meant = meant.rsplit(|octet| *octet == 0).next().unwrap_or_default().to_vec();
+    [secret.to_vec(), meant].into_iter().filter(|reading| reading.len() >= LONG_ENOUGH).collect()
+}
+
 fn contains(line: &[u8], secret: &[u8]) -> bool {
     !secret.is_empty() && line.windows(secret.len()).any(|part| part == secret)
 }
@@ -337,6 +348,8 @@ mod tests {
         tape.say(Phase::Auth, b"AUTH PLAIN AGJvYgBzZWNyZXQ=\r\n");
         tape.hear(Phase::Auth, b"500 unknown: AUTH PLAIN AGJvYg");
         tape.hear(Phase::Auth, b"BzZWNyZXQ=\r\n");
+        tape.say(Phase::Auth, b"AUTH PLAIN AGJvYgBzZWNyZXQ=\r\n");
+        tape.hear(Phase::Auth, b"535 bob's secret is another\r\n");
         tape.say(Phase::Auth, b"AUTH LOGIN\r\n");
         tape.hear(Phase::Auth, b"334 VXNlcm5hbWU6\r\n");
         tape.say(Phase::Auth, b"Ym9i\r\n");
@@ -349,6 +362,8 @@ mod tests {
             [
                 "> AUTH PLAIN ***",
                 "< 500 ***",
+                "> AUTH PLAIN ***",
+                "< 535 ***",
                 "> AUTH LOGIN ***",
                 "< 334 ***",
                 "> ***",

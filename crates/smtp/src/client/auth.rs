@@ -12,6 +12,9 @@ use crate::Extensions;
 /// Longest user name and longest password, in octets.
 const MAX_SECRET: usize = 1024;
 
+/// A shorter password is found in many a text where nobody repeated it.
+const LONG_ENOUGH: usize = 4;
+
 /// A user name and a password for a next hop. Its `Debug` does not show the password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
@@ -57,6 +60,15 @@ impl Credentials {
     /// The user name.
     pub fn user(&self) -> &str {
         &self.user
+    }
+
+    /// True when a reply repeats them, as those of servers do that do not know AUTH and say what they do not
+    /// know.
+    pub(super) fn are_in(&self, text: &str) -> bool {
+        let Credentials { user, password } = self;
+        let plain = password.len() >= LONG_ENOUGH && text.contains(password.as_str());
+        let encoded = [format!("\0{user}\0{password}"), password.clone()];
+        plain || encoded.iter().any(|secret| text.contains(&BASE64.encode(secret)))
     }
 
     pub(super) fn password(&self) -> &str {

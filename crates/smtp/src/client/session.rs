@@ -199,6 +199,7 @@ impl Session {
     }
 
     fn take(&mut self, reply: Reply) -> Result<(), SessionFailure> {
+        let reply = self.discreet(reply);
         if closes(&reply) {
             return Err(self.refused(reply));
         }
@@ -209,6 +210,15 @@ impl Session {
             State::StartTls => self.starttls_answered(reply),
             State::Auth(_) => self.auth_answered(reply),
             State::Upgrade | State::Ready | State::Failed(_) => Err(self.unsolicited()),
+        }
+    }
+
+    /// The reply without what we logged in with: it is kept and told.
+    fn discreet(&self, reply: Reply) -> Reply {
+        let credentials = self.config.credentials.as_ref().filter(|_| self.phase == Phase::Auth);
+        match credentials {
+            Some(known) if known.are_in(&reply.text) => reply.with_text("(it repeats the login)"),
+            _ => reply,
         }
     }
 
@@ -332,6 +342,30 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_reply_that_repeats_the_login_is_not_kept() {
+        for line in
+            ["500 what is AUTH PLAIN AHJlbGF5AHMzY3JldA==?", "421 s3cret is wrong", "535 czNjcmV0"]
+        {
+            let mut session = Session::new(SessionConfig {
+                ehlo_name: Domain::Name("relay.example".into()),
+                tls: StartTls::Active,
+                lmtp: false,
+                credentials: Credentials::new("relay", "s3cret").ok(),
+                allow_plaintext_auth: false,
+                nonce: [7; 18],
+            });
+            for said in ["220 mx\r\n", "250-mx\r\n250 AUTH PLAIN\r\n", &format!("{line}\r\n")] {
+                session.push(said.as_bytes());
+                session.step();
+            }
+            let SessionStep::Failed(failure) = session.step() else { panic!("{line} was taken") };
+            let told = failure.to_string();
+            assert!(told.contains("it repeats the login"), "{told}");
+            assert!(!format!("{failure:?}").contains("s3cret"));
+        }
+    }
 
     /// The dialogues inject what arrives with the 220; this arrives while the caller gets ready
     /// for the handshake.
