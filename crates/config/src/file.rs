@@ -74,6 +74,7 @@ pub(crate) struct File {
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
     pub(crate) tls_reports: Option<TlsReports>,
+    pub(crate) history: History,
     pub(crate) replies: Replies,
     pub(crate) suppression: Suppression,
     pub(crate) bounces: Option<Bounces>,

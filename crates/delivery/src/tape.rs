@@ -105,7 +105,9 @@ impl Tape {
         let mut words = octets.trim_ascii().splitn(3, |octet| *octet == b' ');
         let (verb, mechanism) = (words.next().unwrap_or_default(), words.next());
         let shown = match mechanism {
-            Some(mechanism) if verb == b"AUTH" => [b"AUTH ", mechanism, b" ***"].concat(),
+            Some(mechanism) if verb == b"AUTH" => {
+                [b"AUTH ".as_slice(), mechanism, b" ***"].concat()
+            }
             _ => STRUCK.into(),
         };
         let secret = if verb == b"AUTH" { words.next() } else { Some(octets.trim_ascii()) };
@@ -227,7 +229,7 @@ impl Reel {
             let repeated = |secret: &Vec<u8>| contains(&line, secret);
             let code = line.get(..3).unwrap_or(&line).to_vec();
             if code == b"334" || self.secrets.iter().any(repeated) {
-                self.add(Speaker::They, &[&code, b" ".as_slice(), STRUCK.as_bytes()].concat());
+                self.add(Speaker::They, &[code.as_slice(), b" ", STRUCK.as_bytes()].concat());
             } else {
                 self.add(Speaker::They, &line);
             }

@@ -22,7 +22,6 @@ pub use note::{
     Speaker, Step, Told, Visit,
 };
 pub use pen::Pen;
-pub use writer::Metrics;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -44,9 +44,9 @@ pub(crate) fn encode(told: Told, out: &mut Vec<u8>) -> Result<(), TooLong> {
     for shorten in ways {
         shorten(&mut note);
         out.resize(begin + HEAD, 0);
-        let encoded = postcard::to_io(&note, &mut *out);
+        let encoded = postcard::to_io(&note, &mut *out).is_ok();
         let length = out.len() - begin - HEAD;
-        if encoded.is_ok() && length <= MAX_NOTE {
+        if encoded && length <= MAX_NOTE {
             head(&mut out[begin..], about, at, length);
             return Ok(());
         }

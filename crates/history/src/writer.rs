@@ -31,13 +31,13 @@ const PAUSE: Duration = Duration::from_secs(5);
 
 /// What the history counts.
 #[derive(Debug, Clone, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     /// Notes written.
-    pub written: Counter,
+    pub(crate) written: Counter,
     /// Notes lost, because they came faster than they are written, or the disk failed.
-    pub lost: Counter,
+    pub(crate) lost: Counter,
     /// Octets of all files.
-    pub octets: Gauge,
+    pub(crate) octets: Gauge,
 }
 
 impl Metrics {
@@ -107,43 +107,49 @@ impl Writer {
             Lost::add(&mut self.lost, lost.count, lost.since);
         }
         let left_alone = self.pause.is_some_and(|until| now < until) && !batch.last;
+        if left_alone {
+            batch.notes.iter().for_each(|waiting| self.lose(waiting.at));
+            return;
+        }
         let mut page = Page::default();
-        if !left_alone && let Some(Lost { count, since }) = self.lost {
+        let earlier = self.lost.take();
+        if let Some(Lost { count, since }) = earlier {
             page.add(Told { at: now, about: About::Relay, note: Note::Lost { count, since } });
         }
-        let apart = page.notes.len();
         for waiting in batch.notes {
             let (about, at) = (waiting.about, waiting.at);
-            if left_alone || !page.add(Told { at, about, note: (waiting.note)() }) {
-                self.lose(1, at);
+            if !page.add(Told { at, about, note: (waiting.note)() }) {
+                self.lose(at);
             }
         }
         if batch.last {
             page.add(Told { at: now, about: About::Relay, note: Note::Ended });
         }
-        if left_alone {
-            return;
-        }
         let (written, ended) = self.put(&page);
-        self.desk.metrics.written.inc_by(written.saturating_sub(apart) as u64);
-        if written >= apart {
-            self.lost = None;
-        }
+        self.desk.metrics.written.inc_by(written as u64);
         match ended {
-            Ok(()) => self.pause = None,
+            Ok(()) => self.recover(earlier),
             Err(failure) => {
-                for (_, at, _) in &page.notes[written.max(apart)..] {
-                    self.lose(1, *at);
-                }
+                let told = usize::from(earlier.is_some());
+                let earlier = earlier.filter(|_| written < told);
+                earlier.iter().for_each(|lost| Lost::add(&mut self.lost, lost.count, lost.since));
+                page.notes[written.max(told)..].iter().for_each(|(_, at, _)| self.lose(*at));
                 self.fail(&failure, now);
             }
         }
         self.prune(now);
     }
 
-    fn lose(&mut self, count: u64, at: Timestamp) {
-        Lost::add(&mut self.lost, count, at);
-        self.desk.metrics.lost.inc_by(count);
+    fn recover(&mut self, lost: Option<Lost>) {
+        if self.pause.take().is_some() {
+            let lost = lost.map_or(0, |lost| lost.count);
+            info!(lost, "the history is written again");
+        }
+    }
+
+    fn lose(&mut self, at: Timestamp) {
+        Lost::add(&mut self.lost, 1, at);
+        self.desk.metrics.lost.inc();
     }
 
     /// Writes a page, into as many segments as it takes. Gives how many of its notes are written.
@@ -248,22 +254,14 @@ impl Writer {
         self.desk.metrics.octets.set(i64::try_from(octets).unwrap_or(i64::MAX));
     }
 
+    /// The directory is looked at again when it is tried again: what is torn of the last segment is cut off
+    /// then.
     fn fail(&mut self, failure: &io::Error, now: Timestamp) {
-        if self.lost.is_none_or(|lost| lost.count == 0) || self.pause.is_none() {
+        if self.pause.is_none() {
             let directory = self.config.directory.display();
             warn!(%failure, %directory, "the history cannot be written: mail goes on, what is told of it is lost and counted");
         }
-        if let Some(open) = self.open.take() {
-            // What is behind its last whole note is a torn one.
-            let _ = open.file.set_len(open.length);
-            if let Some(sealed) = &mut self.sealed {
-                sealed.push(Sealed {
-                    number: open.number,
-                    octets: open.length,
-                    newest: open.newest,
-                });
-            }
-        }
+        (self.open, self.sealed) = (None, None);
         self.pause = Some(now.after(PAUSE));
     }
 

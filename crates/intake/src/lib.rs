@@ -63,7 +63,7 @@ use crate::budget::Budget;
 use crate::content::Content;
 use crate::plan::refuse_unroutable;
 use crate::policy::{Judge, Ruling, Waiting};
-use crate::story::Whose;
+use crate::story::Bringer;
 use crate::verify::verify;
 use waypost_mutant::planted;
 
@@ -288,7 +288,7 @@ impl Intake {
     pub async fn accept(&self, message: Message, door: Door, rules: Rules<'_>) -> Vec<Reply> {
         let id = message.envelope.id;
         let mut answers = Answers::new(rules.groups);
-        let whose = Whose::of(&message);
+        let bringer = Bringer::of(&message);
         let reply = match self.prepare(message, door, rules, &mut answers).await {
             Ok(Some(Ready { prepared, lowered })) => {
                 let reply = queued_as(id, lowered);
@@ -299,7 +299,7 @@ impl Intake {
             Err(reply) => {
                 info!(message = %id, reply = %reply, "message refused");
                 self.events.tell(EventKind::MessageRefused, Some(id), reply.to_string());
-                story::refused(self.events.pen(), id, whose, &reply);
+                story::refused(self.events.pen(), id, bringer, &reply);
                 reply
             }
         };

@@ -63,8 +63,8 @@ impl Story {
 }
 
 /// Tells that a complete message was refused.
-pub(crate) fn refused(pen: &Pen, id: MessageId, whose: Whose, reply: &Reply) {
-    let Whose { session, listener, client, sender } = whose;
+pub(crate) fn refused(pen: &Pen, id: MessageId, bringer: Bringer, reply: &Reply) {
+    let Bringer { session, listener, client, sender } = bringer;
     let refused = Refused {
         session,
         listener,
@@ -83,18 +83,23 @@ pub(crate) fn discarded(pen: &Pen, id: MessageId, reason: &str) {
 
 /// Who brought a message and where its bounces would go.
 #[derive(Debug)]
-pub(crate) struct Whose {
+pub(crate) struct Bringer {
     session: SessionId,
     listener: String,
     client: SocketAddr,
     sender: ReversePath,
 }
 
-impl Whose {
-    pub(crate) fn of(message: &Message) -> Whose {
+impl Bringer {
+    pub(crate) fn of(message: &Message) -> Bringer {
         let Message { facts, envelope, .. } = message;
         let (session, client) = (facts.session, facts.client);
-        Whose { session, client, listener: facts.listener.clone(), sender: envelope.sender.clone() }
+        Bringer {
+            session,
+            client,
+            listener: facts.listener.clone(),
+            sender: envelope.sender.clone(),
+        }
     }
 }
 

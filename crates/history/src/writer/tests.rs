@@ -171,7 +171,7 @@ fn what_is_too_old_goes() {
     tell(&history, young, "young");
     history.desk.flush();
     assert!(reasons(&history.about(old).unwrap()).is_empty());
-    assert_eq!(reasons(&history.about(young).unwrap()).len(), 14);
+    assert_eq!(reasons(&history.about(young).unwrap()).len(), 13);
 }
 
 #[test]
