@@ -15,7 +15,7 @@ use waypost_smtp::Phase;
 
 use crate::way::{ALICE, BOB, Way, home_to, nobody, patient};
 
-async fn story(way: &Way, id: &str) -> Story {
+async fn story_of(way: &Way, id: &str) -> Story {
     way.relay.client().get(&format!("/v1/messages/{id}/why")).await.unwrap()
 }
 
@@ -60,7 +60,7 @@ async fn of_a_message_that_was_deferred_twice_and_then_delivered() {
     let way = Way::to(&upstream).await;
     let id = way.send().await;
     way.settled(&id).await;
-    let story = story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     assert_eq!(story.standing, None, "nothing waits: {story}");
     let tried = attempts(&story);
     let fared: Vec<&str> =
@@ -118,7 +118,7 @@ async fn of_a_message_that_bounced_and_of_its_notice() {
     let id = way.send().await;
     way.settled(&id).await;
     way.notices(1).await;
-    let story = story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     let fared = &attempts(&story)[0].results[0];
     assert_eq!((fared.outcome.as_str(), fared.status.as_deref()), ("bounced", Some("5.1.1")));
     assert!(fared.words.contains("no such user here"), "{story}");
@@ -131,7 +131,7 @@ async fn of_a_message_that_bounced_and_of_its_notice() {
     assert_eq!((notice.to.as_str(), &notice.kinds[..]), (ALICE, &["failed".to_owned()][..]));
     way.settled(&notice.id.to_string()).await;
     let about: MessageId = id.parse().unwrap();
-    let other = self::story(&way, &notice.id.to_string()).await;
+    let other = story_of(&way, &notice.id.to_string()).await;
     let accepted = other.history.notes.iter().find_map(|told| match &told.note {
         Note::Accepted(accepted) => Some(accepted),
         _ => None,
@@ -147,7 +147,7 @@ async fn of_a_message_that_waits_for_a_destination_and_then_for_an_operator() {
     let way = Way::through(patient(home_to(down))).await;
     let id = way.send().await;
     way.deferred(&id).await;
-    let story = self::story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     let error = visits(attempts(&story)[0])[0].error.clone().unwrap();
     assert!(error.contains("cannot connect"), "{story}");
     let standing = story.standing.clone().unwrap();
@@ -168,7 +168,7 @@ async fn of_a_message_that_waits_for_a_destination_and_then_for_an_operator() {
     };
     let client = way.relay.client();
     let _: waypost_admin::api::Applied = client.post("/v1/queue/hold", &words).await.unwrap();
-    let story = self::story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     let ordered = story.history.notes.iter().any(|told| match &told.note {
         Note::Order(order) => order.verb == "hold" && order.words == "let me look",
         _ => false,
@@ -225,7 +225,7 @@ async fn without_a_secret_in_it() {
         } else {
             way.deferred(&id).await;
         }
-        let story = story(&way, &id).await;
+        let story = story_of(&way, &id).await;
         let said = dialogue(visits(attempts(&story)[0])[0]);
         assert!(said.iter().any(|line| line == "> AUTH PLAIN ***"), "{said:#?}");
         let Way { relay, home, .. } = way;
@@ -243,7 +243,7 @@ async fn only_of_failures_word_by_word_where_that_is_configured() {
     let way = Way::through(home.set("history", "dialogue", "\"failures\"")).await;
     let id = way.send().await;
     way.settled(&id).await;
-    let story = story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     let tried = attempts(&story);
     let lines = |attempt: &Attempt| visits(attempt)[0].dialogue.len();
     assert!(lines(tried[0]) > 0 && lines(tried[1]) == 0, "{story}");
@@ -274,7 +274,7 @@ async fn of_what_waits_where_no_history_is_kept() {
     let way = Way::through(home).await;
     let id = way.send().await;
     way.deferred(&id).await;
-    let story = story(&way, &id).await;
+    let story = story_of(&way, &id).await;
     assert!(!story.is_kept && story.history.is_empty());
     assert!(story.to_string().contains("no history is kept"), "{story}");
     assert!(!Path::new(&way.home.spool()).join("history").exists());
