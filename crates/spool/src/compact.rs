@@ -54,8 +54,7 @@ impl Writer {
             && (usage.live == 0
                 || planted!("a segment goes with a living record in it") && usage.live == 1)
         {
-            let removed = self.log.remove_oldest();
-            removed.map_err(|error| trouble("removing a segment of the log", &error))?;
+            self.remove_oldest()?;
         }
         if self.tidying.ticked.is_none_or(|at| at.elapsed() >= SECOND) {
             self.tidying.ticked = Some(Instant::now());
@@ -67,6 +66,13 @@ impl Writer {
             self.empty(number)?;
         }
         Ok(())
+    }
+
+    /// Removes the oldest segment; no row on the disk points there any more.
+    fn remove_oldest(&mut self) -> Result<(), Trouble> {
+        self.flush()?;
+        let removed = self.log.remove_oldest();
+        removed.map_err(|error| trouble("removing a segment of the log", &error))
     }
 
     /// The segment to be emptied: the oldest, when hardly anything in it lives, or when more of
@@ -126,8 +132,7 @@ impl Writer {
                 self.empty(number)?;
                 continue;
             }
-            let removed = self.log.remove_oldest();
-            removed.map_err(|error| trouble("removing a segment of the log", &error))?;
+            self.remove_oldest()?;
             set_aside += u32::from(usage.damaged);
         }
         Ok(set_aside)

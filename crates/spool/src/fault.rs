@@ -21,9 +21,9 @@ pub enum FaultPoint {
     Sync,
     /// The log is synced, sled knows nothing.
     Synced,
-    /// sled's batch is applied and not flushed.
+    /// sled's batch is applied and not flushed, nobody has an answer.
     Applied,
-    /// sled is flushed, nobody has an answer.
+    /// sled is flushed, as happens now and then.
     Flushed,
     /// Before a segment is removed.
     RemoveSegment,

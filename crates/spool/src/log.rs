@@ -119,9 +119,14 @@ impl Log {
         Position { segment: self.current, offset: (self.len + ahead) as u32 }
     }
 
+    /// The present segment is not to be continued.
+    pub(crate) fn is_full(&self) -> bool {
+        self.len >= self.segment_size || self.old
+    }
+
     /// Begins another segment when the present one is full.
     pub(crate) fn roll(&mut self, highest: u64, now: Timestamp) -> io::Result<()> {
-        if self.len < self.segment_size && !self.old {
+        if !self.is_full() {
             return Ok(());
         }
         self.faults.hit(FaultPoint::Roll)?;

@@ -146,7 +146,8 @@ impl LogSpool {
         audience: &mut dyn Audience,
     ) -> Result<(Arc<LogSpool>, Driver, Report), OpenError> {
         let dirs = Dirs::make(config.disk.clone(), &config.path)?;
-        let (writer, report) = Opening { config, dirs, clock, place, seal }.run(audience)?;
+        let (mut writer, report) = Opening { config, dirs, clock, place, seal }.run(audience)?;
+        writer.eager = false;
         let shared = writer.shared.clone();
         let driver = Driver { writer, _ending: Ending(shared.clone()) };
         let read = Semaphore::new(READ_AT_ONCE);

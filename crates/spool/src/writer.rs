@@ -1,5 +1,6 @@
 //! The one thread that writes. It takes all changes that wait, and makes them durable together:
-//! append to the log, sync the log, one batch for sled, flush sled, answer.
+//! append to the log, sync the log, one batch for sled, answer. sled is flushed now and then: what it
+//! loses in a crash is in the segment being written, which a start reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,6 +29,10 @@ use waypost_mutant::planted;
 const GROUP: u64 = 16 * 1024 * 1024;
 /// How long the writer sleeps when nothing waits.
 const IDLE: Duration = Duration::from_secs(1);
+/// How far sled on the disk may be behind the log while changes come one after the other.
+const LAG: Duration = Duration::from_millis(200);
+/// The same when no change comes.
+const QUIET: Duration = Duration::from_millis(20);
 /// Recipients remembered between groups, so that settling need not read sled.
 const REMEMBERED: usize = 10_000;
 
@@ -41,6 +46,10 @@ pub(crate) struct Writer {
     recent: HashMap<MessageId, Kept>,
     /// Recipients of all those.
     remembered: usize,
+    /// Since when sled has something that is not flushed.
+    unflushed: Option<Instant>,
+    /// sled is flushed with each group: while index and log are brought to one opinion, and by tools.
+    pub(crate) eager: bool,
 }
 
 /// A record, and the number of the job it is of; none for those the writer adds.
@@ -99,13 +108,20 @@ impl Writer {
     pub(crate) fn new(shared: Arc<Shared>, log: Log) -> Writer {
         let (tidying, recent) = (Tidying::default(), HashMap::new());
         let scrub = Scrub::here(&shared);
-        Writer { shared, log, tidying, scrub, recent, remembered: 0 }
+        let (remembered, unflushed, eager) = (0, None, true);
+        Writer { shared, log, tidying, scrub, recent, remembered, unflushed, eager }
     }
 
     /// Serves until the spool is closed.
     pub(crate) fn run(mut self) {
-        while let Some(jobs) = self.shared.queue.take(IDLE) {
+        self.eager = false;
+        while let Some(jobs) = self.shared.queue.take(self.unflushed.map_or(IDLE, |_| QUIET)) {
             self.turn(jobs);
+        }
+        if self.shared.failure().is_none()
+            && let Err(text) = self.flush()
+        {
+            self.shared.fail(&text);
         }
     }
 
@@ -114,10 +130,15 @@ impl Writer {
         if let Some(text) = self.shared.failure() {
             return refuse(jobs, &text);
         }
+        let most = if jobs.is_empty() { QUIET } else { LAG };
         if self.serve(jobs).is_err() {
             return;
         }
-        match self.tidy() {
+        let tidied = self.tidy().and_then(|()| match self.unflushed {
+            Some(since) if since.elapsed() >= most => Ok(self.flush()?),
+            _ => Ok(()),
+        });
+        match tidied {
             Ok(()) => {}
             Err(Trouble::Full) => self.tidying.pause(),
             Err(Trouble::Later(text)) => {
@@ -192,8 +213,23 @@ impl Writer {
         self.finish(group)
     }
 
-    /// Begins another segment when the present one is full.
+    /// What was applied to sled is on the disk when this returns.
+    pub(crate) fn flush(&mut self) -> Result<(), String> {
+        if self.unflushed.is_some() {
+            self.shared.index.flush()?;
+            self.unflushed = None;
+            self.shared.metrics.syncs.inc();
+            self.shared.faults.hit(FaultPoint::Flushed).map_err(|error| error.to_string())?;
+        }
+        Ok(())
+    }
+
+    /// Begins another segment when the present one is full. sled is flushed first: a start reads the
+    /// digests of finished segments only, and must find no difference there.
     pub(crate) fn roll(&mut self) -> Result<(), Trouble> {
+        if self.log.is_full() {
+            self.flush()?;
+        }
         match self.log.roll(self.shared.highest(), self.shared.clock.now()) {
             Err(error) if is_want(&error) && self.log.has_room() => {
                 tracing::warn!(%error, "another segment of the log cannot be begun now");
@@ -450,15 +486,16 @@ impl Writer {
         shared.space.guard();
         shared.index.apply(group.writes)?;
         point(FaultPoint::Applied)?;
-        shared.index.flush()?;
-        point(FaultPoint::Flushed)?;
         shared.space.spend(group.len);
-        shared.metrics.syncs.inc();
         shared.metrics.groups.inc();
         shared.metrics.bytes.inc_by(group.len);
         shared.metrics.group_seconds.observe(began.elapsed().as_secs_f64());
         group.born.into_iter().for_each(|place| self.log.born(place));
         group.died.into_iter().for_each(|place| self.log.died(place));
+        self.unflushed.get_or_insert_with(Instant::now);
+        if self.eager {
+            self.flush()?;
+        }
         if self.remembered > REMEMBERED {
             self.forget_all();
         }

@@ -11,11 +11,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use common::*;
-use waypost_mail::{Ledger, MessageId, RecipientState};
-use waypost_spool::{Config, Disk, DiskFile, LogSpool, RealDisk, Report, Spool, SpoolError};
+use waypost_mail::{Ledger, MessageId, RecipientState, Timestamp};
+use waypost_spool::{
+    Config, Disk, DiskFile, LogSpool, RealDisk, Report, Rows, RowsError, RowsPlace, Spool,
+    SpoolError,
+};
 
 /// The machine's disk, which counts what is read of segments that are finished.
 #[derive(Debug, Default, Clone)]
@@ -181,6 +185,88 @@ fn nothing_special(report: &Report, what: &str) {
     let found = (report.quarantined, report.requeued, report.removed, report.damaged);
     assert_eq!(found, (0, 0, 0, 0), "{what}: {report:?}");
     assert_eq!(report.rebuilt, None, "{what}");
+}
+
+/// Keys and values.
+type Map = BTreeMap<Vec<u8>, Vec<u8>>;
+
+/// An index that loses in a crash whatever was not flushed.
+#[derive(Debug, Default, Clone)]
+struct Forgetful {
+    seen: Arc<Mutex<Map>>,
+    flushed: Arc<Mutex<Map>>,
+}
+
+impl RowsPlace for Forgetful {
+    fn exists(&self) -> bool {
+        true
+    }
+    fn open(&self) -> Result<Arc<dyn Rows>, RowsError> {
+        *self.seen.lock().unwrap() = self.flushed.lock().unwrap().clone();
+        Ok(Arc::new(self.clone()))
+    }
+    fn set_aside(&self, _: Timestamp) -> io::Result<String> {
+        panic!("nothing is wrong with it")
+    }
+}
+
+impl Rows for Forgetful {
+    fn apply(&self, writes: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<(), String> {
+        let mut seen = self.seen.lock().unwrap();
+        for (key, value) in writes {
+            match value {
+                Some(value) => seen.insert(key, value),
+                None => seen.remove(&key),
+            };
+        }
+        Ok(())
+    }
+    fn flush(&self) -> Result<(), String> {
+        *self.flushed.lock().unwrap() = self.seen.lock().unwrap().clone();
+        Ok(())
+    }
+    fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.seen.lock().unwrap().get(key).cloned())
+    }
+    fn range(&self, from: &[u8], each: &mut dyn FnMut(&[u8], &[u8]) -> bool) -> Result<(), String> {
+        let seen = self.seen.lock().unwrap().clone();
+        seen.range(from.to_vec()..).take_while(|(key, value)| each(key, value)).for_each(drop);
+        Ok(())
+    }
+}
+
+/// Time stands still, so that the index is flushed when the log makes it necessary and not else: what it
+/// then lacks after a crash is in the segment that is being written.
+#[tokio::test(start_paused = true)]
+async fn a_crash_between_two_flushes_makes_no_start_read_finished_segments() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, disk) = counting(dir.path());
+    let index = Forgetful::default();
+    let opened = || LogSpool::open_driven(&config, clock(), &index, 7, &mut ()).unwrap();
+    let (spool, mut driver, _) = opened();
+    {
+        let mut filling = std::pin::pin!(fill(&spool, 1..=200));
+        while !is_over(filling.as_mut()).await {
+            driver.step();
+            tokio::task::yield_now().await;
+        }
+    }
+    let before = world(&spool).await;
+    drop((spool, driver));
+    let finished = (named(&config, "log").len() as u64 - 1) * SEGMENT;
+    assert!(finished > 5 * SEGMENT, "{finished}");
+    disk.read();
+    let (spool, _, report) = opened();
+    let read = disk.read();
+    assert!(report.requeued + report.removed > 1, "the crash cost the index nothing: {report:?}");
+    assert_eq!((report.quarantined, report.damaged), (0, 0), "{report:?}");
+    assert!(read < finished / 2, "{read} of {finished} octets were read");
+    assert_eq!(world(&spool).await, before);
+}
+
+/// Lets a future go on, and says whether it came to its end.
+async fn is_over(mut future: std::pin::Pin<&mut impl Future>) -> bool {
+    std::future::poll_fn(|context| Poll::Ready(future.as_mut().poll(context).is_ready())).await
 }
 
 #[tokio::test]

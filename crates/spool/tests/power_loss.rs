@@ -193,7 +193,7 @@ fn record_spool(start: &Path, first_id: u64, writers: u64, early: bool) -> Recor
 fn check(path: &Path, before: &World, said: &[&str]) -> Result<(), String> {
     let (world, open) = before.told(said);
     if said.contains(&"open") {
-        index_alone(path, &world, &open.iter().copied().collect::<Vec<_>>())?;
+        index_alone(path, before, said)?;
     }
     let (found, report) = block_on(World::found(path))?;
     found.is(&world, &open).map_err(|why| format!("{why}\n{report:?}"))?;
@@ -208,9 +208,12 @@ fn check(path: &Path, before: &World, said: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// The rows as sled has them, before the log makes up for anything: acknowledged means that they
-/// are there too.
-fn index_alone(path: &Path, world: &World, open: &[&str]) -> Result<(), String> {
+/// The rows as sled has them, before the log makes up for anything: what was acknowledged before the last
+/// flush is there too. What was begun since may be there or not.
+fn index_alone(path: &Path, before: &World, said: &[&str]) -> Result<(), String> {
+    let flushed = said.iter().rposition(|word| *word == "flushed").map_or(0, |at| at + 1);
+    let (world, mut open) = before.told(&said[..flushed]);
+    open.extend(said[flushed..].iter().filter_map(|words| words.strip_prefix("begin ")));
     let config = sled::Config::new().path(path.join("spool/index")).segment_size(512 * 1024);
     let db = config.cache_capacity(8 << 20).open().map_err(|error| format!("sled: {error}"))?;
     let is_open = |id: u64| open.iter().any(|words| words.split(' ').any(|w| w == id.to_string()));
@@ -240,15 +243,15 @@ async fn child() {
     let number = |name| -> u64 { std::env::var(name).unwrap().parse().unwrap() };
     let mut config = config(&PathBuf::from(std::env::var_os(DIRECTORY).unwrap()));
     let asked: Asked = Arc::default();
-    if std::env::var_os(EARLY).is_some() {
-        let asked = asked.clone();
-        config.faults = Faults::new(move |point| {
-            if point == FaultPoint::Appended {
-                acknowledge(&asked);
-            }
-            Ok(())
-        });
-    }
+    let early = std::env::var_os(EARLY).map(|_| asked.clone());
+    config.faults = Faults::new(move |point| {
+        match (point, &early) {
+            (FaultPoint::Appended, Some(asked)) => acknowledge(asked),
+            (FaultPoint::Flushed, _) => say("flushed"),
+            _ => {}
+        }
+        Ok(())
+    });
     let (spool, _) = LogSpool::open(config, clock()).unwrap();
     say("open");
     let (first, writers) = (number(FIRST_ID), number(WRITERS));
