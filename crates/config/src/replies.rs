@@ -96,8 +96,10 @@ fn written(source: &str, known: &[Provider], notes: &mut Notes<'_>) -> Option<Wr
         return None;
     }
     let mut top = Section::new("", table.span(), table.into_inner());
-    let providers = top.sections("provider", notes).into_iter();
-    let providers: Vec<Provider> = providers.filter_map(|p| provider(p, notes)).collect();
+    let mut providers = Vec::new();
+    for section in top.sections("provider", notes) {
+        providers.extend(provider(section, &providers, notes));
+    }
     let all: Vec<Provider> = providers.iter().chain(known).cloned().collect();
     let rules = top.sections("rule", notes).into_iter();
     let rules: Vec<WrittenRule> = rules.filter_map(|r| rule(r, &all, notes)).collect();
@@ -108,13 +110,25 @@ fn written(source: &str, known: &[Provider], notes: &mut Notes<'_>) -> Option<Wr
     Some(Written { providers, rules })
 }
 
-fn provider(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Provider> {
+/// A provider, of whose hosts none may be of one before it: they would never be its own.
+fn provider(
+    mut section: Section<'_>,
+    before: &[Provider],
+    notes: &mut Notes<'_>,
+) -> Option<Provider> {
     let name = section.parsed::<Name>("name", NAME, notes);
     let name = section.required("name", name, "name = \"example\"", notes);
     let hosts = section.list::<HostEnd>("hosts", HOST, notes);
     let hosts = section.required("hosts", hosts, HOST, notes);
     section.end(notes);
-    let hosts = hosts?.value.into_iter().map(|host| host.value.0).collect();
+    let hosts = hosts?.value;
+    for host in &hosts {
+        if let Some(taken) = before.iter().find(|other| other.hosts.contains(&host.value.0)) {
+            let message = format!("'{}' is provider '{}' already", host.value.0, taken.name);
+            notes.add(&host.at, message, "a host has one provider");
+        }
+    }
+    let hosts = hosts.into_iter().map(|host| host.value.0).collect();
     Some(Provider { name: name?.value.0, hosts })
 }
 
@@ -317,6 +331,20 @@ category = "ful"
 codes = ["2xx"]
 texts = ["("]
 samples = []
+
+[[rule]]
+name = "loud"
+category = "full"
+texts = ["Quota"]
+samples = ["552 Quota"]
+
+[[provider]]
+name = "big"
+hosts = [".big.example"]
+
+[[provider]]
+name = "large"
+hosts = [".large.example", ".BIG.example"]
 "#;
         let lines = lint(source).join("\n");
         for expected in [
@@ -324,6 +352,8 @@ samples = []
             "rules.toml:10:12: 'rule.category': 'ful' is none of:",
             "rules.toml:11:10: 'rule.codes': '2xx' is no code of a refusal",
             "rules.toml:12:10: 'rule.texts': '(' is no pattern",
+            "rules.toml:18:10: 'rule.texts': 'Quota' can never match",
+            "rules.toml:27:28: '.big.example' is provider 'big' already",
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");
         }
@@ -348,7 +378,7 @@ samples = ["552 quota of octets"]
 [[rule]]
 name = "capital"
 category = "too-big"
-texts = ["Octets"]
+texts = ["8 octets"]
 samples = [{ reply = "552 Octets", phase = "eod" }]
 "#;
         let lines = lint(source).join("\n");

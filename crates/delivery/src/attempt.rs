@@ -320,7 +320,7 @@ impl<'a> Attempt<'a> {
         let Means { source, login, identity } =
             self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
         self.log.from(source.map(|source| source.address));
-        let way = self.way(host, source);
+        let way = self.way(hop, host, source);
         self.go_easy(&way)?;
         let key = key(route, hop, host, source);
         let credentials = login.as_ref();
@@ -378,7 +378,7 @@ impl<'a> Attempt<'a> {
                     if reused {
                         self.delivery.metrics.connections_reused.inc();
                     }
-                    let promise = connection.promise();
+                    let promise = connection.promise(key.lmtp);
                     batch.iter().for_each(|index| self.promises[*index] = Some(promise));
                     if transfer.reusable {
                         self.delivery.pool.park(key.clone(), demand, connection);
@@ -447,8 +447,9 @@ impl<'a> Attempt<'a> {
         }
     }
 
-    /// Gives each recipient the fate that the transfer says. After 421 and after a connection lost
-    /// before the final dot the rest should be tried elsewhere. Answers those for whom there was no room
+    /// Gives each recipient the fate that the transfer says. After 421, after a connection lost before
+    /// the final dot, and from another address when ours is not wanted, the rest should be tried
+    /// elsewhere. Answers those for whom there was no room
     /// beside others, who were taken: they go at once.
     fn answers(
         &mut self,
@@ -460,7 +461,7 @@ impl<'a> Attempt<'a> {
         let hop = label(host);
         let taken = |answer: &RecipientResult| answer.phase == Phase::Eod;
         let some_taken = transfer.answers.iter().flatten().any(taken);
-        let (mut elsewhere, mut crowded) = (None, Vec::new());
+        let (mut elsewhere, mut crowded, mut unanswered) = (None, Vec::new(), Vec::new());
         let mut answers = transfer.answers;
         if planted!("answers are taken for those of others") {
             answers.reverse();
@@ -474,31 +475,37 @@ impl<'a> Attempt<'a> {
                     crowded.push(*index);
                 }
                 Some(answer) => {
+                    let phase = answer.phase;
                     let outcome = self.outcome(answer, &hop, host, way);
-                    self.fates[*index] = Some(Fate::Tried(outcome));
+                    match outcome.why() {
+                        Some(why) if self.spurns(why, phase, way.source) => {
+                            elsewhere = Some(why.clone());
+                        }
+                        _ => self.fates[*index] = Some(Fate::Tried(outcome)),
+                    }
                 }
-                None => {}
+                None => unanswered.push(*index),
             }
         }
         let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(crowded), Err) };
         let ours = matches!(failure, Failure::Unreadable(_));
         let why = failure.why(&hop, &Demand::Opportunistic).bounded();
-        let open = self.open(members.iter().copied());
         if ours {
-            self.all(&open, || Outcome::Deferred(why.clone()));
+            self.all(&unanswered, || Outcome::Deferred(why.clone()));
         } else if transfer.phase == Phase::Eod
             && planted!("no reply to the final dot counts as yes")
         {
             let reply = waypost_smtp::Reply::OK;
             let (hop, security) = (hop.to_owned(), Security::CLEAR);
             let outcome = Outcome::Delivered { hop, reply, security };
-            self.all(&open, || outcome.clone());
+            self.all(&unanswered, || outcome.clone());
         } else if transfer.phase == Phase::Eod {
-            self.all(&open, || Outcome::Unknown(why.clone()));
+            // Who was refused before is in no doubt.
+            self.all(&unanswered, || Outcome::Unknown(why.clone()));
         } else {
             return Err(why);
         }
-        Ok(Vec::new())
+        elsewhere.map_or(Ok(crowded), Err)
     }
 
     fn outcome(&mut self, answer: RecipientResult, hop: &str, host: &Host, way: &Way) -> Outcome {
@@ -548,11 +555,11 @@ impl<'a> Attempt<'a> {
     }
 
     /// Where one way is the only one, the whole destination waits until it has rested. With other
-    /// addresses of ours, or in a lane that has mail for many, other mail may go on.
+    /// addresses of ours, other smart hosts, or in a lane that has mail for many, other mail may go on.
     fn report_rest(&self) {
         let Some(until) = self.rest else { return };
         let route = &self.ticket.route;
-        if route.lane.is_none() && route.source.is_none() {
+        if route.lane.is_none() && route.source.is_none() && route.hops.len() == 1 {
             let left = until.since(self.delivery.parts.clock.now());
             let why = "too much mail from here".to_owned();
             self.delivery.parts.queue.pause(&self.ticket.destination, left, why);

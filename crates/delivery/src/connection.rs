@@ -416,13 +416,15 @@ pub(crate) struct Promise {
     pub(crate) dsn: bool,
     /// It knows the deadline (RFC 2852).
     pub(crate) deliver_by: bool,
+    /// It has put the message into mailboxes when it says yes (RFC 2033).
+    pub(crate) stores: bool,
 }
 
 impl Connection {
-    /// What this host takes on with a message.
-    pub(crate) fn promise(&self) -> Promise {
+    /// What this host takes on with a message, by LMTP or SMTP.
+    pub(crate) fn promise(&self, lmtp: bool) -> Promise {
         let Extensions { dsn, deliver_by, .. } = &self.extensions;
-        Promise { dsn: *dsn, deliver_by: deliver_by.is_some() }
+        Promise { dsn: *dsn, deliver_by: deliver_by.is_some(), stores: lmtp }
     }
 
     /// What is said from now on is written down there.

@@ -110,7 +110,11 @@ fn action(
         Settled::Done(Outcome::Delivered { hop, reply, .. })
             if ends_here(notify, &ticket.entry.terms, promise?) =>
         {
-            Some(Action::Relayed { hop: hop.clone(), reply: reply.clone() })
+            let (hop, reply) = (hop.clone(), reply.clone());
+            Some(match promise?.stores {
+                true => Action::Delivered { hop, reply },
+                false => Action::Relayed { hop, reply },
+            })
         }
         Settled::Done(Outcome::Unknown(why))
             if plan.doubt == Doubt::Bounce && notify.on_failure() =>
@@ -156,7 +160,7 @@ mod tests {
     fn what_a_host_does_not_know_it_will_not_tell() {
         let wanted = Notify::Of { success: true, failure: true, delay: true };
         let plain = Terms::default();
-        let promise = |dsn, deliver_by| Promise { dsn, deliver_by };
+        let promise = |dsn, deliver_by| Promise { dsn, deliver_by, stores: false };
         assert!(ends_here(wanted, &plain, promise(false, false)));
         assert!(!ends_here(wanted, &plain, promise(true, false)));
         assert!(!ends_here(Notify::Unsaid, &plain, promise(false, false)));

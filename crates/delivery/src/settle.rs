@@ -159,12 +159,13 @@ impl Delivery {
         at.min(ticket.entry.expires).max(self.parts.clock.now().after(SOONEST))
     }
 
-    /// Who is no more there may get no more mail.
+    /// Who is no more there may get no more mail. When that cannot be written it is logged there, and the
+    /// next bounce makes up for it.
     async fn suppress(&self, entry: &Entry, recipient: &RecipientEntry, plan: &Plan) {
         let Some(list) = self.parts.intake.suppressions() else { return };
         if let Settled::Done(Outcome::Bounced(why)) = &plan.settled {
             let user = entry.facts.identity.as_deref();
-            list.bounced(&entry.sender, user, &recipient.recipient.mailbox, why).await;
+            let _ = list.bounced(&entry.sender, user, &recipient.recipient.mailbox, why).await;
         }
     }
 

@@ -341,7 +341,7 @@ impl Intake {
             submission::complete(&mut content, &self.config.hostname, received, &self.ids);
         }
         if let Some(returns) = &self.returns
-            && !returns.receive(&mut envelope, &content, received).await
+            && !returns.receive(&mut envelope, &content, received).await?
         {
             return Ok(None);
         }

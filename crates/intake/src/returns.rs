@@ -16,7 +16,7 @@ use waypost_identity::{Named, NotOurs, Origin, Verp};
 use waypost_mail::returned::{Action, Complaint, Fate, MAX_READ, Returned, quoted_field};
 use waypost_mail::rulebook::Said;
 use waypost_mail::suppression::{Ground, Target};
-use waypost_mail::{Envelope, Recipient, Rulebook, Timestamp, Why};
+use waypost_mail::{Envelope, LedgerError, Recipient, Rulebook, Timestamp, Why};
 use waypost_smtp::{Mailbox, Phase, Reply, ReversePath};
 
 use crate::content::Content;
@@ -117,51 +117,46 @@ impl Returns {
 
     /// Puts what came back to use and takes those recipients out, or puts the senders in their place
     /// to whom it goes on. Answers false when nobody is left.
+    ///
+    /// # Errors
+    /// When storage fails: who brings it is to bring it again.
     pub(crate) async fn receive(
         &self,
         envelope: &mut Envelope,
         content: &Content,
         now: Timestamp,
-    ) -> bool {
-        let own = |r: &Recipient| r.mailbox.domain() == self.verp.domain();
+    ) -> Result<bool, Reply> {
+        let own =
+            |r: &Recipient| r.mailbox.domain() == self.verp.domain() && !self.is_role(&r.mailbox);
         if !envelope.recipients().iter().any(own) {
-            return true;
+            return Ok(true);
         }
-        let octets = self.octets(content).await;
+        let from_nobody = envelope.sender.mailbox().is_none();
+        let letter = Letter::read(content, from_nobody).await?;
         let mut left = Vec::new();
         for recipient in envelope.recipients() {
             if !own(recipient) {
                 left.push(recipient.clone());
                 continue;
             }
-            let on = self.use_up(&octets, &envelope.sender, &recipient.mailbox, now).await;
+            let on = self.use_up(&letter, &recipient.mailbox, now).await.map_err(|failure| {
+                warn!(rcpt = %recipient.mailbox, %failure, "returned mail is refused for now");
+                Reply::LOCAL_ERROR
+            })?;
             left.extend(on.map(|sender| Recipient::new(recipient.id, sender)));
         }
-        envelope.replace_recipients(left)
-    }
-
-    /// The start of a message. What cannot be read is not there.
-    async fn octets(&self, content: &Content) -> Vec<u8> {
-        let mut octets = content.text.header.as_bytes().to_vec();
-        octets.extend_from_slice(b"\r\n");
-        let body = content.text.body.clone();
-        let read = tokio::task::spawn_blocking(move || body.read_at(0, MAX_READ)).await;
-        if let Ok(Ok(body)) = read {
-            octets.extend_from_slice(&body);
-        }
-        octets
+        Ok(envelope.replace_recipients(left))
     }
 
     /// Puts one message to use. Answers who it goes on to.
     async fn use_up(
         &self,
-        octets: &[u8],
-        from: &ReversePath,
+        letter: &Letter,
         to: &Mailbox,
         now: Timestamp,
-    ) -> Option<Mailbox> {
-        let returned = Returned::read(octets, from.mailbox().is_none());
-        let origin = match &returned {
+    ) -> Result<Option<Mailbox>, LedgerError> {
+        let returned = &letter.returned;
+        let origin = match returned {
             Returned::Complaint(complaint) if self.is_feedback(to) => {
                 let sender = complaint.sender.as_deref().and_then(|s| Mailbox::parse(s).ok());
                 sender.and_then(|sender| self.verp.read(&sender, now).ok())
@@ -170,30 +165,30 @@ impl Returns {
         };
         let Some(origin) = origin else {
             // It came to the address for complaints and is none, or about mail of somebody else.
-            self.count(kind(&returned), "unattributed");
-            info!(rcpt = %to, kind = kind(&returned), "returned mail is about no message of ours");
-            return None;
+            self.count(kind(returned), "unattributed");
+            info!(rcpt = %to, kind = kind(returned), "returned mail is about no message of ours");
+            return Ok(None);
         };
-        let case = self.case(&origin, &returned, octets);
-        let result = match &returned {
-            Returned::Report(fates) => self.fates(&case, fates.iter()).await,
-            Returned::Words(fate) => self.fates(&case, std::iter::once(fate)).await,
-            Returned::Complaint(complaint) => self.complaint(&case, complaint).await,
+        let case = self.case(&origin, letter);
+        let result = match returned {
+            Returned::Report(fates) => self.fates(&case, fates.iter()).await?,
+            Returned::Words(fate) => self.fates(&case, std::iter::once(fate)).await?,
+            Returned::Complaint(complaint) => self.complaint(&case, complaint).await?,
             Returned::AutoReply | Returned::Other => "noted",
         };
-        self.count(kind(&returned), result);
+        self.count(kind(returned), result);
         let Case { message, recipient, sender } = case;
         let rcpt = recipient.as_ref().map(ToString::to_string).unwrap_or_default();
-        info!(%message, rcpt, kind = kind(&returned), result, "mail came back");
+        info!(%message, rcpt, kind = kind(returned), result, "mail came back");
         let complaint = matches!(returned, Returned::Complaint(_));
         let on = sender.filter(|sender| sender.domain() != self.verp.domain());
-        on.filter(|_| self.forward && !complaint)
+        Ok(on.filter(|_| self.forward && !complaint))
     }
 
-    fn case(&self, origin: &Origin, returned: &Returned, octets: &[u8]) -> Case {
-        let field = quoted_field(octets, SENDER_FIELD);
+    fn case(&self, origin: &Origin, letter: &Letter) -> Case {
+        let field = letter.sender.as_deref();
         let sender = field.and_then(|field| self.verp.vouched(origin.message, field));
-        let recipient = match (&origin.recipient, returned) {
+        let recipient = match (&origin.recipient, &letter.returned) {
             (Named::Address(address), _) => Some(address.clone()),
             (named, Returned::Report(fates)) => {
                 let told = fates.iter().filter_map(|fate| fate.recipient.as_deref());
@@ -213,8 +208,12 @@ impl Returns {
     }
 
     /// What became of the copy's recipient, as a bounce has it.
-    async fn fates(&self, case: &Case, fates: impl Iterator<Item = &Fate> + Clone) -> &'static str {
-        let Some(recipient) = &case.recipient else { return "unattributed" };
+    async fn fates(
+        &self,
+        case: &Case,
+        fates: impl Iterator<Item = &Fate> + Clone,
+    ) -> Result<&'static str, LedgerError> {
+        let Some(recipient) = &case.recipient else { return Ok("unattributed") };
         let about = |fate: &&Fate| {
             let told = fate.recipient.as_deref().and_then(|text| Mailbox::parse(text).ok());
             told.is_some_and(|told| told.to_string().eq_ignore_ascii_case(&recipient.to_string()))
@@ -222,20 +221,15 @@ impl Returns {
         // A copy is for one recipient: who is named otherwise stands behind that one.
         let fate = fates.clone().find(about).or_else(|| fates.clone().next());
         let Some(Fate { action: Action::Failed, reply: Some(reply), host, .. }) = fate else {
-            return "noted";
+            return Ok("noted");
         };
         let host = host.clone().unwrap_or_default();
         let why = self.why(reply, host);
+        let sender = case.sender.clone().map_or(ReversePath::Null, ReversePath::Mailbox);
+        let listed = self.suppressions.bounced(&sender, None, recipient, &why).await?;
         let text = format!("{recipient}: {why}");
         self.events.tell(EventKind::Bounced, Some(case.message), text);
-        if Ground::of(&why).is_none() {
-            return "noted";
-        }
-        let sender = case.sender.clone().map_or(ReversePath::Null, ReversePath::Mailbox);
-        match self.suppressions.bounced(&sender, None, recipient, &why).await {
-            true => "suppressed",
-            false => "noted",
-        }
+        Ok(if listed { "suppressed" } else { "noted" })
     }
 
     /// The reply that a bounce quotes, as if we had heard it ourselves.
@@ -251,18 +245,22 @@ impl Returns {
         }
     }
 
-    async fn complaint(&self, case: &Case, complaint: &Complaint) -> &'static str {
-        let Some(recipient) = &case.recipient else { return "unattributed" };
-        let text = format!("{recipient}: complaint: {}", complaint.kind);
-        warn!(message = %case.message, rcpt = %recipient, kind = complaint.kind, "a recipient complained");
-        self.events.tell(EventKind::Bounced, Some(case.message), text);
-        if !complaint.is_refusal() {
-            return "noted";
-        }
+    async fn complaint(
+        &self,
+        case: &Case,
+        complaint: &Complaint,
+    ) -> Result<&'static str, LedgerError> {
+        let Some(recipient) = &case.recipient else { return Ok("unattributed") };
         let sender = case.sender.clone().map_or(ReversePath::Null, ReversePath::Mailbox);
         let note = format!("complaint: {}", complaint.kind);
-        let fed = self.suppressions.feed(Ground::Complaint, &sender, None, recipient, note);
-        if fed.await { "suppressed" } else { "noted" }
+        let listed = complaint.is_refusal()
+            && self
+                .suppressions
+                .feed(Ground::Complaint, &sender, None, recipient, note.clone())
+                .await?;
+        warn!(message = %case.message, rcpt = %recipient, kind = complaint.kind, "a recipient complained");
+        self.events.tell(EventKind::Bounced, Some(case.message), format!("{recipient}: {note}"));
+        Ok(if listed { "suppressed" } else { "noted" })
     }
 
     fn is_feedback(&self, mailbox: &Mailbox) -> bool {
@@ -271,6 +269,32 @@ impl Returns {
 
     fn count(&self, kind: &'static str, result: &'static str) {
         self.metrics.messages.get_or_create(&ReturnLabels { kind, result }).inc();
+    }
+}
+
+/// A message that came back, read once for all to whom it came.
+struct Letter {
+    returned: Returned,
+    /// The field of ours in what it returns.
+    sender: Option<String>,
+}
+
+impl Letter {
+    async fn read(content: &Content, from_nobody: bool) -> Result<Letter, Reply> {
+        let mut octets = content.text.header.as_bytes().to_vec();
+        octets.extend_from_slice(b"\r\n");
+        let body = content.text.body.clone();
+        // A stranger can have it take long: others go on meanwhile.
+        let read = tokio::task::spawn_blocking(move || {
+            octets.extend_from_slice(&body.read_at(0, MAX_READ)?);
+            let sender = quoted_field(&octets, SENDER_FIELD).map(str::to_owned);
+            Ok(Letter { returned: Returned::read(&octets, from_nobody), sender })
+        });
+        let read: std::io::Result<Letter> = read.await.map_err(|_| Reply::LOCAL_ERROR)?;
+        read.map_err(|failure| {
+            warn!(%failure, "returned mail cannot be read back, refused for now");
+            Reply::LOCAL_ERROR
+        })
     }
 }
 
@@ -295,5 +319,79 @@ fn kind(returned: &Returned) -> &'static str {
         Returned::Complaint(_) => "complaint",
         Returned::AutoReply => "auto-reply",
         Returned::Other => "other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use async_trait::async_trait;
+    use bytes::Bytes;
+    use waypost_hooks::Pass;
+    use waypost_mail::{HeaderBlock, Ledger, ManualClock, MessageId};
+    use waypost_spool::MemorySpool;
+
+    use super::*;
+    use crate::{Reach, SuppressionSettings};
+
+    const NOW: Timestamp = Timestamp(1_800_000_000_000);
+
+    /// A disk without room.
+    struct Full;
+
+    #[async_trait]
+    impl Ledger for Full {
+        async fn get(&self, _: &str, _: Timestamp) -> Result<Option<Bytes>, LedgerError> {
+            Ok(None)
+        }
+
+        async fn put(&self, _: &str, _: Bytes, _: Option<Timestamp>) -> Result<(), LedgerError> {
+            Err(LedgerError::Storage("no space".to_owned()))
+        }
+
+        async fn remove(&self, _: &str) -> Result<(), LedgerError> {
+            Ok(())
+        }
+
+        async fn list(
+            &self,
+            _: &str,
+            _: usize,
+            _: Timestamp,
+        ) -> Result<Vec<(String, Bytes)>, LedgerError> {
+            Ok(Vec::new())
+        }
+    }
+
+    fn returns(ledger: Arc<dyn Ledger>) -> Returns {
+        let clock = Arc::new(ManualClock::at(NOW));
+        let feed = HashMap::from([(Ground::BadAddress, None)]);
+        let settings = SuppressionSettings { feed, reach: Reach::Everybody };
+        let list = Arc::new(Suppressions::new(ledger, clock.clone(), settings));
+        let verp = Verp::new(b"secret", "bounces.example".parse().unwrap(), 30);
+        Returns::new(verp, Vec::new(), true, list, Events::to(Arc::new(Pass), clock))
+    }
+
+    /// What came of a bounce of the copy for bob.
+    async fn bounced(returns: &Returns) -> Result<bool, u16> {
+        let bob = "bob@example.net".parse().unwrap();
+        let to = returns.verp.sender(MessageId(7), &bob, NOW).mailbox().unwrap().clone();
+        let to = vec![Recipient::new(0, to)];
+        let mut envelope = Envelope::new(MessageId(8), ReversePath::Null, to).unwrap();
+        let header = b"From: MAILER-DAEMON@example.net\r\nSubject: failure notice\r\n";
+        let body = b"Remote host said:\r\n550 5.1.1 No such user\r\n";
+        let header = HeaderBlock::parse(Bytes::from_static(header));
+        let content = Content::new(header, Bytes::from_static(body));
+        let came = returns.receive(&mut envelope, &content, NOW).await;
+        came.map_err(|reply| reply.code.get())
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_put_to_use_is_to_be_brought_again() {
+        assert_eq!(bounced(&returns(Arc::new(Full))).await, Err(451));
+        let returns = returns(Arc::new(MemorySpool::new()));
+        assert_eq!(bounced(&returns).await, Ok(false), "nobody is left");
+        assert_eq!(returns.suppressions.list(9).await.unwrap().len(), 1);
     }
 }

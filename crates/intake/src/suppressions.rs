@@ -137,21 +137,27 @@ impl Suppressions {
 
     /// A recipient of a message bounced for this: it is put on the list when that is a ground which
     /// feeds it. Answers whether it is there now.
+    ///
+    /// # Errors
+    /// When storage failed.
     pub async fn bounced(
         &self,
         sender: &ReversePath,
         user: Option<&str>,
         recipient: &Mailbox,
         why: &Why,
-    ) -> bool {
+    ) -> Result<bool, LedgerError> {
         match Ground::of(why) {
             Some(ground) => self.feed(ground, sender, user, recipient, why.to_string()).await,
-            None => false,
+            None => Ok(false),
         }
     }
 
     /// Puts a recipient on the list, when the ground is one that feeds it. Answers whether it is there
     /// now.
+    ///
+    /// # Errors
+    /// When storage failed.
     pub async fn feed(
         &self,
         ground: Ground,
@@ -159,13 +165,13 @@ impl Suppressions {
         user: Option<&str>,
         recipient: &Mailbox,
         note: String,
-    ) -> bool {
+    ) -> Result<bool, LedgerError> {
         let settings = self.settings.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let Some(lifetime) = settings.feed.get(&ground) else { return false };
+        let Some(lifetime) = settings.feed.get(&ground) else { return Ok(false) };
         if Target::is_exempt(recipient) {
-            return false;
+            return Ok(false);
         }
-        let Some(owner) = settings.reach.owner(sender, user) else { return false };
+        let Some(owner) = settings.reach.owner(sender, user) else { return Ok(false) };
         let since = self.clock.now();
         let entry = Suppression {
             target: Target::address(recipient),
@@ -176,17 +182,13 @@ impl Suppressions {
             note,
         };
         let told = entry.clone();
-        match self.add(entry).await {
-            Ok(()) => {
-                let Suppression { target, owner, ground, note, .. } = told;
-                info!(%target, %owner, %ground, note, "put on the suppression list");
-                true
-            }
-            Err(failure) => {
-                error!(%failure, rcpt = %recipient, "not put on the suppression list");
-                false
-            }
+        if let Err(failure) = self.add(entry).await {
+            error!(%failure, rcpt = %recipient, "not put on the suppression list");
+            return Err(failure);
         }
+        let Suppression { target, owner, ground, note, .. } = told;
+        info!(%target, %owner, %ground, note, "put on the suppression list");
+        Ok(true)
     }
 
     /// Puts an entry on the list, in the place of one for the same target and owner.
@@ -338,7 +340,7 @@ mod tests {
         let List { list, clock } = list(&[Ground::BadAddress], Reach::SenderDomain);
         let (alice, other) = (from("alice@news.example"), from("x@other.example"));
         assert_eq!(list.on(&alice, None, &bob()).await, None);
-        list.bounced(&alice, None, &bob(), &gone()).await;
+        assert_eq!(list.bounced(&alice, None, &bob(), &gone()).await, Ok(true));
         let entry = list.on(&from("else@NEWS.example"), None, &bob()).await.unwrap();
         assert_eq!(
             (entry.ground, entry.owner.to_string().as_str()),
@@ -359,7 +361,7 @@ mod tests {
     async fn without_a_ground_that_feeds_it_operators_alone_do() {
         let List { list, .. } = list(&[], Reach::Everybody);
         let alice = from("alice@news.example");
-        list.bounced(&alice, None, &bob(), &gone()).await;
+        assert_eq!(list.bounced(&alice, None, &bob(), &gone()).await, Ok(false));
         assert_eq!(list.on(&alice, None, &bob()).await, None);
         let entry = Suppression {
             target: "@example.net".parse().unwrap(),
@@ -385,7 +387,8 @@ mod tests {
         let List { list, .. } = list(&[Ground::Complaint], Reach::Sender);
         let long = |name: &str| format!("{name}@{}.example", vec!["abcdefghi"; 22].join("."));
         let (sender, recipient) = (from(&long("sender")), long("recipient").parse().unwrap());
-        assert!(list.feed(Ground::Complaint, &sender, None, &recipient, String::new()).await);
+        let fed = list.feed(Ground::Complaint, &sender, None, &recipient, String::new()).await;
+        assert_eq!(fed, Ok(true));
         assert!(list.on(&sender, None, &recipient).await.is_some());
         assert_eq!(list.list(10).await.unwrap().len(), 1);
         assert_eq!(list.remove(&Target::address(&recipient), None).await, Ok(1));

@@ -7,7 +7,7 @@ mod advice;
 mod part;
 
 use bytes::Bytes;
-use waypost_smtp::{Mailbox, Reply, Return};
+use waypost_smtp::{Enhanced, Mailbox, Reply, Return};
 
 pub use self::advice::advice;
 use self::advice::advice_about;
@@ -56,6 +56,13 @@ pub enum Action {
     Failed(Why),
     /// It takes long; inside is why the last attempt failed.
     Delayed(Option<Why>),
+    /// A next hop put it into the mailbox.
+    Delivered {
+        /// Who.
+        hop: String,
+        /// What it said.
+        reply: Reply,
+    },
     /// A next hop took it that will tell nothing more.
     Relayed {
         /// Who.
@@ -71,6 +78,7 @@ impl Action {
         match self {
             Action::Failed(_) => "failed",
             Action::Delayed(_) => "delayed",
+            Action::Delivered { .. } => "delivered",
             Action::Relayed { .. } => "relayed",
         }
     }
@@ -78,7 +86,7 @@ impl Action {
     fn why(&self) -> Option<&Why> {
         match self {
             Action::Failed(why) | Action::Delayed(Some(why)) => Some(why),
-            Action::Delayed(None) | Action::Relayed { .. } => None,
+            Action::Delayed(None) | Action::Delivered { .. } | Action::Relayed { .. } => None,
         }
     }
 
@@ -96,6 +104,10 @@ impl Action {
                 format!("4.{}.{}", status.1, status.2)
             }
             Action::Delayed(None) => "4.4.7".to_owned(),
+            Action::Delivered { reply, .. } => match reply.enhanced {
+                Some(Enhanced(2, subject, detail)) => format!("2.{subject}.{detail}"),
+                _ => "2.0.0".to_owned(),
+            },
             Action::Relayed { .. } => "2.1.9".to_owned(),
         }
     }
@@ -181,6 +193,7 @@ impl StatusNotice<'_> {
         match () {
             () if has("failed") => "Your message could not be delivered",
             () if has("delayed") => "Your message is delayed",
+            () if has("delivered") => "Your message was delivered",
             () => "Your message was passed on",
         }
     }
@@ -199,6 +212,7 @@ impl StatusNotice<'_> {
                 "delayed",
                 "could not be delivered yet to the recipients below. It is still being tried; there is no need to send it again.",
             ),
+            ("delivered", "was delivered to the recipients below."),
             (
                 "relayed",
                 "was passed on for the recipients below, to systems that tell nothing of what becomes of it.",
@@ -242,7 +256,9 @@ impl StatusNotice<'_> {
                 let last = why.as_ref().map(|why| format!("What happened last: {why}"));
                 last.into_iter().chain([until]).collect()
             }
-            Action::Relayed { hop, reply } => vec![format!("{hop} said: {reply}")],
+            Action::Delivered { hop, reply } | Action::Relayed { hop, reply } => {
+                vec![format!("{hop} said: {reply}")]
+            }
         }
     }
 
@@ -286,14 +302,15 @@ impl StatusNotice<'_> {
         add("Action", action.word());
         add("Status", &action.status());
         let hop = match action {
-            Action::Relayed { hop, .. } => Some(hop.as_str()),
+            Action::Delivered { hop, .. } | Action::Relayed { hop, .. } => Some(hop.as_str()),
             _ => action.why().and_then(Why::hop),
         };
         if let Some(hop) = hop {
             add("Remote-MTA", &format!("dns; {}", host_of(hop)));
         }
         match (action, action.why(), action.why().and_then(Why::reply)) {
-            (Action::Relayed { reply, .. }, ..) | (_, _, Some(reply)) => {
+            (Action::Delivered { reply, .. } | Action::Relayed { reply, .. }, ..)
+            | (_, _, Some(reply)) => {
                 add("Diagnostic-Code", &format!("smtp; {reply}"));
             }
             (_, Some(why), None) => add("Diagnostic-Code", &format!("x-waypost; {why}")),

@@ -8,6 +8,7 @@ mod condition;
 mod lint;
 mod wording;
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use waypost_smtp::{Phase, Reply, Severity};
@@ -135,7 +136,8 @@ impl Rulebook {
         &self.providers
     }
 
-    /// Who runs the host of this name: the provider with the longest end of a name that fits.
+    /// Who runs the host of this name: the provider with the longest end of a name that fits; of two
+    /// with the same one the first.
     pub fn provider(&self, host: &str) -> Option<&str> {
         provider_of(&self.providers, host)
     }
@@ -216,7 +218,7 @@ fn provider_of<'a>(providers: &'a [Provider], host: &str) -> Option<&'a str> {
     };
     let ends =
         providers.iter().flat_map(|provider| provider.hosts.iter().map(move |h| (h, provider)));
-    let best = ends.filter(|(end, _)| fits(end)).max_by_key(|(end, _)| end.len());
+    let best = ends.filter(|(end, _)| fits(end)).min_by_key(|(end, _)| Reverse(end.len()));
     best.map(|(_, provider)| provider.name.as_str())
 }
 
@@ -275,5 +277,8 @@ mod tests {
         assert_eq!(book.provider("mx.big.example"), Some("big"));
         assert_eq!(book.provider("big.example"), None);
         assert_eq!(book.provider("verybig.example"), None);
+        let own = Provider { name: "own".to_owned(), hosts: vec![".big.example".to_owned()] };
+        let book = book.behind(Rulebook::new(vec![own], Vec::new()));
+        assert_eq!(book.provider("mx.big.example"), Some("own"), "who comes first is asked first");
     }
 }

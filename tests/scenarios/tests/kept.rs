@@ -14,3 +14,5 @@ mod notices_are_told_once;
 mod policy_refuses_just_before_a_crash;
 #[path = "kept/restart_with_mail_in_flight.rs"]
 mod restart_with_mail_in_flight;
+#[path = "kept/suppression_list_outlives_a_crash.rs"]
+mod suppression_list_outlives_a_crash;

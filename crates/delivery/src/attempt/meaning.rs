@@ -1,9 +1,11 @@
 //! What refusals of an attempt mean, and what that means for its way.
 
+use std::net::IpAddr;
+
 use tracing::{error, info};
 use waypost_dns::Host;
 use waypost_mail::rulebook::Said;
-use waypost_mail::{Category, Why};
+use waypost_mail::{Category, NextHop, Scope, Why};
 use waypost_smtp::Phase;
 use waypost_smtp::client::RecipientResult;
 
@@ -13,12 +15,13 @@ use crate::reaction::slows_others;
 use crate::restraint::Way;
 
 impl Attempt<'_> {
-    /// From where to whom, as providers see it.
-    pub(super) fn way(&self, host: &Host, source: Option<&SourceAddress>) -> Way {
+    /// From where to whom, as providers see it. Who is no known provider is the hop itself: a domain,
+    /// or one of several smart hosts.
+    pub(super) fn way(&self, hop: &NextHop, host: &Host, source: Option<&SourceAddress>) -> Way {
         let provider = self.rulebook.provider(&host.name).map(str::to_owned);
         Way {
             source: source.map(|source| source.address),
-            to: provider.unwrap_or_else(|| self.ticket.destination.clone()),
+            to: provider.unwrap_or_else(|| hop.to_string()),
         }
     }
 
@@ -41,6 +44,21 @@ impl Attempt<'_> {
             error!(hop, %reply, rule, "the next hop wants what the configuration does not give; its mail waits");
         }
         Why::Diagnosed { diagnosis, rule, why: Box::new(why) }
+    }
+
+    /// True when a refusal is about the address of ours that we came from, and others of its pool may
+    /// do better: it rests at this destination from now on. What a host says of a content that it has
+    /// seen is no matter of addresses alone.
+    pub(super) fn spurns(&mut self, why: &Why, phase: Phase, from: Option<IpAddr>) -> bool {
+        let diagnosis = why.diagnosis();
+        let Some(from) = from.filter(|_| {
+            diagnosis.scope == Scope::Source && !slows_others(diagnosis) && phase < Phase::Data
+        }) else {
+            return false;
+        };
+        self.spurned = true;
+        self.delivery.resting.rest(from, &self.ticket.destination, &why.to_string());
+        true
     }
 
     /// True when the host took as many recipients as it takes at once, this one not among them

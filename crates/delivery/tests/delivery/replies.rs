@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use waypost_delivery::SourceAddress;
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_mail::rulebook::{Provider, Rule, When};
-use waypost_mail::{Category, Disposition, Outcome, Rulebook, Scope, TlsLevel};
+use waypost_mail::{Category, Disposition, Outcome, Route, Rulebook, Scope, TlsLevel};
 use waypost_smtp::Phase;
 
-use crate::relay::{MX, Plan, Post, by_mx};
+use crate::relay::{MX, Plan, Post, by_host, by_mx};
 
 fn say(text: &str) -> Act {
     Act::Say(text.to_owned())
@@ -61,6 +62,108 @@ async fn who_sends_too_much_rests_for_all_domains_of_a_provider() {
     relay.gone(first).await;
     relay.gone(second).await;
     assert_eq!(upstream.mails().len(), 2);
+}
+
+/// A lane has mail for many: who complains is one of them.
+#[tokio::test(start_paused = true)]
+async fn in_a_lane_only_who_complains_is_left_alone() {
+    let (upstream, other) = (Upstream::new(), Upstream::new());
+    let upstream = upstream.once(Phase::Mail, say("421 4.7.28 too much"));
+    let plan = Plan::with(&upstream)
+        .0
+        .mx("other.example", &[(10, "mx.other.example")])
+        .host("mx.other.example", &["192.0.2.9"])
+        .up("192.0.2.9:25", &other);
+    let relay = plan.run().await;
+    let lane = Route { lane: Some("bulk".to_owned()), ..by_mx(TlsLevel::Opportunistic) };
+    let first = relay.post(Post { route: lane.clone(), ..Post::default() }).await;
+    relay.until("the complaint", || relay.waiting(first).is_some_and(|w| w.2.is_some())).await;
+    let hops = vec![waypost_mail::NextHop::Mx("other.example".parse().unwrap())];
+    let recipients = vec!["carol@other.example"];
+    let second =
+        relay.post(Post { recipients, route: Route { hops, ..lane }, ..Post::default() }).await;
+    relay.gone(second).await;
+    assert!(relay.waiting(first).is_some(), "before the rest is over");
+    relay.gone(first).await;
+    assert_eq!((upstream.mails().len(), other.mails().len()), (1, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_several_smart_hosts_only_the_one_that_complains_is_left_alone() {
+    let (full, free) = (Upstream::new(), Upstream::new());
+    let full = full.once(Phase::Mail, say("450 4.7.28 too much"));
+    let plan = Plan::new().0.up("192.0.2.7:25", &full).up("192.0.2.8:25", &free);
+    let relay = plan.run().await;
+    let hops = ["192.0.2.7", "192.0.2.8"].map(by_host).to_vec();
+    let route = Route { hops, ..by_mx(TlsLevel::Opportunistic) };
+    let first = relay.post(Post { route: route.clone(), ..Post::default() }).await;
+    relay.until("the complaint", || relay.waiting(first).is_some_and(|w| w.2.is_some())).await;
+    let second = relay.post(Post { route, ..Post::default() }).await;
+    relay.gone(second).await;
+    assert!(relay.waiting(first).is_some(), "before the rest is over");
+    assert_eq!((full.connections(), free.mails().len()), (1, 1));
+    relay.gone(first).await;
+}
+
+fn from_pool() -> Route {
+    Route { source: Some("bulk".to_owned()), ..by_mx(TlsLevel::Opportunistic) }
+}
+
+fn with_pool(upstream: &Upstream) -> (Plan, Upstream) {
+    let addresses = ["198.51.100.1", "198.51.100.2"].map(|ip| ip.parse().unwrap());
+    let pool = addresses.map(SourceAddress::new).to_vec();
+    let (plan, home) = Plan::with(upstream);
+    (plan.config(|config| drop(config.sources.insert("bulk".into(), pool))), home)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_address_of_ours_that_is_refused_rests_and_another_takes_over() {
+    for phase in [Phase::Mail, Phase::Rcpt] {
+        for reply in ["550 5.7.25 no reverse name", "450 4.7.25 no reverse name"] {
+            let upstream = Upstream::new().once(phase, say(reply));
+            let (plan, home) = with_pool(&upstream);
+            let relay = plan.run().await;
+            let began = relay.clock.now();
+            let id = relay.post(Post { route: from_pool(), ..Post::default() }).await;
+            relay.gone(id).await;
+            assert!(relay.clock.now().since(began) < Duration::from_secs(60), "at once");
+            let from: Vec<_> = relay.network.sources().into_iter().flatten().collect();
+            assert_eq!(from.len(), 2, "{phase} {reply}");
+            assert_ne!(from[0], from[1]);
+            assert_eq!((upstream.mails().len(), home.mails().len()), (1, 0));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_all_of_them_are_refused_it_bounces() {
+    let upstream = Upstream::new().on(Phase::Rcpt, say("550 5.7.25 no reverse name"));
+    let (plan, home) = with_pool(&upstream);
+    let relay = plan.run().await;
+    let id = relay.post(Post { route: from_pool(), ..Post::default() }).await;
+    relay.gone(id).await;
+    relay.until("the notice", || !home.mails().is_empty()).await;
+    assert!(home.mails()[0].content.contains("Status: 5.7.25\r\n"));
+    assert_eq!(upstream.connections(), 2, "once from each");
+}
+
+/// Of two recipients one is refused and goes another way; that the other one is in doubt is no
+/// matter of his.
+#[tokio::test(start_paused = true)]
+async fn who_was_refused_is_in_no_doubt() {
+    let upstream = Upstream::new()
+        .refusing_once("bob@there.example", "550 5.7.25 no reverse name")
+        .once(Phase::Eod, Act::Drop);
+    let (plan, _) = with_pool(&upstream);
+    let relay = plan.run().await;
+    let recipients = vec!["bob@there.example", "carol@there.example"];
+    let id = relay.post(Post { recipients, route: from_pool(), ..Post::default() }).await;
+    relay.deferred(id).await;
+    assert!(matches!(relay.done(id, 0), Some(Outcome::Delivered { .. })), "bob has it");
+    let mails = upstream.mails();
+    assert_eq!((mails[0].to.len(), mails[1].to.len()), (1, 1));
+    assert_eq!(mails[1].to, ["bob@there.example"]);
+    relay.gone(id).await;
 }
 
 #[tokio::test(start_paused = true)]

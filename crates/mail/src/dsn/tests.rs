@@ -243,6 +243,27 @@ fn each_recipient_is_told_of_by_what_became_of_it() {
 }
 
 #[test]
+fn what_is_in_the_mailbox_is_told_as_delivered() {
+    let entry = entry(mailbox("alice@example.org").into());
+    for (reply, status) in
+        [(Reply::OK.with_text("stored"), "2.0.0"), (Reply::fixed(250, (2, 1, 5), "ok"), "2.1.5")]
+    {
+        let action = Action::Delivered { hop: "store[192.0.2.1]:24".into(), reply };
+        let reports = [Report { recipient: recipient(0, "bob@example.net"), action }];
+        let notice = composed(&entry, &reports, HEADER, None);
+        with_parsed(&notice, |message| {
+            assert_eq!(message.subject(), Some("Your message was delivered"));
+        });
+        let (_, fields) = part(&notice, 2);
+        let expected =
+            format!("Action: delivered\r\nStatus: {status}\r\nRemote-MTA: dns; store\r\n");
+        assert!(fields.contains(&expected), "{fields}");
+        let words = part(&notice, 1).1.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(words.contains("was delivered to the recipients below"), "{words}");
+    }
+}
+
+#[test]
 fn the_whole_message_comes_back_when_it_is_wanted_and_harmless() {
     let mut entry = entry(mailbox("alice@example.org").into());
     let action = Action::Failed(refused(Reply::MAILBOX_UNAVAILABLE));

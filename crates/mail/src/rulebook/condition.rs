@@ -20,6 +20,9 @@ pub enum ConditionError {
     /// A status that is none.
     #[error("'{0}' is no enhanced status: 5.1.1, 4.7.*, *.7.1")]
     Status(String),
+    /// A pattern with a letter that no text has.
+    #[error("'{0}' can never match: texts are compared in lower case, and it has a capital letter")]
+    Capital(String),
     /// A pattern that cannot be compiled, or is too large.
     #[error("'{pattern}' is no pattern: {error}")]
     Wording {
@@ -126,6 +129,9 @@ impl FromStr for Wording {
         if text.is_empty() || text.len() > MAX_PATTERN {
             return Err(refuse(format!("it must have 1 to {MAX_PATTERN} octets")));
         }
+        if has_capital(text) {
+            return Err(ConditionError::Capital(text.to_owned()));
+        }
         let regex = RegexBuilder::new(text).unicode(false).size_limit(MAX_COMPILED).build();
         let regex = regex.map_err(|error| {
             // Its first lines draw the pattern again.
@@ -134,6 +140,17 @@ impl FromStr for Wording {
         })?;
         Ok(Wording { source: text.to_owned(), regex })
     }
+}
+
+/// True when a letter of a pattern stands for a capital one; behind a backslash it stands for something
+/// else.
+fn has_capital(pattern: &str) -> bool {
+    let mut escaped = false;
+    pattern.chars().any(|c| {
+        let capital = !escaped && c.is_uppercase();
+        escaped = !escaped && c == '\\';
+        capital
+    })
 }
 
 impl PartialEq for Wording {
@@ -178,6 +195,10 @@ mod tests {
         assert!("a{1000}{1000}".parse::<Wording>().is_err());
         assert!("(".parse::<Wording>().unwrap_err().to_string().contains("unclosed"));
         assert!("".parse::<Wording>().is_err());
+        let capital = "over Quota".parse::<Wording>().unwrap_err().to_string();
+        assert!(capital.contains("can never match"), "{capital}");
+        assert!("\\\\Quota".parse::<Wording>().is_err());
+        assert!("\\Squota\\b".parse::<Wording>().unwrap().is_in("no-quota"));
         assert!("zu viele|größe".parse::<Wording>().unwrap().is_in("die größe"));
     }
 }

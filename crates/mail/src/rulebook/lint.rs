@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn a_rule_that_cannot_match_is_found() {
-        let blind = rule("blind", Category::Full, "Quota", &["552 Quota exceeded"]);
+        let blind = rule("blind", Category::Full, "over quota", &["552 Quota exceeded"]);
         let [fault] = &told(&[blind])[..] else { panic!() };
         assert!(fault.contains("does not match its sample"), "{fault}");
         assert!(fault.contains("'quota exceeded'"), "{fault}");

@@ -29,6 +29,51 @@ print("temporary", sorted(temporary), "permanent", sorted(permanent))
 print("signed", dkim.DKIM(octets).verify(dnsfunc=lambda name, timeout=5: record))
 "#;
 
+const GLOBAL: &str = r#"
+import sys, email, email.policy
+message = email.message_from_bytes(sys.stdin.buffer.read(), policy=email.policy.SMTPUTF8)
+print("defects", [str(defect) for part in message.walk() for defect in part.defects])
+print("to", message["To"])
+parts = list(message.iter_parts())
+print("parts", [part.get_content_type() for part in parts])
+print(parts[1].as_bytes().decode())
+print("subject", parts[2].get_payload(0)["Subject"])
+"#;
+
+/// Addresses beyond ASCII are told as they are (RFC 6533 §4).
+#[tokio::test]
+async fn of_internationalized_mail_too() {
+    let (upstream, senders) = (Upstream::new(), Upstream::new());
+    let upstream = upstream.refusing("jörg@there.example", "550 5.1.1 no such user");
+    let home = Home::new()
+        .trusting()
+        .route("home.example", senders.listen().await.unwrap())
+        .route("*", upstream.listen().await.unwrap());
+    let relay = home.start().await;
+    let mut peer = relay.peer(Door::Relay).await;
+    peer.hello().await;
+    peer.expect("MAIL FROM:<älice@home.example> SMTPUTF8 BODY=8BITMIME RET=HDRS", "250").await;
+    let rcpt = "RCPT TO:<jörg@there.example> ORCPT=utf-8;j\\x{F6}rg@first.example";
+    peer.expect(rcpt, "250").await;
+    peer.expect("DATA", "354").await;
+    peer.expect("Subject: Grüße\r\n\r\nText\r\n.", "250").await;
+    eventually("the notice", || !senders.mails().is_empty()).await;
+    let notice = senders.mails().remove(0).content;
+    let ended = run("python3-venv", &python(), &["-c", GLOBAL], &notice).await;
+    assert!(ended.success, "{}", ended.said);
+    for line in [
+        "defects []",
+        "to älice@home.example",
+        "parts ['text/plain', 'message/global-delivery-status', 'message/global-headers']",
+        "Original-Recipient: utf-8; jörg@first.example",
+        "Final-Recipient: utf-8; jörg@there.example",
+        "subject Grüße",
+    ] {
+        assert!(ended.said.contains(line), "{line} is not in\n{}\n{notice}", ended.said);
+    }
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn and_understands_them() {
     let (upstream, alice) = (Upstream::new(), Upstream::new());

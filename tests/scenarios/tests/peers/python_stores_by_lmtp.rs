@@ -3,7 +3,8 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::{Child, Command, Stdio};
 
-use waypost_mail::{RecipientState, Why};
+use waypost_harness::upstream::Upstream;
+use waypost_mail::RecipientState;
 use waypost_scenarios::{Door, Home, eventually};
 
 /// One line for each message: who has it. Who is called `full` has no room for it.
@@ -79,6 +80,32 @@ impl Drop for Store {
     }
 }
 
+/// Nobody behind a mail store tells more: what it took is in the mailbox.
+#[tokio::test]
+async fn who_asked_is_told_that_it_is_in_the_mailbox() {
+    let (store, senders) = (Store::open(), Upstream::new());
+    let via = format!("via = [{{ host = \"127.0.0.1\", port = {}, lmtp = true }}]", store.port);
+    let home = Home::new().trusting().route("sender.example", senders.listen().await.unwrap());
+    let relay = home.route_as("*", &via).start().await;
+    let mut peer = relay.peer(Door::Relay).await;
+    peer.hello().await;
+    peer.expect("MAIL FROM:<a@sender.example>", "250").await;
+    peer.expect("RCPT TO:<bob@store.example> NOTIFY=SUCCESS", "250").await;
+    peer.expect("RCPT TO:<eve@store.example>", "250").await;
+    peer.expect("DATA", "354").await;
+    peer.expect("Subject: hi\r\n\r\nText\r\n.", "250").await;
+    eventually("the notice", || !senders.mails().is_empty()).await;
+    let notice = senders.mails().remove(0).content;
+    for part in [
+        "Subject: Your message was delivered\r\n",
+        "Final-Recipient: rfc822; bob@store.example\r\nAction: delivered\r\nStatus: 2.0.0\r\n",
+    ] {
+        assert!(notice.contains(part), "{part} is not in\n{notice}");
+    }
+    assert!(!notice.contains("eve@"), "nobody asked about her");
+    relay.stop().await;
+}
+
 #[tokio::test]
 async fn each_recipient_has_its_own_fate() {
     let mut store = Store::open();
@@ -99,9 +126,9 @@ async fn each_recipient_has_its_own_fate() {
     let stored = tokio::task::spawn_blocking(move || (store.stored(), store)).await.unwrap();
     assert_eq!(stored.0, "bob@store.example full@store.example eve@store.example");
     match &entry().recipients[1].state {
-        RecipientState::Waiting { last: Some(Why::Refused { reply, hop, .. }), .. } => {
-            assert_eq!(reply.to_string(), "452 4.2.2 full");
-            assert!(hop.contains("127.0.0.1"), "{hop}");
+        RecipientState::Waiting { last: Some(why), .. } => {
+            assert_eq!(why.reply().unwrap().to_string(), "452 4.2.2 full");
+            assert!(why.hop().unwrap().contains("127.0.0.1"), "{why}");
         }
         other => panic!("{other:?}"),
     }
