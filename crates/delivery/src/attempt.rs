@@ -112,6 +112,8 @@ struct Attempt<'a> {
     spurned: bool,
     /// The configuration lacks what the route names: the destination is not to blame.
     unprepared: bool,
+    /// The present hop is the exchanger of some domain, where nobody here has an account.
+    foreign: bool,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
 }
@@ -156,6 +158,7 @@ impl<'a> Attempt<'a> {
             ready: false,
             spurned: false,
             unprepared: false,
+            foreign: false,
             content: None,
         }
     }
@@ -317,6 +320,7 @@ impl<'a> Attempt<'a> {
         self.hop = Some(label.clone());
         self.security = None;
         let tape = self.log.visit(&label, demand.words());
+        self.foreign = matches!(hop, NextHop::Mx(_)) && route.credentials.is_none();
         let Means { source, login, identity } =
             self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
         self.log.from(source.map(|source| source.address));

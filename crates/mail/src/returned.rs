@@ -280,7 +280,7 @@ fn before_the_original(words: &str) -> &str {
 
 /// A reply that a line quotes: `550 5.1.1 …`, `said: 550-5.1.1 …`.
 fn quoted_reply(line: &str) -> Option<Reply> {
-    let starts = line.match_indices(|c: char| c == '4' || c == '5').map(|(at, _)| at);
+    let starts = line.match_indices(['4', '5']).map(|(at, _)| at);
     starts
         .filter_map(|at| {
             let before = line[..at].chars().next_back();

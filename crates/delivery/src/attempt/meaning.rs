@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use tracing::{error, info};
 use waypost_dns::Host;
 use waypost_mail::rulebook::Said;
-use waypost_mail::{Category, NextHop, Scope, Why};
-use waypost_smtp::Phase;
+use waypost_mail::{Category, Diagnosis, Disposition, NextHop, Scope, Why};
 use waypost_smtp::client::RecipientResult;
+use waypost_smtp::{Phase, Severity};
 
 use super::Attempt;
 use crate::SourceAddress;
@@ -29,7 +29,12 @@ impl Attempt<'_> {
     pub(super) fn diagnosed(&mut self, why: Why, host: &Host, way: &Way) -> Why {
         let Why::Refused { phase, reply, hop } = &why else { return why };
         let found = self.rulebook.read(&Said { reply, phase: *phase, host: &host.name });
-        let diagnosis = found.diagnosis;
+        let mut diagnosis = found.diagnosis;
+        let login = diagnosis.category == Category::AuthNeeded;
+        if login && self.foreign && reply.severity() == Severity::Permanent {
+            // Nobody here has an account there, and nobody can get one for every domain.
+            diagnosis = Diagnosis::new(Disposition::Permanent, Category::AuthNeeded);
+        }
         self.delivery.metrics.reply(diagnosis, found.provider);
         let (wait, rule) = (
             found.rule.and_then(|rule| rule.wait),
@@ -40,7 +45,7 @@ impl Attempt<'_> {
             let until = self.delivery.restraints.restrain(way.clone(), wait, now);
             self.rest = self.rest.max(Some(until));
             info!(hop, to = way.to, source = ?way.source, %until, %reply, rule, "too much mail: the way rests");
-        } else if diagnosis.disposition == waypost_mail::Disposition::LocalFault {
+        } else if diagnosis.disposition == Disposition::LocalFault {
             error!(hop, %reply, rule, "the next hop wants what the configuration does not give; its mail waits");
         }
         Why::Diagnosed { diagnosis, rule, why: Box::new(why) }

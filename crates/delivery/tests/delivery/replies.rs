@@ -218,12 +218,26 @@ async fn a_login_that_the_next_hop_wants_is_for_the_operator() {
     let upstream = Upstream::new().once(Phase::Mail, say("530 5.7.0 Authentication required"));
     let (plan, home) = Plan::with(&upstream);
     let relay = plan.run().await;
-    let id = relay.send().await;
+    let hops = vec![by_host("192.0.2.1")];
+    let route = Route { hops, ..by_mx(TlsLevel::Opportunistic) };
+    let id = relay.post(Post { route, ..Post::default() }).await;
     relay.deferred(id).await;
     let (_, _, why) = relay.waiting(id).unwrap();
     assert_eq!(why.unwrap().diagnosis().disposition, Disposition::LocalFault);
     relay.gone(id).await;
     assert_eq!((upstream.mails().len(), home.mails().len()), (1, 0));
+}
+
+/// No operator can get an account with every domain.
+#[tokio::test(start_paused = true)]
+async fn a_login_that_the_exchanger_of_a_domain_wants_from_everybody_is_a_refusal() {
+    let upstream = Upstream::new().on(Phase::Mail, say("530 5.7.0 Authentication required"));
+    let (plan, home) = Plan::with(&upstream);
+    let relay = plan.run().await;
+    let id = relay.send().await;
+    relay.gone(id).await;
+    relay.until("the notice", || !home.mails().is_empty()).await;
+    assert_eq!(upstream.connections(), 1);
 }
 
 #[tokio::test(start_paused = true)]

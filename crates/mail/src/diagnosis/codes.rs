@@ -36,7 +36,7 @@ fn by_status(phase: Phase, subject: u16, detail: u16) -> Option<Diagnosis> {
         (1, 2) if phase != Phase::Mail => usual(C::BadDomain),
         (1, 5) => None,
         (1, 6) => usual(C::Moved),
-        (1, 7 | 8 | 9) => usual(C::BadSender),
+        (1, 7..=9) => usual(C::BadSender),
         (1, 0..=4) => usual(C::BadSender),
         (1, 10) if phase == Phase::Mail => usual(C::BadSender),
         // RFC 7505 §4.2
