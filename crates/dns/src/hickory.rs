@@ -14,7 +14,9 @@ use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::proto::serialize::txt::ParseError;
-use hickory_resolver::{ResolverBuilder, TokioResolver};
+use hickory_resolver::{
+    ConnectionProvider, Resolver as HickoryResolver, ResolverBuilder, TokioResolver,
+};
 use prometheus_client::registry::Registry;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::{Instant, timeout};
@@ -92,7 +94,8 @@ impl Hickory {
     /// Reads the trust anchor and the system's configuration, as far as `config` says so.
     pub fn new(config: Config) -> Result<Hickory, SetupError> {
         let anchors = config.trust_anchor.clone().map(trust_anchors).transpose()?;
-        let resolver = resolver(&config, anchors.map(|(anchors, _)| Arc::new(anchors)))?;
+        let anchors = anchors.map(|(anchors, _)| Arc::new(anchors));
+        let resolver = resolver(&config, anchors, TokioRuntimeProvider::default())?;
         let metrics = Metrics::default();
         Ok(Hickory { resolver, timeout: config.timeout, family: config.family, metrics })
     }
@@ -380,12 +383,13 @@ fn label(result: &Result<Found, DnsError>) -> &'static str {
     }
 }
 
-/// A resolver by the book; with `anchors` it validates.
-pub(crate) fn resolver(
+/// A resolver by the book, over these connections; with `anchors` it validates.
+pub(crate) fn resolver<P: ConnectionProvider>(
     config: &Config,
     anchors: Option<Arc<TrustAnchors>>,
-) -> Result<TokioResolver, SetupError> {
-    let mut builder = builder(&config.servers)?;
+    connections: P,
+) -> Result<HickoryResolver<P>, SetupError> {
+    let mut builder = builder(&config.servers, connections)?;
     let options = builder.options_mut();
     options.timeout = config.timeout / 2;
     options.attempts = 1;
@@ -399,9 +403,12 @@ pub(crate) fn resolver(
     builder.build().map_err(|error| SetupError::Build(error.to_string()))
 }
 
-fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvider>, SetupError> {
+fn builder<P: ConnectionProvider>(
+    servers: &[SocketAddr],
+    connections: P,
+) -> Result<ResolverBuilder<P>, SetupError> {
     if servers.is_empty() {
-        return TokioResolver::builder_tokio()
+        return HickoryResolver::builder(connections)
             .map_err(|error| SetupError::System(error.to_string()));
     }
     let servers = servers.iter().map(|server| {
@@ -412,7 +419,7 @@ fn builder(servers: &[SocketAddr]) -> Result<ResolverBuilder<TokioRuntimeProvide
         config
     });
     let config = ResolverConfig::from_name_servers(servers.collect());
-    let mut builder = TokioResolver::builder_with_config(config, TokioRuntimeProvider::default());
+    let mut builder = HickoryResolver::builder_with_config(config, connections);
     builder.options_mut().use_hosts_file = ResolveHosts::Never;
     Ok(builder)
 }

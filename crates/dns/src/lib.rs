@@ -15,6 +15,7 @@ mod metrics;
 mod mx;
 mod own;
 mod resolver;
+mod sober;
 pub mod sts;
 pub mod tlsrpt;
 mod validator;

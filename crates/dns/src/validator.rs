@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use hickory_resolver::TokioResolver;
+use hickory_resolver::Resolver;
 use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
 use hickory_resolver::proto::op::ResponseCode;
@@ -27,6 +27,7 @@ use crate::hickory::{
 use crate::metrics::Metrics;
 use crate::mx::{Mx, MxAnswer};
 use crate::resolver::DnsError;
+use crate::sober::Sober;
 
 /// Proofs that there is nothing that are remembered; hickory remembers none when it validates.
 const MAX_ABSENT: usize = 16_384;
@@ -40,7 +41,7 @@ const PROBE_SOON: Duration = Duration::from_secs(10);
 /// Answers what DNSSEC proves.
 #[derive(Debug)]
 pub struct Validator {
-    resolver: TokioResolver,
+    resolver: Resolver<Sober>,
     timeout: Duration,
     /// Names whose keys are known without asking.
     anchors: Vec<Name>,
@@ -71,7 +72,7 @@ impl Validator {
             Some(path) => trust_anchors(path.clone())?,
             None => (TrustAnchors::default(), vec![Name::root()]),
         };
-        let resolver = resolver(config, Some(Arc::new(anchors)))?;
+        let resolver = resolver(config, Some(Arc::new(anchors)), Sober::default())?;
         Ok(Validator {
             resolver,
             timeout: config.timeout,
@@ -117,11 +118,9 @@ impl Validator {
             return Ok(known);
         }
         let began = Instant::now();
-        let lookup = self.resolver.lookup(question.name.clone(), question.record_type);
-        let found = match timeout(self.timeout, lookup).await {
+        let found = match timeout(self.timeout, self.ask(&question)).await {
             Err(_) => Err(question.timed_out(self.timeout)),
-            Ok(Ok(lookup)) => Evidence::of(&question, lookup.answers()),
-            Ok(Err(error)) => self.absence(&question, &error),
+            Ok(found) => found,
         };
         let result = match &found {
             Ok(evidence) if evidence.data.is_empty() => "none",
@@ -134,14 +133,28 @@ impl Validator {
         found
     }
 
+    async fn ask(&self, question: &Question) -> Result<Evidence, DnsError> {
+        match self.resolver.lookup(question.name.clone(), question.record_type).await {
+            Ok(lookup) => Evidence::of(question, lookup.answers()),
+            Err(error) => self.absence(question, &error).await,
+        }
+    }
+
     /// That there is nothing, as far as that is proven.
-    fn absence(&self, question: &Question, error: &NetError) -> Result<Evidence, DnsError> {
-        let (code, authorities) = match error {
+    async fn absence(&self, question: &Question, error: &NetError) -> Result<Evidence, DnsError> {
+        let (code, of, authorities, standing) = match error {
             NetError::Dns(HickoryError::NoRecordsFound(none)) => {
-                (none.response_code, none.authorities.as_deref().unwrap_or_default())
+                let authorities = none.authorities.as_deref().unwrap_or_default();
+                let proof = Standing::of(authorities);
+                let standing = if proof == Standing::Secure { proof } else { Standing::Insecure };
+                (none.response_code, &none.query, authorities, standing)
             }
-            NetError::Dns(HickoryError::Nsec { proof: Proof::Insecure, response, .. }) => {
-                (response.response_code, response.authorities.as_slice())
+            // That there is nothing is proven, but not well enough, or nothing is signed.
+            NetError::Dns(HickoryError::Nsec {
+                proof: Proof::Insecure, query, response, ..
+            }) => {
+                let authorities = response.authorities.as_slice();
+                (response.response_code, query, authorities, Standing::Insecure)
             }
             // What is left is bogus, or no answer at all.
             _ => return Err(question.failure(error, self.timeout)),
@@ -149,15 +162,37 @@ impl Validator {
         if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
             return Err(question.failed(error));
         }
-        let proof = Standing::of(authorities);
+        let way = self.standing_of_aliases(question, of.name()).await?;
         let evidence = Evidence {
             aliases: Vec::new(),
-            standing: if proof == Standing::Secure { proof } else { Standing::Insecure },
+            standing: if way == Standing::Secure { standing } else { way },
             data: Vec::new(),
             exists: code == ResponseCode::NoError,
         };
         self.remember_absent(question, &evidence, lifetime(authorities));
         Ok(evidence)
+    }
+
+    /// What the aliases are worth by which hickory went from the question to the name of which there is
+    /// nothing: it does not tell.
+    async fn standing_of_aliases(&self, from: &Question, to: &Name) -> Result<Standing, DnsError> {
+        let mut here = from.name.to_lowercase();
+        let mut all = Standing::Secure;
+        for _ in 0..MAX_ALIASES {
+            if here == *to {
+                return Ok(all);
+            }
+            let question = Question { name: here, kind: from.kind, record_type: RecordType::CNAME };
+            let lookup = self.resolver.lookup(question.name.clone(), RecordType::CNAME).await;
+            let lookup = lookup.map_err(|error| question.failure(&error, self.timeout))?;
+            let evidence = Evidence::of(&question, lookup.answers())?;
+            let Some((next, _)) = evidence.aliases.first() else { break };
+            if !evidence.is_secure() {
+                all = Standing::Insecure;
+            }
+            here = next.clone();
+        }
+        Err(DnsError::Bogus { kind: from.kind, name: from.name.to_ascii() })
     }
 
     fn known_absent(&self, key: &(Name, RecordType)) -> Option<Evidence> {
@@ -326,6 +361,9 @@ impl Evidence {
             }
             here = target.0.to_lowercase();
             aliases.push((here.clone(), step));
+        }
+        if question.record_type == RecordType::CNAME && !aliases.is_empty() {
+            return Ok(Evidence { aliases, standing: all, data: Vec::new(), exists: true });
         }
         let mine = |record: &&Record| {
             record.record_type() == question.record_type && record.name.to_lowercase() == here

@@ -6,10 +6,12 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use hickory_resolver::proto::rr::RecordType;
 use tempfile::NamedTempFile;
 use waypost_dns::{Config, Dane, DnsError, Dnssec, MxAnswer, Resolver, Validator, Vouched, dane};
 use waypost_dns::{Hickory, Tlsa};
 use waypost_harness::knot::Knot;
+use waypost_harness::meddler::{Lie, Meddler};
 use waypost_harness::zone::{Fault, Zone};
 
 const DIGEST: &str = "1111111111111111111111111111111111111111111111111111111111111111";
@@ -24,6 +26,7 @@ fn zones() -> String {
          alias CNAME mx\n\
          half CNAME mx.plain.\n\
          lost CNAME mx.forged.\n\
+         web CNAME mx.plain.\n\
          doubt A 192.0.2.2\n\
          nx MX 0 .\n\
          away MX 10 mx.plain.\n\
@@ -36,12 +39,21 @@ fn zones() -> String {
          $ORIGIN _tcp.doubt.signed.\n\
          ; forged\n\
          _25 TLSA 3 1 1 {DIGEST}\n\
+         $ORIGIN hashed.\n\
+         ; hashed\n\
+         @ MX 10 mx\n\
+         mx A 192.0.2.6\n\
+         $ORIGIN wild.\n\
+         mx A 192.0.2.7\n\
+         _25._tcp.mx TLSA 3 1 1 {DIGEST}\n\
+         * CNAME bare.signed.\n\
          $ORIGIN plain.\n\
          ; unsigned\n\
          @ MX 10 mx\n\
          mx A 192.0.2.4\n\
          _25._tcp.mx TLSA 3 1 1 {DIGEST}\n\
          elsewhere MX 10 mx.signed.\n\
+         web CNAME bare.signed.\n\
          $ORIGIN forged.\n\
          ; forged\n\
          @ MX 10 mx\n\
@@ -162,4 +174,69 @@ async fn proven_exchangers_count_and_forged_ones_do_not() {
     assert!(vouched.is_secure());
     assert_eq!(exchanger(vouched.mx("plain").await), "evil", "nobody can know better");
     assert!(!vouched.is_secure());
+}
+
+/// From a zone that is provably unsigned, and has nothing to do with the question.
+const STRANGER: &str = "plain. SOA ns. hostmaster. 1 3600 600 86400 60";
+const LIES: &[(&str, &str, Lie)] = &[
+    ("_25._tcp.mx.signed.", "TLSA", Lie::Nothing(STRANGER)),
+    ("six.signed.", "ANY", Lie::Nothing(STRANGER)),
+    ("signed.", "MX", Lie::Nothing(STRANGER)),
+    // A proof that counts for nothing, of a signed zone that is as strange.
+    (
+        "_25._tcp.away.signed.",
+        "TLSA",
+        Lie::DeniedAs("nobody.hashed.", &[RecordType::NSEC3, RecordType::RRSIG]),
+    ),
+    (
+        "away.signed.",
+        "MX",
+        Lie::DeniedAs("nobody.hashed.", &[RecordType::NSEC3, RecordType::RRSIG]),
+    ),
+    // Nothing at all, and what is said of names that do not exist.
+    ("_25._tcp.half.signed.", "TLSA", Lie::Nothing("")),
+    ("_25._tcp.mx.wild.", "TLSA", Lie::SaidAs("nobody.wild.", STRANGER)),
+];
+
+#[tokio::test]
+async fn nothing_is_taken_away_by_who_can_answer_for_the_server() {
+    let knot = Knot::serve(&zones());
+    let anchor = file(knot.trust_anchor());
+    let honest = Validator::new(&config(knot.addr, &anchor)).unwrap();
+    let meddler = Meddler::before(knot.addr, LIES).await;
+    let validator = Validator::new(&config(meddler.addr, &anchor)).unwrap();
+    assert!(validator.works().await);
+    for host in ["mx.signed", "six.signed", "away.signed", "half.signed", "mx.wild"] {
+        let truth = dane(&honest, host, 25).await.unwrap();
+        assert!(matches!(truth, Dane::Required(_)), "{host}: {truth:?}");
+        let answer = dane(&validator, host, 25).await;
+        assert!(matches!(answer, Err(DnsError::Bogus { .. })), "{host}: {answer:?}");
+    }
+    for domain in ["signed", "away.signed"] {
+        let answer = validator.mx(domain).await;
+        assert!(matches!(answer, Err(DnsError::Bogus { .. })), "{domain}: {answer:?}");
+    }
+    assert!(dane(&validator, "alias.signed", 25).await.is_err(), "by way of an alias");
+}
+
+#[tokio::test]
+async fn absence_is_proven_for_the_name_that_was_asked_for() {
+    let knot = Knot::serve(&zones());
+    let anchor = file(knot.trust_anchor());
+    let validator = Validator::new(&config(knot.addr, &anchor)).unwrap();
+    let implicit = |secure| Ok((MxAnswer::Implicit, secure));
+    assert_eq!(validator.mx("web.plain").await, implicit(false), "an alias that anybody can forge");
+    assert_eq!(validator.mx("web.signed").await, implicit(false), "an alias to what is not signed");
+    assert_eq!(validator.mx("mx.wild").await, implicit(true));
+    // RFC 9276 §3.2: so many iterations prove nothing, and refute nothing.
+    let nobody = validator.mx("nobody.hashed").await;
+    assert_eq!(nobody, Ok((MxAnswer::NoSuchDomain, false)));
+    assert_eq!(dane(&validator, "mx.hashed", 25).await, Ok(Dane::Absent));
+    // Servers may leave out why there is nothing where nothing is signed.
+    const BARE: &[(&str, &str, Lie)] =
+        &[("mx.plain.", "MX", Lie::Nothing("")), ("bare.signed.", "MX", Lie::Nothing(""))];
+    let meddler = Meddler::before(knot.addr, BARE).await;
+    let validator = Validator::new(&config(meddler.addr, &anchor)).unwrap();
+    assert_eq!(validator.mx("mx.plain").await, implicit(false));
+    assert!(validator.mx("bare.signed").await.is_err());
 }

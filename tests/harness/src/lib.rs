@@ -5,6 +5,7 @@
 pub mod authority;
 pub mod hooks;
 pub mod knot;
+pub mod meddler;
 pub mod rules;
 pub mod upstream;
 pub mod web;
