@@ -2,6 +2,7 @@
 
 mod bounces;
 mod policy;
+pub(crate) mod provider;
 mod queue;
 mod verify;
 
@@ -29,6 +30,7 @@ pub(crate) fn check(file: &File, notes: &mut Notes<'_>) {
     oauth(file, notes);
     policy::check(file, notes);
     queue::check(&file.queue, notes);
+    provider::check(&file.providers, notes);
     verify::check(file, notes);
     bounces::check(file, notes);
 }

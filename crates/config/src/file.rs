@@ -8,6 +8,7 @@ mod limits;
 mod listener;
 mod plugin;
 mod policy;
+mod provider;
 mod queue;
 mod route;
 mod token;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use waypost_inbound::{CertificateRule, ListenerKind, Place};
 use waypost_mail::{DomainPattern, Network};
+use waypost_queue::Rate;
 use waypost_smtp::{Domain, Mailbox};
 
 use crate::mistake::Notes;
@@ -34,6 +36,7 @@ pub(crate) use limits::{Limits, Strict};
 pub(crate) use listener::Http;
 pub(crate) use plugin::{Granted, Plugin, Resource};
 pub(crate) use policy::{Policy, ProxyPlace, Source};
+pub(crate) use provider::{Pack, Provider, pack};
 pub(crate) use queue::{Class, Curve, Queue};
 pub(crate) use route::{Auth, Certificate, Hop, Route, Secret, Via};
 pub(crate) use token::{Issuer, OAuth};
@@ -73,6 +76,7 @@ pub(crate) struct File {
     pub(crate) dkim2: Vec<Vouching>,
     pub(crate) dns: Dns,
     pub(crate) delivery: Delivery,
+    pub(crate) providers: Vec<Provider>,
     pub(crate) tls_reports: Option<TlsReports>,
     pub(crate) history: History,
     pub(crate) replies: Replies,
@@ -127,6 +131,7 @@ pub(crate) struct Dns {
     pub(crate) servers: Vec<SocketAddr>,
     pub(crate) trust_anchor: Option<At<PathBuf>>,
     pub(crate) timeout: Option<Duration>,
+    pub(crate) family: Option<String>,
 }
 
 /// Reports about TLS to the domains that want them.
@@ -145,6 +150,10 @@ pub(crate) struct Delivery {
     pub(crate) mx_port: Option<u16>,
     pub(crate) idle: Option<Duration>,
     pub(crate) messages_per_connection: Option<u32>,
+    pub(crate) recipients: Option<usize>,
+    pub(crate) connection_rate: Option<Rate>,
+    /// A file of providers.
+    pub(crate) providers: Option<At<PathBuf>>,
     pub(crate) hosts_per_attempt: Option<usize>,
     pub(crate) priority_field: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
@@ -194,6 +203,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let dkim2 = dkim2.filter_map(|section| verify::vouching(section, notes)).collect();
     let dns = dns(top.section("dns", notes), notes);
     let delivery = delivery(top.section("delivery", notes), notes);
+    let providers = provider::providers(&mut top, notes);
     let tls_reports = tls_reports(top.section("tls-reports", notes), notes);
     let replies = replies(top.section("replies", notes), notes);
     let suppression = bounces::suppression(top.section("suppression", notes), notes);
@@ -228,6 +238,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         dkim2,
         dns,
         delivery,
+        providers,
         tls_reports,
         history,
         replies,
@@ -311,11 +322,13 @@ fn dns(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Dns {
     let Some(mut section) = section else { return Dns::default() };
     let servers =
         section.list::<Server>("servers", "write an address, with a port if not 53", notes);
+    let families = ["both", "ipv4-first", "ipv6-first", "ipv4-only", "ipv6-only"];
     let dns = Dns {
         servers: servers
             .map_or_else(Vec::new, |l| l.value.into_iter().map(|s| s.value.0).collect()),
         trust_anchor: path(&mut section, "trust-anchor", notes),
         timeout: span(&mut section, "timeout", notes),
+        family: one_of(&mut section, "family", &families, notes),
     };
     section.end(notes);
     dns
@@ -338,6 +351,9 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         mx_port: port(&mut section, "mx-port", notes),
         idle: span(&mut section, "idle", notes),
         messages_per_connection: count(&mut section, "messages-per-connection", notes),
+        recipients: count(&mut section, "recipients-per-transaction", notes),
+        connection_rate: queue::rate(&mut section, "connection-rate", notes),
+        providers: path(&mut section, "providers", notes),
         hosts_per_attempt: count(&mut section, "hosts-per-attempt", notes),
         priority_field: section.boolean("priority-field", notes).map(|field| field.value),
         connect_timeout: span(&mut section, "connect-timeout", notes),

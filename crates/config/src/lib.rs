@@ -24,6 +24,7 @@ pub mod words;
 
 pub use mistake::{Mistake, Mistakes};
 pub use settings::{
-    Bounces, Door, LogSettings, Places, Process, Reload, Settings, Startup, places, rulebook,
+    Bounces, Door, LogSettings, PackSettings, Places, Process, Reload, Settings, Startup, places,
+    rulebook,
 };
 pub use units::parse_span;

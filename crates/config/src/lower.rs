@@ -6,6 +6,7 @@ mod bounces;
 mod door;
 mod limits;
 mod policy;
+mod provider;
 mod verify;
 
 use std::collections::HashMap;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use waypost_delivery::{ClientTls, ReportsConfig, Timeouts};
-use waypost_dns::Hickory;
+use waypost_dns::{Family, Hickory};
 use waypost_inbound::{
     Bearers, HttpSettings, ListenerConfig, ListenerKind, Place, Users, UsersError,
 };
@@ -32,7 +33,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let (routing, credentials) = routing(file, notes);
     let certificates = certificates(file, notes);
     let inbound = inbound(file, notes);
-    let delivery = delivery(file, &credentials, &certificates, notes);
+    let mut delivery = delivery(file, &credentials, &certificates, notes);
     check_dns(file, notes);
     let replies = replies(file, notes);
     let keys = policy::keys(file, notes);
@@ -43,6 +44,11 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
     let places = places(file);
     let intake = intake(file);
     let queue = queue(file, intake.lifetime);
+    let mut provider_pack = None;
+    if let Some(delivery) = &mut delivery {
+        (delivery.providers, provider_pack) =
+            provider::providers(file, &queue, delivery.allowance, notes);
+    }
     let startup = Startup {
         doors: file.listeners.iter().map(door).collect(),
         admin_tcp: file.admin.listen.as_ref().map(|listen| listen.value),
@@ -61,6 +67,7 @@ pub(crate) fn lower(file: &File, notes: &mut Notes<'_>) -> Option<Settings> {
         intake,
         dns: dns(file),
         delivery: delivery?,
+        provider_pack,
         tls_reports: tls_reports(file, notes),
         history: history(file),
     };
@@ -140,6 +147,11 @@ fn queue(file: &File, lifetime: Duration) -> waypost_queue::Config {
     queue.verp = given.verp.as_ref().is_some_and(|verp| verp.value);
     queue.delay_notices = given.delay_notices.clone().unwrap_or(queue.delay_notices);
     queue.per_destination = given.per_destination.unwrap_or(queue.per_destination);
+    queue.first_per_destination =
+        given.first_per_destination.unwrap_or(queue.first_per_destination);
+    queue.rate_per_destination = given.rate_per_destination;
+    queue.recipients_per_transaction =
+        file.delivery.recipients.unwrap_or(queue.recipients_per_transaction);
     queue.in_flight = given.in_flight.unwrap_or(queue.in_flight);
     queue.classes = given.classes.iter().map(|given| class(given, &queue)).collect();
     queue
@@ -195,7 +207,13 @@ fn dns(file: &File) -> waypost_dns::Config {
         servers: file.dns.servers.clone(),
         trust_anchor: file.dns.trust_anchor.as_ref().map(|anchor| anchor.value.clone()),
         timeout: file.dns.timeout.unwrap_or(usual.timeout),
-        ..usual
+        family: match file.dns.family.as_deref() {
+            Some("ipv4-first") => Family::V4First,
+            Some("ipv6-first") => Family::V6First,
+            Some("ipv4-only") => Family::V4Only,
+            Some("ipv6-only") => Family::V6Only,
+            _ => usual.family,
+        },
     }
 }
 
@@ -401,8 +419,12 @@ fn delivery(
     delivery.priority_field = given.priority_field.unwrap_or(delivery.priority_field);
     delivery.max_returned = file.queue.return_size.unwrap_or(delivery.max_returned);
     delivery.connections.idle = given.idle.unwrap_or(delivery.connections.idle);
-    delivery.connections.messages =
-        given.messages_per_connection.unwrap_or(delivery.connections.messages);
+    let allowance = &mut delivery.allowance;
+    allowance.messages_per_connection =
+        given.messages_per_connection.unwrap_or(allowance.messages_per_connection);
+    allowance.recipients_per_transaction =
+        given.recipients.unwrap_or(allowance.recipients_per_transaction);
+    allowance.connection_rate = given.connection_rate;
     delivery.timeouts = timeouts(given);
     delivery.dane = given.dane.unwrap_or(delivery.dane);
     delivery.mta_sts = given.mta_sts.unwrap_or(delivery.mta_sts);

@@ -50,6 +50,8 @@ pub struct Startup {
     pub dns: waypost_dns::Config,
     /// Delivery.
     pub delivery: waypost_delivery::Config,
+    /// Where limits of providers were read beside the configuration.
+    pub provider_pack: Option<PackSettings>,
     /// Reports about TLS, if they are sent.
     pub tls_reports: Option<waypost_delivery::ReportsConfig>,
     /// What is kept of what happened to messages, if anything.
@@ -128,6 +130,17 @@ pub struct Places {
     pub tokens: Option<PathBuf>,
     /// The socket where programs of this machine hand in mail.
     pub local: Option<PathBuf>,
+}
+
+/// A file of providers' limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PackSettings {
+    /// The file.
+    pub file: PathBuf,
+    /// Which version of it.
+    pub version: String,
+    /// Where its limits come from, for a person.
+    pub source: String,
 }
 
 /// What is logged, and how.

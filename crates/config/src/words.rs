@@ -2,6 +2,7 @@
 //! where mail goes.
 
 mod auth;
+mod flow;
 mod policy;
 mod verify;
 
@@ -28,6 +29,7 @@ pub fn describe(settings: &Settings) -> String {
         routes(&settings.reload),
         keeping(settings),
         replies(&settings.reload),
+        flow::flow(settings),
         classes(&settings.startup.queue),
     ] {
         if !part.is_empty() {

@@ -4,11 +4,13 @@ mod copy;
 mod findings;
 mod logbook;
 mod meaning;
+mod pacing;
 mod prepare;
 mod protection;
 mod trust;
 mod ways;
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use rustls::sign::CertifiedKey;
@@ -27,7 +29,7 @@ use crate::demand::Demand;
 use crate::pool::Key;
 use crate::restraint::Way;
 use crate::source::{NoSource, choose};
-use crate::{Delivery, SourceAddress};
+use crate::{Allowance, Delivery, SourceAddress};
 
 pub(crate) use self::logbook::{Logbook, LookedUp, Step, Visited};
 
@@ -45,6 +47,8 @@ pub(crate) enum Fate {
     Doomed(Why),
     /// It was not tried: later.
     Postponed(Timestamp),
+    /// It was not tried: others at the same site came first. As soon as there is room.
+    InLine,
     /// It was not tried: an operator is to decide.
     Held(String),
     /// It was not tried: it has another way from now on, or one at last.
@@ -114,6 +118,11 @@ struct Attempt<'a> {
     unprepared: bool,
     /// The present hop is the exchanger of some domain, where nobody here has an account.
     foreign: bool,
+    /// Why the site bears no more, as far as the last host said.
+    trouble: Option<String>,
+    /// What the present site is called, and what it allows.
+    site: Option<String>,
+    allowance: Allowance,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
 }
@@ -159,6 +168,9 @@ impl<'a> Attempt<'a> {
             spurned: false,
             unprepared: false,
             foreign: false,
+            trouble: None,
+            site: None,
+            allowance: delivery.config.allowance,
             content: None,
         }
     }
@@ -217,6 +229,9 @@ impl<'a> Attempt<'a> {
                     continue;
                 }
             };
+            if !self.enters(route, hop, &found, members) {
+                return;
+            }
             self.ready = false;
             let mut unready = None;
             for host in found.hosts.iter().take(left) {
@@ -345,6 +360,12 @@ impl<'a> Attempt<'a> {
         let mut waiting = self.delivery.pool.take(&key, demand).await;
         let (mut copy, mut warned) = (None, false);
         loop {
+            if waiting.is_none() {
+                match self.line_up(&key, demand, left).await {
+                    ControlFlow::Continue(idle) => waiting = idle,
+                    ControlFlow::Break(()) => return Ok(()),
+                }
+            }
             let reused = waiting.is_some();
             let mut connection = match waiting.take() {
                 Some(connection) => connection,
@@ -409,7 +430,8 @@ impl<'a> Attempt<'a> {
     /// How many of the first of `members` the host takes at once (RFC 9422 §4).
     fn room(&self, connection: &Connection, members: &[usize]) -> usize {
         let domain = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.domain();
-        connection.limits().room(members.iter().map(domain)).min(members.len())
+        let most = members.len().min(self.allowance.recipients_per_transaction.max(1));
+        connection.limits().room(members.iter().map(domain)).min(most)
     }
 
     /// What the configuration has for this route: where to come from, and what to log in with.
@@ -430,13 +452,17 @@ impl<'a> Attempt<'a> {
         let opened = self.delivery.opener().open(wish).await;
         self.count_opened(found, wish, &opened);
         let failure = match opened {
-            Ok(connection) => return Ok(connection),
+            Ok(connection) => {
+                return Ok(connection.for_messages(self.allowance.messages_per_connection));
+            }
             Err(failure) => failure,
         };
         self.answered |= failure.is_answer();
         self.unprepared |= matches!(failure, Failure::CannotLeave(_));
         let spurned = wish.source.filter(|_| failure.is_about_source());
+        let troubled = failure.is_trouble();
         let why = failure.why(wish.hop, wish.demand);
+        self.trouble = troubled.then(|| why.to_string());
         if let Some(source) = spurned {
             self.spurned = true;
             let resting = &self.delivery.resting;
@@ -465,6 +491,7 @@ impl<'a> Attempt<'a> {
         let hop = label(host);
         let taken = |answer: &RecipientResult| answer.phase == Phase::Eod;
         let some_taken = transfer.answers.iter().flatten().any(taken);
+        self.trouble = None;
         let (mut elsewhere, mut crowded, mut unanswered) = (None, Vec::new(), Vec::new());
         let mut answers = transfer.answers;
         if planted!("answers are taken for those of others") {
@@ -473,7 +500,9 @@ impl<'a> Attempt<'a> {
         for (index, answer) in members.iter().zip(answers) {
             match answer {
                 Some(answer) if is_farewell(&answer) => {
-                    elsewhere = Some(self.diagnosed(refused(answer, &hop), host, way));
+                    let why = refused(answer, &hop);
+                    self.trouble = Some(why.to_string());
+                    elsewhere = Some(self.diagnosed(why, host, way));
                 }
                 Some(answer) if some_taken && self.is_crowded_out(&answer, host) => {
                     crowded.push(*index);
@@ -492,8 +521,9 @@ impl<'a> Attempt<'a> {
             }
         }
         let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(crowded), Err) };
-        let ours = matches!(failure, Failure::Unreadable(_));
+        let (ours, troubled) = (matches!(failure, Failure::Unreadable(_)), failure.is_trouble());
         let why = failure.why(&hop, &Demand::Opportunistic).bounded();
+        self.trouble = troubled.then(|| why.to_string());
         if ours {
             self.all(&unanswered, || Outcome::Deferred(why.clone()));
         } else if transfer.phase == Phase::Eod
@@ -531,42 +561,6 @@ impl<'a> Attempt<'a> {
             security: self.security,
             rest: self.rest,
             log: self.log.end(),
-        }
-    }
-
-    /// Tells the schedule how the destination fares; that something was delivered it sees itself.
-    fn report(&self) {
-        let queue = &self.delivery.parts.queue;
-        self.report_rest();
-        let mut outcomes = self.fates.iter().flatten().filter_map(|fate| match fate {
-            Fate::Tried(outcome) => Some(outcome),
-            _ => None,
-        });
-        if outcomes.clone().any(|outcome| matches!(outcome, Outcome::Delivered { .. })) {
-            return;
-        }
-        let unreached = outcomes.find_map(|outcome| match outcome {
-            Outcome::Deferred(why) => Some(why),
-            _ => None,
-        });
-        match unreached {
-            _ if self.answered => queue.answered(&self.ticket.destination),
-            // A lane has mail for many: that one next hop is away says nothing about the others.
-            _ if self.ticket.route.lane.is_some() || self.unprepared => {}
-            Some(why) => queue.rest(&self.ticket.destination, why.to_string()),
-            None => {}
-        }
-    }
-
-    /// Where one way is the only one, the whole destination waits until it has rested. With other
-    /// addresses of ours, other smart hosts, or in a lane that has mail for many, other mail may go on.
-    fn report_rest(&self) {
-        let Some(until) = self.rest else { return };
-        let route = &self.ticket.route;
-        if route.lane.is_none() && route.source.is_none() && route.hops.len() == 1 {
-            let left = until.since(self.delivery.parts.clock.now());
-            let why = "too much mail from here".to_owned();
-            self.delivery.parts.queue.pause(&self.ticket.destination, left, why);
         }
     }
 }

@@ -77,6 +77,19 @@ impl Failure {
         }
     }
 
+    /// True when the host began to speak with us and would not go on: it may be that we asked too much.
+    pub(crate) fn is_trouble(&self) -> bool {
+        match self {
+            Failure::Lost(phase) => *phase > Phase::Connect,
+            // A host that does not say a word is down.
+            Failure::TimedOut(phase) => *phase > Phase::Auth,
+            Failure::Session(_, SessionFailure::Refused { phase, reply }) => {
+                *phase < Phase::Auth && reply.severity() == Severity::Transient
+            }
+            _ => false,
+        }
+    }
+
     /// True when another source may fare better: this one is of no use, or the host takes nothing from it.
     pub(crate) fn is_about_source(&self) -> bool {
         match self {
@@ -159,6 +172,8 @@ pub(crate) struct Connection {
     pub(crate) observed: Option<HandshakeError>,
     /// Messages sent over it.
     pub(crate) messages: u32,
+    /// Messages that may be sent over it.
+    most_messages: u32,
     /// The last transaction may still be open at the other end.
     needs_reset: bool,
     /// STARTTLS was offered and then refused, and the session went on in clear text.
@@ -308,6 +323,7 @@ impl Opener<'_> {
             security,
             observed: observed.and_then(|observed| observed.flaw()),
             messages: 0,
+            most_messages: u32::MAX,
             needs_reset: false,
             starttls_refused: starttls == StartTls::IfOffered && session.declined_starttls(),
         })
@@ -437,15 +453,22 @@ impl Connection {
         self.extensions.mt_priority
     }
 
+    /// The same connection, good for so many messages.
+    pub(crate) fn for_messages(mut self, most: u32) -> Connection {
+        self.most_messages = most;
+        self
+    }
+
     /// What this host takes at most.
     pub(crate) fn limits(&self) -> &Limits {
         &self.extensions.limits
     }
 
     /// True when no further message may be sent over it, by its own word or ours.
-    pub(crate) fn is_worn_out(&self, most: u32) -> bool {
+    pub(crate) fn is_worn_out(&self) -> bool {
         let theirs = self.extensions.limits.messages;
-        self.messages >= most || theirs.is_some_and(|most| self.messages as usize >= most)
+        self.messages >= self.most_messages
+            || theirs.is_some_and(|most| self.messages as usize >= most)
     }
 
     /// Sends one message. Fails without a word to the host when it cannot take the letter as it is.

@@ -19,6 +19,7 @@ mod channel;
 mod connection;
 mod demand;
 mod dialer;
+mod dials;
 mod health;
 mod metrics;
 mod notice;
@@ -29,6 +30,7 @@ mod remedy;
 mod reports;
 mod restraint;
 mod settle;
+mod sites;
 mod source;
 mod stored;
 mod story;
@@ -45,6 +47,7 @@ pub use pool::ConnectionLimits;
 pub use proxy::{Proxy, ProxyProtocol, SocksLogin};
 pub use reaction::consequence;
 pub use reports::{Reports, ReportsConfig, ReportsParts};
+pub use sites::{Allowance, Provider, Providers};
 pub use source::{SourceAddress, Sources};
 pub use timeouts::Timeouts;
 pub use tls::{CertificateUnusable, ClientTls, TlsSetupError, certificate};
@@ -67,6 +70,7 @@ use waypost_smtp::client::Credentials;
 
 use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
+use crate::dials::Dials;
 use crate::health::Health;
 use crate::pool::Pool;
 use crate::remedy::Turns;
@@ -96,6 +100,10 @@ pub struct Config {
     pub timeouts: Timeouts,
     /// Use of connections.
     pub connections: ConnectionLimits,
+    /// What may be asked of connections, where no provider says otherwise.
+    pub allowance: Allowance,
+    /// Who is behind many domains.
+    pub providers: Providers,
     /// Logins by the name that routes use.
     pub credentials: HashMap<String, Credentials>,
     /// Certificates that we show to hosts which ask, by the name that routes use.
@@ -126,6 +134,8 @@ impl Config {
             tls,
             timeouts: Timeouts::default(),
             connections: ConnectionLimits::default(),
+            allowance: Allowance::default(),
+            providers: Providers::default(),
             credentials: HashMap::new(),
             certificates: Certificates::new(),
             hosts_per_attempt: 5,
@@ -181,6 +191,7 @@ pub struct Delivery {
     health: Health,
     resting: Resting,
     rerouting: Turns,
+    dials: Dials,
     metrics: Metrics,
 }
 
@@ -203,6 +214,7 @@ impl Delivery {
             health: Health::default(),
             resting: Resting::default(),
             rerouting: Turns::default(),
+            dials: Dials::default(),
             metrics,
         })
     }

@@ -19,15 +19,13 @@ use crate::tape::Tape;
 pub struct ConnectionLimits {
     /// How long one waits for its next message. Hosts want their slots back soon.
     pub idle: Duration,
-    /// Messages sent over one before it is closed.
-    pub messages: u32,
     /// Idle connections kept in all; one more closes the one that is idle longest.
     pub idle_connections: usize,
 }
 
 impl Default for ConnectionLimits {
     fn default() -> ConnectionLimits {
-        ConnectionLimits { idle: Duration::from_secs(5), messages: 100, idle_connections: 500 }
+        ConnectionLimits { idle: Duration::from_secs(5), idle_connections: 500 }
     }
 }
 
@@ -90,7 +88,7 @@ impl Pool {
     /// Keeps a connection, unless it was used often enough.
     pub(crate) fn park(&self, key: Key, demand: &Demand, mut connection: Connection) {
         connection.record(Tape::blank());
-        if connection.is_worn_out(self.limits.messages) || self.limits.idle_connections == 0 {
+        if connection.is_worn_out() || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;
         }

@@ -101,6 +101,7 @@ impl Delivery {
             Fate::Postponed(at) => {
                 Plan::untried(Settled::Later { at: self.legal_moment(at, ticket) })
             }
+            Fate::InLine => Plan::untried(Settled::Later { at: self.parts.clock.now() }),
             Fate::Held(reason) => Plan::untried(Settled::Held(reason)),
             Fate::Doomed(why) => Plan::untried(Settled::Done(Outcome::Bounced(why))),
             Fate::Routed(route, at) => Plan::untried(Settled::Routed { route, at }),

@@ -26,6 +26,16 @@ pub struct Host {
     pub preference: u16,
 }
 
+/// What a hop leads to.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ways {
+    /// The hosts to try, best first, empty only where mail is discarded.
+    pub hosts: Vec<Host>,
+    /// All mail exchangers of the domain, those without a usable address among them, best first and equals by
+    /// name; for a domain without any the domain itself. Empty where no MX was asked.
+    pub exchangers: Vec<Mx>,
+}
+
 /// What the search for hosts has to keep to.
 #[derive(Debug, Clone)]
 pub struct Search<'a> {
@@ -57,9 +67,19 @@ pub async fn hosts(
     hop: &NextHop,
     search: &Search<'_>,
 ) -> Result<Vec<Host>, Why> {
+    ways(resolver, hop, search).await.map(|ways| ways.hosts)
+}
+
+/// As [`hosts`], and whose exchangers they are.
+pub async fn ways(
+    resolver: &dyn Resolver,
+    hop: &NextHop,
+    search: &Search<'_>,
+) -> Result<Ways, Why> {
     let mut random = StdRng::seed_from_u64(search.seed);
+    let mut named = Vec::new();
     let (subject, exchangers) = match hop {
-        NextHop::Discard => return Ok(Vec::new()),
+        NextHop::Discard => return Ok(Ways::default()),
         NextHop::Host { host, port, .. } | NextHop::Lmtp { host, port } => {
             let only = Exchanger::known(host, *port, configured(resolver, host).await);
             (host.clone(), vec![only])
@@ -71,13 +91,16 @@ pub async fn hosts(
         }
         NextHop::Mx(Domain::Name(domain)) => {
             let mut records = exchangers(resolver, domain).await?;
+            named = records.clone();
+            named.sort_unstable();
             records = mx::ordered(records, &mut random);
             records.truncate(search.max_exchangers);
-            let asked = records.into_iter().map(|mx| resolved(resolver, mx, search.mx_port));
+            let asked = records.into_iter().map(|mx| resolved(resolver, mx, search));
             (domain.clone(), join_all(asked).await)
         }
     };
-    candidates(&subject, exchangers, search, &mut random)
+    let hosts = candidates(&subject, exchangers, search, &mut random)?;
+    Ok(Ways { hosts, exchangers: named })
 }
 
 /// The mail exchangers of a domain; the domain itself where it names none.
@@ -91,10 +114,12 @@ async fn exchangers(resolver: &dyn Resolver, domain: &str) -> Result<Vec<Mx>, Wh
     }
 }
 
-async fn resolved(resolver: &dyn Resolver, mx: Mx, port: u16) -> Exchanger {
+async fn resolved(resolver: &dyn Resolver, mx: Mx, search: &Search<'_>) -> Exchanger {
+    let ours = search.own.is_called(&mx.exchange, search.mx_port);
     // The trailing dot: what strangers publish is never completed from our search list.
     let addresses = resolver.addresses(&format!("{}.", mx.exchange)).await;
-    Exchanger { name: mx.exchange, preference: mx.preference, port, addresses }
+    let (preference, port) = (mx.preference, search.mx_port);
+    Exchanger { name: mx.exchange, preference, port, ours, addresses }
 }
 
 async fn configured(resolver: &dyn Resolver, host: &str) -> Result<Vec<IpAddr>, DnsError> {
@@ -109,12 +134,14 @@ struct Exchanger {
     name: String,
     preference: u16,
     port: u16,
+    /// It is this relay, by its name.
+    ours: bool,
     addresses: Result<Vec<IpAddr>, DnsError>,
 }
 
 impl Exchanger {
     fn known(name: &str, port: u16, addresses: Result<Vec<IpAddr>, DnsError>) -> Exchanger {
-        Exchanger { name: name.to_owned(), preference: 0, port, addresses }
+        Exchanger { name: name.to_owned(), preference: 0, port, ours: false, addresses }
     }
 
     /// Addresses that one can connect to, equals shuffled, with the port.
@@ -146,7 +173,8 @@ fn candidates(
 
     // RFC 5321 §5.1: what is no better than ourselves would send it back to us.
     let ours = groups.iter().flatten().filter(|host| search.own.contains(host.address));
-    let limit = ours.map(|host| host.preference).min();
+    let named = exchangers.iter().filter(|each| each.ours).map(|each| each.preference);
+    let limit = ours.map(|host| host.preference).chain(named).min();
     let better = |host: &Host| limit.is_none_or(|limit| host.preference < limit);
 
     let mut seen = HashSet::new();

@@ -24,7 +24,7 @@ mod vouched;
 pub use dane::{Binding, DANE_EE, DANE_TA, Dane, Tlsa, dane};
 pub use dnssec::{Dnssec, NoDnssec};
 pub use hickory::{Answer, Config, Hickory, SetupError};
-pub use hosts::{Host, Search, hosts};
+pub use hosts::{Host, Search, Ways, hosts, ways};
 pub use metrics::Metrics;
 pub use mx::{Mx, MxAnswer};
 pub use own::OwnAddresses;

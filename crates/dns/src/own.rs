@@ -1,4 +1,4 @@
-//! The addresses under which this relay itself answers: mail must not be sent there.
+//! Where this relay itself answers, by address and by name: mail must not be sent there.
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,10 @@ pub struct OwnAddresses {
     /// Ports of listeners bound to a wildcard address.
     everywhere: HashSet<u16>,
     interfaces: HashSet<IpAddr>,
+    /// Ports of all listeners.
+    ports: HashSet<u16>,
+    /// What this relay is called, in lower case.
+    names: HashSet<String>,
 }
 
 impl OwnAddresses {
@@ -25,6 +29,7 @@ impl OwnAddresses {
             ..OwnAddresses::default()
         };
         for listener in listeners {
+            own.ports.insert(listener.port());
             if listener.ip().is_unspecified() {
                 own.everywhere.insert(listener.port());
             } else {
@@ -32,6 +37,21 @@ impl OwnAddresses {
             }
         }
         own
+    }
+
+    /// The same relay, which is also called so.
+    #[must_use]
+    pub fn named(mut self, name: &str) -> OwnAddresses {
+        self.names.insert(name.trim_end_matches('.').to_ascii_lowercase());
+        self
+    }
+
+    /// True when the mail exchanger of this name is this relay, whatever its address is: behind address
+    /// translation nobody sees the addresses that others see (RFC 5321 §5.1). Where no listener has the
+    /// port of mail exchangers, somebody else of the same name answers there.
+    pub fn is_called(&self, exchanger: &str, mx_port: u16) -> bool {
+        self.ports.contains(&mx_port)
+            && self.names.contains(&exchanger.trim_end_matches('.').to_ascii_lowercase())
     }
 
     /// True when a connection to `address` would end at one of our own listeners.
@@ -65,5 +85,13 @@ mod tests {
         assert!(contains("127.0.0.9:2525"));
         assert!(contains("[2001:db8::1]:2525"));
         assert!(!contains("192.0.2.2:2525"));
+    }
+
+    #[test]
+    fn a_name_counts_where_we_listen_as_an_exchanger_does() {
+        let own = OwnAddresses::new(["10.0.0.1:25".parse().unwrap()], []).named("MX.example.");
+        assert!(own.is_called("mx.example", 25) && own.is_called("Mx.Example.", 25));
+        assert!(!own.is_called("mx2.example", 25));
+        assert!(!own.is_called("mx.example", 2525), "that is somebody else");
     }
 }

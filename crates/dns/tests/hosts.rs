@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use waypost_dns::{Config, Hickory, Host, OwnAddresses, Search, hosts};
+use waypost_dns::{Config, Hickory, Host, OwnAddresses, Search, hosts, ways};
 use waypost_harness::zone::{Fault, Zone};
 use waypost_mail::{NextHop, Why};
 use waypost_smtp::Domain;
@@ -79,6 +79,21 @@ async fn exchangers_are_tried_in_order_of_preference() {
     assert_eq!(net.order("several.example").await, [11, 12, 13]);
     assert_eq!(net.order("alias.example").await, [11, 12, 13]);
     assert_eq!(net.order("mxalias.example").await, [11]);
+}
+
+#[tokio::test]
+async fn all_exchangers_are_named_in_one_order_whatever_becomes_of_them() {
+    let net = Net::new().await;
+    let named = async |domain: &str| {
+        let ways = ways(&net.resolver, &mx(domain), &net.search(rand::random())).await.unwrap();
+        ways.exchangers.iter().map(|mx| mx.exchange.clone()).collect::<Vec<_>>().join(" ")
+    };
+    let several = "mx1.several.example mx2.several.example mx3.several.example";
+    assert_eq!(named("several.example").await, several);
+    assert_eq!(named("alias.example").await, several);
+    assert_eq!(named("half.example").await, "nobody.half.example mx1.several.example");
+    assert_eq!(named("implicit.example").await, "implicit.example");
+    assert_eq!(named("[192.0.2.7]").await, "");
 }
 
 #[tokio::test]
@@ -161,6 +176,16 @@ async fn mail_does_not_come_back_to_us() {
     net.zone.fault("best.ours.example", "ANY", Fault::ServFail);
     let why = net.hosts("ours.example").await.unwrap_err();
     assert!(matches!(why, Why::DnsFailed(_)), "the better one may come back: {why:?}");
+}
+
+#[tokio::test]
+async fn an_exchanger_of_our_name_is_us_whatever_its_address() {
+    let mut net = Net::listening_on("10.0.0.1:2525").await;
+    assert_eq!(net.hosts("ours.example").await.unwrap().len(), 4);
+    net.own = net.own.named("us.ours.example");
+    assert_eq!(net.order("ours.example").await, [51]);
+    assert_eq!(net.hosts("onlyus.example").await, Err(Why::Loop("onlyus.example".into())));
+    assert_eq!(net.order("equal.example").await.len(), 3);
 }
 
 #[tokio::test]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rand::Rng;
 
-use crate::classes::{Class, Doubt, Tenancy};
+use crate::classes::{Class, Doubt, Rate, Tenancy};
 
 /// The queue's settings.
 #[derive(Debug, Clone, PartialEq)]
@@ -17,8 +17,14 @@ pub struct Config {
     /// How long after its arrival the sender is told that a message is late (RFC 5321 §4.5.4.1 leaves it
     /// to the relay), once for each of these. Empty: never.
     pub delay_notices: Vec<Duration>,
-    /// Leases out at once for one destination.
+    /// Leases out at once for one destination, and for all destinations of one [`crate::Site`] together, where
+    /// that says nothing else.
     pub per_destination: usize,
+    /// The same while nothing is known of how a destination, or its site, fares: successes widen it,
+    /// trouble narrows it.
+    pub first_per_destination: usize,
+    /// Leases for one destination, or one site, begun in a time; any number when absent.
+    pub rate_per_destination: Option<Rate>,
     /// Leases out at once in all.
     pub in_flight: usize,
     /// Recipients one ticket covers at most (RFC 5321 §4.5.3.1.8: every server takes 100).
@@ -49,6 +55,8 @@ impl Default for Config {
             lifetime: Duration::from_secs(5 * 86_400),
             delay_notices: vec![Duration::from_secs(4 * 3600)],
             per_destination: 20,
+            first_per_destination: 5,
+            rate_per_destination: None,
             in_flight: 1000,
             recipients_per_transaction: 100,
             resting: RestCurve::default(),

@@ -15,8 +15,14 @@ pub struct Metrics {
     pub held: Gauge,
     /// Recipients that are in flight.
     pub leased: Gauge,
-    /// Destinations that rest.
+    /// Destinations and sites that rest.
     pub resting: Gauge,
+    /// Sites known to be behind destinations with mail.
+    pub sites: Gauge,
+    /// Times that fewer attempts at once were allowed because a site was in trouble.
+    pub narrowed: Counter,
+    /// Attempts given back because others at the same site came first.
+    pub crowded: Counter,
     /// Messages committed.
     pub committed: Counter,
     /// Recipients settled, by outcome and cause.
@@ -48,7 +54,16 @@ impl Metrics {
         queue.register("waiting", "Recipients waiting for an attempt", self.waiting.clone());
         queue.register("held", "Recipients held", self.held.clone());
         queue.register("leased", "Recipients in flight", self.leased.clone());
-        queue.register("resting", "Destinations resting after failures", self.resting.clone());
+        queue.register(
+            "resting",
+            "Destinations and sites resting after failures",
+            self.resting.clone(),
+        );
+        queue.register("sites", "Sites behind destinations with mail", self.sites.clone());
+        let narrowed = "Times that a site in trouble was given fewer attempts at once";
+        queue.register("narrowed", narrowed, self.narrowed.clone());
+        let crowded = "First attempts put off because their site was busy with others";
+        queue.register("crowded", crowded, self.crowded.clone());
         queue.register("committed", "Messages made durable", self.committed.clone());
         queue.register("settled", "Recipients settled by an attempt", self.settled.clone());
         let jumps = self.clock_jumps.clone();

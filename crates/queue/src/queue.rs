@@ -12,7 +12,7 @@ use crate::classes::{ClassId, Doubt};
 use crate::finish::finish;
 use crate::index::{Index, Seen};
 use crate::shared::{Shared, Step};
-use crate::{Config, Loading, Metrics, Prepared, Settlement, Ticket, clock, search, settle};
+use crate::{Config, Loading, Metrics, Prepared, Settlement, Site, Ticket, clock, search, settle};
 
 /// The clock may jump, so nobody sleeps longer than this without looking at it.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -181,7 +181,48 @@ impl Queue {
         finish(settle::settle(self.shared.clone(), ticket.lease, settlement)).await
     }
 
-    /// The destination could not be reached: it rests for a time that grows with every failure in a
+    /// The attempt found out which site is behind the ticket's destination: limits, rate and rests of that
+    /// site count from now on. False when the attempt is one too many there, which nobody knew when it
+    /// began: then nothing is to be tried, and the ticket's recipients settle as [`crate::Settled::Later`],
+    /// due at once. Only the first attempt for a destination is answered so.
+    pub fn belongs(&self, ticket: &Ticket, site: &Arc<Site>) -> bool {
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        let goes_on = state.schedule.join(&ticket.destination, site, now);
+        self.shared.publish(&state);
+        drop(state);
+        if !goes_on {
+            self.shared.metrics.crowded.inc();
+        }
+        goes_on
+    }
+
+    /// An attempt was more than the destination's site would bear: it broke off, or asked for less. There are
+    /// fewer attempts at once from now on, and a rest when one at a time is too much. Call it before the
+    /// ticket is settled.
+    pub fn troubled(&self, destination: &str, why: String) {
+        let why = settle::bounded(why);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        if state.schedule.troubled(destination, why, now) {
+            self.shared.metrics.narrowed.inc();
+        }
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
+    }
+
+    /// The destination could not be tried, which says nothing about others of its site: as
+    /// [`Queue::rest`], for this destination alone.
+    pub fn rest_alone(&self, destination: &str, why: String) {
+        let why = settle::bounded(why);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.rest_alone(destination, why, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
+    }
+
+    /// The destination could not be reached, nor its site: it rests for a time that grows with every failure in a
     /// row. Other mail for it waits meanwhile, without using up tries; then one ticket at a time finds
     /// out whether it is well again. Call it before the ticket is settled.
     pub fn rest(&self, destination: &str, why: String) {
@@ -200,6 +241,16 @@ impl Queue {
         let now = self.shared.clock.now();
         let mut state = self.shared.state();
         state.schedule.pause(destination, pause, why, now);
+        self.shared.publish(&state);
+        self.shared.due.notify_one();
+    }
+
+    /// The destination's site asks for a pause: as [`Queue::pause`], for all destinations that share it.
+    pub fn pause_site(&self, destination: &str, pause: Duration, why: String) {
+        let why = settle::bounded(why);
+        let now = self.shared.clock.now();
+        let mut state = self.shared.state();
+        state.schedule.pause_site(destination, pause, why, now);
         self.shared.publish(&state);
         self.shared.due.notify_one();
     }

@@ -5,16 +5,22 @@
 //! back, only overtaken.
 //!
 //! Jobs of one tenant and class for one destination are a [`Flow`], ordered by time. A flow with
-//! something due stands in line for a slot of its destination ([`Place`]); then asks its class
-//! for leave (rate and windows); then it waits for its turn among classes and tenants ([`Shares`]).
-//! So nobody's backlog stands before another's mail: not at the destination, not in all.
+//! something due stands in line for a slot of its destination ([`Place`]) and of what stands behind that,
+//! which others may share ([`SiteState`]); then asks its class for leave (rate and windows); then it waits
+//! for its turn among classes and tenants ([`Shares`]). So nobody's backlog stands before another's mail:
+//! not at the destination, not at its provider, not in all.
 
+mod bucket;
+mod directory;
 mod flow;
+mod joining;
 mod keeping;
 mod place;
 mod share;
+mod site;
 mod stages;
 mod wait;
+mod width;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -23,13 +29,16 @@ use std::time::Duration;
 use waypost_mail::{MessageId, Timestamp};
 use waypost_mutant::planted;
 
-use crate::RestCurve;
 use crate::classes::{Band, ClassId, Classes};
+use crate::{RestCurve, SiteLimits};
+use directory::Directory;
 use flow::Flow;
 pub(crate) use place::View;
 use place::{Limit, Place, Rest};
 pub(crate) use share::ShareId;
 use share::{Shares, Turn};
+use site::SiteState;
+use width::Trouble;
 
 /// Timers handled before somebody gets a turn.
 const TIMERS_AT_ONCE: usize = 256;
@@ -72,7 +81,8 @@ pub(crate) struct Taken {
 /// How much at once.
 #[derive(Debug, Clone)]
 pub(crate) struct Limits {
-    pub(crate) per_destination: usize,
+    /// At a site about which nothing else is said.
+    pub(crate) site: SiteLimits,
     pub(crate) in_flight: usize,
     pub(crate) jobs: usize,
     pub(crate) resting: RestCurve,
@@ -85,6 +95,11 @@ pub(crate) struct Schedule {
     names: HashMap<Arc<str>, usize>,
     places: Vec<Option<Place>>,
     vacant_places: Vec<usize>,
+    directory: Directory,
+    /// Those that destinations share.
+    site_names: HashMap<Arc<str>, usize>,
+    sites: Vec<Option<SiteState>>,
+    vacant_sites: Vec<usize>,
     flows: Vec<Option<Flow>>,
     vacant_flows: Vec<usize>,
     shares: Shares,
@@ -109,6 +124,7 @@ struct Slot {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Place(usize),
+    Site(usize),
     Flow(usize),
     Class(ClassId),
 }
@@ -132,6 +148,10 @@ impl Schedule {
             names: HashMap::new(),
             places: Vec::new(),
             vacant_places: Vec::new(),
+            directory: Directory::default(),
+            site_names: HashMap::new(),
+            sites: Vec::new(),
+            vacant_sites: Vec::new(),
             flows: Vec::new(),
             vacant_flows: Vec::new(),
             shares: Shares::new(classes),
@@ -231,7 +251,11 @@ impl Schedule {
         }
         if let Some((at, place)) = self.known(destination) {
             place.in_flight = place.in_flight.saturating_sub(1);
-            self.grant(at);
+            let site = place.site;
+            if let Some(site) = &mut self.sites[site] {
+                site.in_flight = site.in_flight.saturating_sub(1);
+            }
+            self.serve(at);
             self.forget_if_idle(at);
         }
     }
@@ -245,9 +269,26 @@ impl Schedule {
         self.forget_if_idle(at);
     }
 
-    /// The destination could not be reached: it rests, each time longer. While it rests, further
-    /// failures of attempts begun before do not count.
+    /// What stands behind the destination could not be reached: it rests, each time longer, and with it all
+    /// that share it. While it rests, further failures of attempts begun before do not count.
     pub(crate) fn rest(&mut self, destination: &str, why: String, now: Timestamp) {
+        self.advance(now);
+        let curve = self.limits.resting;
+        let Some((at, _)) = self.known(destination) else { return };
+        let at = self.site_of(at);
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        if site.is_resting(now) {
+            return;
+        }
+        site.failures = site.failures.saturating_add(1);
+        let until = now.after(curve.rest(site.failures));
+        let rested = site.rest.replace(Rest { since: now, until, why, advised: false }).is_some();
+        self.resting += usize::from(!rested);
+        self.review_site(at);
+    }
+
+    /// The destination could not be tried, which says nothing about what stands behind it: it rests alone.
+    pub(crate) fn rest_alone(&mut self, destination: &str, why: String, now: Timestamp) {
         self.advance(now);
         let curve = self.limits.resting;
         let Some((at, place)) = self.known(destination) else { return };
@@ -259,6 +300,24 @@ impl Schedule {
         let rested = place.rest.replace(Rest { since: now, until, why, advised: false }).is_some();
         self.resting += usize::from(!rested);
         self.review_place(at);
+    }
+
+    /// An attempt was more than what stands behind the destination would bear: fewer at once from now on,
+    /// and a rest when one at a time is too much. True when there are fewer.
+    pub(crate) fn troubled(&mut self, destination: &str, why: String, now: Timestamp) -> bool {
+        let Some((at, _)) = self.known(destination) else { return false };
+        let at = self.site_of(at);
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return false };
+        if site.is_resting(now) {
+            return false;
+        }
+        match site.trouble() {
+            _ if site.failures > 0 => self.rest(destination, why, now),
+            Trouble::TooMuch => self.rest(destination, why, now),
+            Trouble::Narrowed => return true,
+            Trouble::Known => {}
+        }
+        false
     }
 
     /// Nothing more for the destination for so long, or for the rest it takes if that is longer.
@@ -281,6 +340,28 @@ impl Schedule {
         let rested = place.rest.replace(Rest { since: now, until, why, advised: true }).is_some();
         self.resting += usize::from(!rested);
         self.review_place(at);
+    }
+
+    /// Nothing more for all that share what stands behind the destination, for so long, or for the rest it
+    /// takes if that is longer.
+    pub(crate) fn pause_site(
+        &mut self,
+        destination: &str,
+        pause: Duration,
+        why: String,
+        now: Timestamp,
+    ) {
+        self.advance(now);
+        let Some((to, _)) = self.known(destination) else { return };
+        let at = self.site_of(to);
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        let until = now.after(pause);
+        if site.is_resting(now) && site.rest.as_ref().is_some_and(|rest| rest.until >= until) {
+            return;
+        }
+        let rested = site.rest.replace(Rest { since: now, until, why, advised: true }).is_some();
+        self.resting += usize::from(!rested);
+        self.review_site(at);
     }
 
     /// At most so many jobs of the destination at once, for so long.
@@ -353,22 +434,37 @@ impl Schedule {
             let flows = place.flows.values().filter_map(|flow| self.flows[*flow].as_ref());
             flows.filter_map(|flow| flow.next(false)).min()
         };
-        let views = part.iter().flatten().map(|place| place.view(self.now, next_due(place)));
+        let view = |place: &Place| {
+            let site = self.sites.get(place.site)?.as_ref()?;
+            Some(place.view(site, self.now, next_due(place)))
+        };
+        let views = part.iter().flatten().filter_map(view);
         (views.collect(), (end < self.places.len()).then_some(end))
     }
 
+    /// Sites that are known to be behind destinations of which something waits.
+    pub(crate) fn shared_sites(&self) -> usize {
+        self.site_names.len()
+    }
+
     fn end_rest(&mut self, destination: &str, now: Timestamp, well: bool) {
-        let per_destination = self.limits.per_destination;
-        let Some((at, place)) = self.known(destination) else { return };
+        let Some((to, place)) = self.known(destination) else { return };
+        let at = place.site;
         let rested = place.rest.take_if(|rest| !(well && rest.advised)).is_some();
-        let recovered = well && place.recover(per_destination);
-        self.resting -= usize::from(rested);
-        if rested {
+        let alone = well && std::mem::take(&mut place.failures) > 0;
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        let awake = site.rest.take_if(|rest| !(well && rest.advised)).is_some();
+        let wider = well && site.recover();
+        self.resting -= usize::from(rested) + usize::from(awake);
+        if rested || alone || awake || wider {
             self.advance(now);
-            self.review_place(at);
-        } else if recovered {
-            self.advance(now);
-            self.grant(at);
+        }
+        if awake {
+            self.review_site(at);
+        } else if rested {
+            self.review_place(to);
+        } else if alone || wider {
+            self.serve(to);
         }
     }
 
@@ -384,6 +480,9 @@ impl Schedule {
             for at in 0..self.places.len() {
                 self.review_place(at);
             }
+            for at in 0..self.sites.len() {
+                self.review_site(at);
+            }
             for class in self.shares.classes() {
                 self.go_on(class);
             }
@@ -398,6 +497,7 @@ impl Schedule {
                     self.timers.pop_first();
                     match timer {
                         Timer::Place(at) => self.review_place(at),
+                        Timer::Site(at) => self.wake_site(at),
                         Timer::Flow(at) => self.review(at),
                         Timer::Class(class) => self.go_on(class),
                     }

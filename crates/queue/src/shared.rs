@@ -25,7 +25,7 @@ use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::timekeeper::{Jump, Timekeeper};
-use crate::{Config, JumpLabels, Loading, Metrics, Ticket, expired};
+use crate::{Config, JumpLabels, Loading, Metrics, SiteLimits, Ticket, expired};
 use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
@@ -411,6 +411,7 @@ impl Shared {
         self.metrics.held.set(state.counts.held);
         self.metrics.leased.set(state.counts.leased);
         self.metrics.resting.set(state.schedule.resting() as i64);
+        self.metrics.sites.set(state.schedule.shared_sites() as i64);
     }
 
     fn note_failure(&self, state: &mut State, error: &SpoolError) {
@@ -470,7 +471,11 @@ struct Choice {
 impl State {
     pub(crate) fn new(config: &Config) -> State {
         let limits = Limits {
-            per_destination: config.per_destination.max(1),
+            site: SiteLimits {
+                at_once: config.per_destination,
+                first: config.first_per_destination,
+                rate: config.rate_per_destination,
+            },
             in_flight: config.in_flight.max(1),
             jobs: config.scheduled,
             resting: config.resting,

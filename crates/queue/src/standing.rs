@@ -63,7 +63,12 @@ pub enum Wait {
         /// When the class may go on, as far as is known.
         until: Timestamp,
     },
-    /// A slot of its destination.
+    /// The rate of its destination, or of the hosts that are behind that and others.
+    Rate {
+        /// When that gives leave, as far as is known.
+        until: Timestamp,
+    },
+    /// A slot of its destination, or of the hosts that are behind that and others.
     Slot {
         /// Attempts under way there.
         in_flight: usize,
@@ -183,6 +188,7 @@ impl fmt::Display for Wait {
             Wait::Class { until } => {
                 write!(f, "its class, which may go on at {until} (rate or windows)")
             }
+            Wait::Rate { until } => write!(f, "the rate of its destination, which gives leave at {until}"),
             Wait::Slot { in_flight, most } => {
                 write!(f, "a slot of its destination, {in_flight} of {most} are in use")
             }

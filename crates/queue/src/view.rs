@@ -108,6 +108,10 @@ pub struct DestinationStatus {
     pub waiting: usize,
     /// Leases out.
     pub in_flight: usize,
+    /// Leases at once at present, for all destinations of its site together.
+    pub slots: usize,
+    /// The site it belongs to, once an attempt has found that out.
+    pub site: Option<String>,
     /// Until when it is left alone.
     pub resting_until: Option<Timestamp>,
     /// Why it rests.
@@ -263,6 +267,8 @@ impl From<View> for DestinationStatus {
             name: view.name.to_string(),
             waiting: view.waiting,
             in_flight: view.in_flight,
+            slots: view.slots,
+            site: view.site.map(|site| site.to_string()),
             resting_until: view.resting_until,
             why: view.why,
             most: view.limit.map(|limit| limit.most),

@@ -244,13 +244,24 @@ fn overview_for_people(overview: &Overview, now: Timestamp) -> String {
         text += "the spool FAILED: no mail is taken or sent until a restart; see the log\n";
     }
     if !queue.destinations.is_empty() {
-        let mut table =
-            Table::new(&["DESTINATION", "WAITING", "IN FLIGHT", "MOST", "NEXT", "RESTS", "WHY"]);
+        let mut table = Table::new(&[
+            "DESTINATION",
+            "SITE",
+            "WAITING",
+            "IN FLIGHT",
+            "OPEN",
+            "MOST",
+            "NEXT",
+            "RESTS",
+            "WHY",
+        ]);
         for d in &queue.destinations {
             table.row(vec![
                 d.name.clone(),
+                d.site.clone().unwrap_or_default(),
                 d.waiting.to_string(),
                 d.in_flight.to_string(),
+                d.slots.to_string(),
                 most(d, now),
                 d.next_due.map_or(String::new(), |due| until(due, now)),
                 d.resting_until.map_or(String::new(), |end| until(end, now)),

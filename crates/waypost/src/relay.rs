@@ -205,7 +205,7 @@ impl Relay {
         let own = server.addresses().into_iter().filter_map(|(_, place)| place.tcp());
         let mut config = startup.delivery;
         config.rulebook = reload.replies;
-        config.own_addresses = OwnAddresses::new(own, interfaces());
+        config.own_addresses = OwnAddresses::new(own, interfaces()).named(&hostname);
         let policies =
             Policies::open(resolver.clone(), fetch.clone(), spool.clone(), clock.clone()).await;
         let policies = Arc::new(policies.context("MTA-STS policies cannot be read")?);

@@ -21,6 +21,8 @@ mod mail_comes_back;
 mod mail_of_a_class_waits;
 #[path = "out/mail_would_come_back_to_us.rs"]
 mod mail_would_come_back_to_us;
+#[path = "out/many_domains_share_a_provider.rs"]
+mod many_domains_share_a_provider;
 #[path = "out/message_expires.rs"]
 mod message_expires;
 #[path = "out/probe_tells_the_way.rs"]

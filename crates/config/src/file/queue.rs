@@ -23,6 +23,8 @@ pub(crate) struct Queue {
     pub(crate) delay_notices: Option<Vec<Duration>>,
     pub(crate) return_size: Option<u64>,
     pub(crate) per_destination: Option<usize>,
+    pub(crate) first_per_destination: Option<usize>,
+    pub(crate) rate_per_destination: Option<Rate>,
     pub(crate) in_flight: Option<usize>,
     pub(crate) max_messages: Option<usize>,
     pub(crate) max_size: Option<u64>,
@@ -67,6 +69,8 @@ pub(super) fn queue(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Queu
         delay_notices: delay_notices(&mut section, notes),
         return_size: return_size(&mut section, notes),
         per_destination: count(&mut section, "per-destination", notes),
+        first_per_destination: count(&mut section, "first-per-destination", notes),
+        rate_per_destination: rate(&mut section, "rate-per-destination", notes),
         in_flight: count(&mut section, "in-flight", notes),
         max_messages: section
             .integer("max-messages", 1..1_000_000_001, notes)
@@ -90,7 +94,7 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
     let name = section.required("name", name, "name = \"bulk\"", notes);
     let hint = "as in docs/selectors.md: \"listener:bulk or sender:*@news.example.org\"";
     let matches = section.parsed::<Selector>("match", hint, notes);
-    let rate = section.parsed::<Pace>("rate", RATE, notes);
+    let rate = rate(&mut section, "rate", notes);
     let windows = section.list::<Times>("windows", WINDOW, notes);
     let class = Class {
         name: name?.map(|name| name.0),
@@ -101,7 +105,7 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
         weight: section
             .integer("weight", 1..1001, notes)
             .and_then(|weight| u32::try_from(weight.value).ok()),
-        rate: rate.map(|rate| rate.value.0),
+        rate,
         windows: windows
             .map_or_else(Vec::new, |list| list.value.into_iter().map(|w| w.value.0).collect()),
         unknown: unknown(&mut section, notes),
@@ -109,6 +113,11 @@ fn class(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Class> {
     };
     section.end(notes);
     Some(class)
+}
+
+/// So many in a time.
+pub(super) fn rate(section: &mut Section<'_>, key: &str, notes: &mut Notes<'_>) -> Option<Rate> {
+    section.parsed::<Pace>(key, RATE, notes).map(|rate| rate.value.0)
 }
 
 fn return_size(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<u64> {

@@ -21,7 +21,7 @@ impl Attempt<'_> {
         let provider = self.rulebook.provider(&host.name).map(str::to_owned);
         Way {
             source: source.map(|source| source.address),
-            to: provider.unwrap_or_else(|| hop.to_string()),
+            to: provider.or_else(|| self.site.clone()).unwrap_or_else(|| hop.to_string()),
         }
     }
 
@@ -44,6 +44,7 @@ impl Attempt<'_> {
             let now = self.delivery.parts.clock.now();
             let until = self.delivery.restraints.restrain(way.clone(), wait, now);
             self.rest = self.rest.max(Some(until));
+            self.trouble = Some(why.to_string());
             info!(hop, to = way.to, source = ?way.source, %until, %reply, rule, "too much mail: the way rests");
         } else if diagnosis.disposition == Disposition::LocalFault {
             error!(hop, %reply, rule, "the next hop wants what the configuration does not give; its mail waits");

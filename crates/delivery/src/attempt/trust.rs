@@ -2,7 +2,7 @@
 //! (RFC 7672, RFC 8461).
 
 use waypost_dns::sts::{Advice, Mode, Policy};
-use waypost_dns::{Dane, Host, Search, Vouched, dane, hosts};
+use waypost_dns::{Dane, Host, Mx, Search, Vouched, Ways, dane, ways};
 use waypost_mail::{NextHop, Route, TlsLevel, Why};
 use waypost_smtp::Domain;
 
@@ -13,6 +13,8 @@ use crate::reports::{Applied, FailureKind, Finding};
 /// The hosts of a hop, and what its domain says about them.
 pub(super) struct Found {
     pub(super) hosts: Vec<Host>,
+    /// All exchangers that the domain names.
+    pub(super) exchangers: Vec<Mx>,
     /// The domain whose exchangers they are, if they are a domain's.
     pub(super) domain: Option<String>,
     /// Their names come from the configuration, or from DNS with DNSSEC, or are addresses.
@@ -21,6 +23,11 @@ pub(super) struct Found {
 }
 
 impl Found {
+    fn new(ways: Ways, domain: Option<String>, secure: bool, sts: Advice) -> Found {
+        let Ways { hosts, exchangers } = ways;
+        Found { hosts, exchangers, domain, secure, sts }
+    }
+
     /// RFC 8689 §4.2.1: the name that a certificate must carry comes from the configuration, from DNS with
     /// DNSSEC or from a policy, or is the address itself.
     pub(super) fn is_trusted(&self) -> bool {
@@ -67,21 +74,21 @@ impl Attempt<'_> {
         let search = Search::new(config.mx_port, &config.own_addresses, rand::random());
         let (plain, dnssec) = (&*self.delivery.parts.resolver, &*self.delivery.parts.dnssec);
         let NextHop::Mx(Domain::Name(domain)) = hop else {
-            let (hosts, sts) = (hosts(plain, hop, &search).await?, Advice::default());
-            return Ok(Found { hosts, domain: None, secure: true, sts });
+            let (ways, sts) = (ways(plain, hop, &search).await?, Advice::default());
+            return Ok(Found::new(ways, None, true, sts));
         };
         let asks = self.heeds_dane(route, hop) || self.ticket.entry.terms.require_tls;
-        let (hosts, secure) = if asks && dnssec.works().await {
+        let (ways, secure) = if asks && dnssec.works().await {
             let vouched = Vouched::new(plain, dnssec);
-            (hosts(&vouched, hop, &search).await?, vouched.is_secure())
+            (ways(&vouched, hop, &search).await?, vouched.is_secure())
         } else {
-            (hosts(plain, hop, &search).await?, false)
+            (ways(plain, hop, &search).await?, false)
         };
         let sts = match &self.delivery.parts.policies {
             Some(policies) if self.heeds_policies(route) => policies.advice(domain).await,
             _ => Advice::default(),
         };
-        Ok(Found { hosts, domain: Some(domain.clone()), secure, sts })
+        Ok(Found::new(ways, Some(domain.clone()), secure, sts))
     }
 
     /// What a host must prove; the error says why that cannot be known, or cannot be proven.

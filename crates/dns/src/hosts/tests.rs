@@ -2,7 +2,7 @@ use super::*;
 
 fn exchanger(preference: u16, addresses: &[&str]) -> Exchanger {
     let addresses = Ok(addresses.iter().map(|ip| ip.parse().unwrap()).collect());
-    Exchanger { name: format!("mx{preference}"), preference, port: 25, addresses }
+    Exchanger { name: format!("mx{preference}"), preference, port: 25, ours: false, addresses }
 }
 
 fn lost(preference: u16) -> Exchanger {
@@ -27,6 +27,16 @@ fn only_what_is_better_than_ourselves_is_left() {
     assert_eq!(kept(vec![better, equal, us(), worse]), Ok(vec![10]));
     let behind = vec![us(), exchanger(30, &["192.0.2.4"])];
     assert_eq!(kept(behind), Err(Why::Loop("example".into())));
+}
+
+#[test]
+fn who_is_called_as_we_are_is_ourselves_wherever_it_is() {
+    let us = || Exchanger { ours: true, ..exchanger(20, &["198.51.100.9"]) };
+    let better = exchanger(10, &["192.0.2.2"]);
+    assert_eq!(kept(vec![better, exchanger(20, &["192.0.2.3"]), us()]), Ok(vec![10]));
+    assert_eq!(kept(vec![us(), exchanger(30, &["192.0.2.4"])]), Err(Why::Loop("example".into())));
+    let gone = Exchanger { ours: true, ..lost(20) };
+    assert_eq!(kept(vec![gone]), Err(Why::Loop("example".into())), "nor does it need an address");
 }
 
 #[test]

@@ -7,7 +7,9 @@ use waypost_mail::Timestamp;
 
 use super::flow::{Flow, Missing};
 use super::place::Place;
+use super::site::SiteState;
 use super::{Job, Lane, Schedule, Slot, Timer};
+use crate::{Site, SiteLimits};
 
 impl Schedule {
     pub(super) fn remove(&mut self, job: Job) -> Option<Slot> {
@@ -30,9 +32,33 @@ impl Schedule {
             return *at;
         }
         let name: Arc<str> = destination.into();
-        let at = keep(&mut self.places, &mut self.vacant_places, Place::new(name.clone()));
+        let site = match self.directory.site(destination) {
+            Some(site) => self.shared_site(&site),
+            None => self.keep_site(name.clone(), false, self.limits.site),
+        };
+        let place = Place::new(name.clone(), site);
+        let at = keep(&mut self.places, &mut self.vacant_places, place);
+        if let Some(site) = &mut self.sites[site] {
+            site.members.insert(at);
+        }
         self.names.insert(name, at);
         at
+    }
+
+    /// Where a site is kept that destinations share, made when it is new.
+    pub(super) fn shared_site(&mut self, site: &Site) -> usize {
+        if let Some(at) = self.site_names.get(site.name.as_str()) {
+            return *at;
+        }
+        let name: Arc<str> = site.name.as_str().into();
+        let at = self.keep_site(name.clone(), true, site.limits.unwrap_or(self.limits.site));
+        self.site_names.insert(name, at);
+        at
+    }
+
+    fn keep_site(&mut self, name: Arc<str>, shared: bool, limits: SiteLimits) -> usize {
+        let site = SiteState::new(name, shared, limits);
+        keep(&mut self.sites, &mut self.vacant_sites, site)
     }
 
     /// Where the jobs of a lane are kept, made when it is new.
@@ -78,6 +104,27 @@ impl Schedule {
         self.resting -= usize::from(place.rest.is_some());
         self.names.remove(&place.name);
         self.vacant_places.push(at);
+        if let Some(site) = self.sites.get_mut(place.site).and_then(Option::as_mut) {
+            site.members.remove(&at);
+        }
+        self.forget_site_if_idle(place.site);
+    }
+
+    /// A site to which nothing leads is not remembered, unless its rate would be forgotten with it.
+    pub(super) fn forget_site_if_idle(&mut self, at: usize) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(at) else { return };
+        let Some(site) = site.take_if(|site| site.is_idle(now)) else {
+            return self.time_site(at);
+        };
+        if let Some(timer) = site.timer {
+            self.timers.remove(&(timer, Timer::Site(at)));
+        }
+        self.resting -= usize::from(site.rest.is_some());
+        if site.shared {
+            self.site_names.remove(&site.name);
+        }
+        self.vacant_sites.push(at);
     }
 
     /// The clock was set to another time: every job is forgotten, to be entered anew by a search.

@@ -1,31 +1,33 @@
-//! One destination: its slots, its rest, and the flows that lead to it.
+//! One destination: the flows that lead to it, and what keeps it alone from being tried. What keeps all that
+//! share its hosts is kept with their [site](super::site).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use waypost_mail::Timestamp;
-use waypost_mutant::planted;
 
 use super::share::ShareId;
+use super::site::SiteState;
 
 /// One destination.
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) name: Arc<str>,
+    /// What stands behind it.
+    pub(super) site: usize,
     /// Its flows by share.
     pub(super) flows: BTreeMap<ShareId, usize>,
     /// Flows that want a slot, by their place in line.
     pub(super) line: BTreeSet<(u64, usize)>,
-    /// The place of whoever had the last slot: who comes new stands there.
-    pub(super) pass: u64,
+    /// Its own place in the line of its site.
+    pub(super) enrolled: Option<u64>,
     /// Recipients, jobs that are only in the spool included.
     pub(super) waiting: i64,
     pub(super) in_flight: usize,
     /// Slots promised to flows that wait for their turn.
     pub(super) offered: usize,
+    /// Failures in a row that were no fault of its hosts.
     pub(super) failures: u32,
-    /// Slots since it became well again: two more than were in use then, twice as many with every answer.
-    pub(super) ramp: usize,
     pub(super) rest: Option<Rest>,
     pub(super) limit: Option<Limit>,
     pub(super) timer: Option<Timestamp>,
@@ -54,6 +56,10 @@ pub(crate) struct View {
     pub(crate) name: Arc<str>,
     pub(crate) waiting: usize,
     pub(crate) in_flight: usize,
+    /// Attempts at once, for all destinations of its site together.
+    pub(crate) slots: usize,
+    /// Its site, if that is known.
+    pub(crate) site: Option<Arc<str>>,
     pub(crate) resting_until: Option<Timestamp>,
     pub(crate) why: Option<String>,
     pub(crate) limit: Option<Limit>,
@@ -61,17 +67,17 @@ pub(crate) struct View {
 }
 
 impl Place {
-    pub(super) fn new(name: Arc<str>) -> Place {
+    pub(super) fn new(name: Arc<str>, site: usize) -> Place {
         Place {
             name,
+            site,
             flows: BTreeMap::new(),
             line: BTreeSet::new(),
-            pass: 0,
+            enrolled: None,
             waiting: 0,
             in_flight: 0,
             offered: 0,
             failures: 0,
-            ramp: usize::MAX,
             rest: None,
             limit: None,
             timer: None,
@@ -88,29 +94,15 @@ impl Place {
         self.limit.filter(|limit| limit.since <= now && now < limit.until)
     }
 
-    /// After a failure one job at a time finds out whether the destination is well again; then slots
-    /// open little by little, so that a backlog does not fall on it all at once.
-    pub(super) fn has_slot(&self, now: Timestamp, per_destination: usize) -> bool {
-        let most = self.most(now, per_destination);
-        let most = most + usize::from(planted!("an attempt too many for a destination"));
-        self.in_flight + self.offered < most
+    /// After a failure one job at a time finds out whether the destination is well again.
+    pub(super) fn has_slot(&self, now: Timestamp) -> bool {
+        self.in_flight + self.offered < self.most(now)
     }
 
-    /// How many slots it has now.
-    pub(super) fn most(&self, now: Timestamp, per_destination: usize) -> usize {
-        let most = self.limit(now).map_or(per_destination, |limit| limit.most.min(per_destination));
-        if self.failures > 0 { 1 } else { most.min(self.ramp) }
-    }
-
-    /// The destination answered; true when that changes what it gets.
-    pub(super) fn recover(&mut self, per_destination: usize) -> bool {
-        if std::mem::take(&mut self.failures) > 0 {
-            self.ramp = self.in_flight + 2;
-            return true;
-        }
-        let ramping = self.ramp < per_destination;
-        self.ramp = if ramping { self.ramp * 2 } else { usize::MAX };
-        ramping
+    /// How many slots it may have of those of its site.
+    pub(super) fn most(&self, now: Timestamp) -> usize {
+        let most = self.limit(now).map_or(usize::MAX, |limit| limit.most);
+        if self.failures > 0 { 1 } else { most }
     }
 
     pub(super) fn is_idle(&self) -> bool {
@@ -122,12 +114,21 @@ impl Place {
             && self.limit.is_none()
     }
 
-    pub(super) fn view(&self, now: Timestamp, next_due: Option<Timestamp>) -> View {
-        let rest = self.rest.as_ref().filter(|_| self.is_resting(now));
+    pub(super) fn view(
+        &self,
+        site: &SiteState,
+        now: Timestamp,
+        next_due: Option<Timestamp>,
+    ) -> View {
+        let own = self.rest.as_ref().filter(|_| self.is_resting(now));
+        let shared = site.rest.as_ref().filter(|_| site.is_resting(now));
+        let rest = own.into_iter().chain(shared).max_by_key(|rest| rest.until);
         View {
             name: self.name.clone(),
             waiting: usize::try_from(self.waiting).unwrap_or_default(),
             in_flight: self.in_flight,
+            slots: site.slots(),
+            site: site.shared.then(|| site.name.clone()),
             resting_until: rest.map(|rest| rest.until),
             why: rest.map(|rest| rest.why.clone()),
             limit: self.limit(now),

@@ -8,7 +8,8 @@ use waypost_mail::Timestamp;
 use waypost_mutant::planted;
 
 use super::Lane;
-use crate::classes::{Band, ClassId, Classes, Rate};
+use super::bucket::Bucket;
+use crate::classes::{Band, ClassId, Classes};
 
 /// No tenant has more attempts under way than this many times those that are still free: one alone
 /// leaves a quarter, and there is always one left for who comes new.
@@ -74,14 +75,6 @@ struct Share {
     offered: VecDeque<usize>,
     /// Flows that had their turn while the share had more than its part.
     parked: VecDeque<usize>,
-}
-
-/// Attempts that a class may begin now.
-#[derive(Debug)]
-struct Bucket {
-    rate: Rate,
-    tokens: f64,
-    since: Timestamp,
 }
 
 /// Whose turn it is.
@@ -284,8 +277,8 @@ impl Shares {
             return false;
         }
         if let Some(bucket) = &mut self.gate(class).bucket {
-            bucket.refill(now);
-            bucket.tokens -= if planted!("an attempt beyond its rate") { 0.5 } else { 1.0 };
+            let spent = if planted!("an attempt beyond its rate") { 0.5 } else { 1.0 };
+            bucket.spend(spent, now);
         }
         true
     }
@@ -382,39 +375,4 @@ fn lane_of(class: ClassId, band: Band) -> usize {
 /// What one tenant may have under way while so many attempts could begin.
 fn part(free: usize) -> usize {
     (GREED * free).max(FEW)
-}
-
-impl Bucket {
-    fn new(rate: Rate) -> Bucket {
-        Bucket { rate, tokens: f64::from(rate.count), since: Timestamp(0) }
-    }
-
-    fn refill(&mut self, now: Timestamp) {
-        // A clock that fell gives nothing and takes nothing.
-        let gained = now.since(self.since).as_secs_f64() / self.per_token();
-        self.since = now;
-        self.tokens = (self.tokens + gained).min(self.most());
-    }
-
-    /// When there is a token more than are promised, from `now` on. When no more can be promised, that
-    /// is looked at again after a while.
-    fn next(&mut self, now: Timestamp, promised: f64) -> Timestamp {
-        self.refill(now);
-        let missing = 1.0 + promised - self.tokens;
-        if missing <= 0.0 {
-            return now;
-        }
-        let missing = if promised + 1.0 > self.most() { 1.0 } else { missing };
-        let wait = std::time::Duration::from_secs_f64(missing * self.per_token());
-        now.after(wait + std::time::Duration::from_millis(1))
-    }
-
-    fn most(&self) -> f64 {
-        f64::from(self.rate.count.max(1))
-    }
-
-    /// Seconds.
-    fn per_token(&self) -> f64 {
-        self.rate.per.as_secs_f64() / self.most()
-    }
 }

@@ -13,16 +13,22 @@ impl Schedule {
         if let Some(timer) = flow.timer.take() {
             self.timers.remove(&(timer, Timer::Flow(at)));
         }
-        let only_over = self.places[flow.place].as_ref().is_some_and(|p| p.is_resting(self.now));
-        match flow.stage {
+        let (stage, to) = (flow.stage, flow.place);
+        let only_over = self.rests(to);
+        let Some(flow) = self.flows.get(at).and_then(Option::as_ref) else { return };
+        match stage {
             Stage::Idle => {}
             // What is over does not wait for its class.
             Stage::HeldBack if flow.is_over(self.now) => {}
             Stage::HeldBack => {
-                self.set_timer(at, self.flows[at].as_ref().and_then(|flow| flow.next(true)));
+                self.set_timer(at, flow.next(true));
                 return;
             }
-            Stage::Queued | Stage::Offered { .. } | Stage::Parked => return,
+            Stage::Queued => {
+                self.look_for_what_is_over(at, to);
+                return;
+            }
+            Stage::Offered { .. } | Stage::Parked => return,
         }
         let (moment, missing) = (flow.next(only_over), flow.next_missing(only_over));
         if moment.is_some_and(|moment| moment <= self.now) {
@@ -35,32 +41,75 @@ impl Schedule {
         self.forget_flow_if_idle(at);
     }
 
-    /// The flow asks its destination for a slot.
+    /// What is over does not wait until the rate of its site lets it.
+    fn look_for_what_is_over(&mut self, at: usize, to: usize) {
+        let (now, site_at) = (self.now, self.site_of(to));
+        let Some(site) = self.sites.get_mut(site_at).and_then(Option::as_mut) else { return };
+        let Some(flow) = self.flows.get(at).and_then(Option::as_ref) else { return };
+        if site.bucket.is_none() {
+            return;
+        }
+        if !flow.is_over(now) {
+            self.set_timer(at, flow.next(true));
+        } else if site.over.insert(at) {
+            self.grant(site_at);
+        }
+    }
+
+    /// The flow asks its destination, and what stands behind it, for a slot.
     pub(super) fn queue_up(&mut self, at: usize) {
         let Some(flow) = &mut self.flows[at] else { return };
         flow.stage = Stage::Queued;
         let to = flow.place;
-        if let Some(place) = &mut self.places[to] {
-            flow.pass = flow.pass.max(place.pass);
-            place.line.insert((flow.pass, at));
-        }
-        self.grant(to);
+        let Some(place) = &mut self.places[to] else { return };
+        let site = place.site;
+        flow.pass = flow.pass.max(self.sites[site].as_ref().map_or(0, |site| site.pass));
+        place.line.insert((flow.pass, at));
+        self.look_for_what_is_over(at, to);
+        self.serve(to);
     }
 
-    /// Offers the free slots of a destination to the flows that asked for one: each in turn, and more
-    /// often the more it weighs.
-    pub(super) fn grant(&mut self, to: usize) {
-        let (now, per_destination) = (self.now, self.limits.per_destination);
-        loop {
-            let Some(place) = &mut self.places[to] else { return };
-            if !place.has_slot(now, per_destination) {
-                return;
+    /// Something about this destination is new: it may have a slot for one of its flows.
+    pub(super) fn serve(&mut self, to: usize) {
+        self.enrol(to);
+        self.grant(self.site_of(to));
+    }
+
+    /// Gives the destination its place in the line of its site: that of its first flow, while it has a slot
+    /// for that one.
+    pub(super) fn enrol(&mut self, to: usize) {
+        let Some(place) = self.places.get_mut(to).and_then(Option::as_mut) else { return };
+        let Some(site) = self.sites.get_mut(place.site).and_then(Option::as_mut) else { return };
+        let first = place.line.first().filter(|_| place.has_slot(self.now));
+        let first = first.map(|(pass, _)| *pass);
+        if place.enrolled == first {
+            return;
+        }
+        if let Some(pass) = place.enrolled {
+            site.line.remove(&(pass, to));
+        }
+        if let Some(pass) = first {
+            site.line.insert((pass, to));
+        }
+        place.enrolled = first;
+    }
+
+    /// Offers the free slots of a site to the flows that asked for one: each in turn, and more often the
+    /// more it weighs, whatever destination of the site it is for.
+    pub(super) fn grant(&mut self, site: usize) {
+        while let Some((to, at, pass)) = self.next_in_line(site) {
+            let now = self.now;
+            if let Some(place) = &mut self.places[to] {
+                place.line.remove(&(pass, at));
             }
-            let Some((pass, at)) = place.line.pop_first() else { return };
-            let only_over = place.is_resting(now);
+            if let Some(site) = &mut self.sites[site] {
+                site.over.remove(&at);
+            }
+            let only_over = self.rests(to);
             let Some(flow) = &mut self.flows[at] else { continue };
             flow.stage = Stage::Idle;
             if flow.pick(now, only_over).is_none() {
+                self.enrol(to);
                 self.review(at);
                 continue;
             }
@@ -68,15 +117,48 @@ impl Schedule {
             let over = flow.is_over(now);
             let admitted = !over && self.shares.admit(share, now);
             if !over && !admitted {
+                self.enrol(to);
                 self.hold_back(at, share);
                 continue;
             }
             flow.stage = Stage::Offered { admitted };
             flow.pass = pass + flow.stride;
-            place.pass = pass;
-            place.offered += 1;
+            self.occupy(to, 1);
             self.shares.offer(share, at);
         }
+        self.time_site(site);
+    }
+
+    /// The flow that gets the next slot of a site, its destination and its place in line; nothing while
+    /// there is none, or no leave.
+    fn next_in_line(&mut self, site: usize) -> Option<(usize, usize, u64)> {
+        let now = self.now;
+        let site = self.sites.get_mut(site)?.as_mut()?;
+        if !site.has_slot() {
+            return None;
+        }
+        if site.opens(now) > now {
+            let over = site.over.iter().find_map(|at| {
+                let flow = self.flows.get(*at)?.as_ref()?;
+                let place = self.places.get(flow.place)?.as_ref()?;
+                place.has_slot(now).then_some((flow.place, *at, flow.pass))
+            });
+            return over;
+        }
+        let (pass, to) = *site.line.first()?;
+        site.pass = pass;
+        let (pass, at) = *self.places.get(to)?.as_ref()?.line.first()?;
+        Some((to, at, pass))
+    }
+
+    /// So many slots more, or fewer, are promised.
+    fn occupy(&mut self, to: usize, more: isize) {
+        let Some(place) = self.places.get_mut(to).and_then(Option::as_mut) else { return };
+        place.offered = place.offered.saturating_add_signed(more);
+        if let Some(site) = self.sites.get_mut(place.site).and_then(Option::as_mut) {
+            site.offered = site.offered.saturating_add_signed(more);
+        }
+        self.enrol(to);
     }
 
     /// The flow's class may not go on now.
@@ -120,7 +202,7 @@ impl Schedule {
             flow.stage = Stage::Parked;
         }
         self.shares.park(share, at);
-        self.grant(to);
+        self.serve(to);
     }
 
     /// Gives back what was promised to a flow with an offer, but for the offer itself.
@@ -128,9 +210,7 @@ impl Schedule {
         let Some(flow) = &mut self.flows[at] else { return usize::MAX };
         let stage = std::mem::replace(&mut flow.stage, Stage::Idle);
         let to = flow.place;
-        if let Some(place) = &mut self.places[to] {
-            place.offered = place.offered.saturating_sub(1);
-        }
+        self.occupy(to, -1);
         if stage == (Stage::Offered { admitted: true }) {
             self.shares.refund(share);
             self.look_again_if_held_back(share);
@@ -140,30 +220,37 @@ impl Schedule {
 
     pub(super) fn take_from(&mut self, share: ShareId, at: usize) -> Option<Taken> {
         let now = self.now;
-        let flow = self.flows[at].as_mut()?;
+        let flow = self.flows[at].as_ref()?;
         let to = flow.place;
-        let place = self.places[to].as_mut()?;
         let admitted = flow.stage == (Stage::Offered { admitted: true });
-        let resting = place.is_resting(now);
+        let resting = self.rests(to);
         let Some(job) = flow.pick(now, resting || !admitted) else {
             self.withdraw(share, at);
             self.review(at);
-            self.grant(to);
+            self.serve(to);
             return None;
         };
         // The slot was offered a while ago: rate and windows are asked when the attempt begins.
         if admitted && !self.shares.enter(share, now) {
-            flow.stage = Stage::Idle;
-            place.offered = place.offered.saturating_sub(1);
+            self.occupy(to, -1);
             self.hold_back(at, share);
-            self.grant(to);
+            self.serve(to);
             return None;
         }
-        flow.stage = Stage::Idle;
-        place.offered = place.offered.saturating_sub(1);
+        if let Some(flow) = &mut self.flows[at] {
+            flow.stage = Stage::Idle;
+        }
+        self.occupy(to, -1);
+        let rests = self.rest_until(to);
+        let place = self.places[to].as_mut()?;
         place.in_flight += 1;
         let destination = place.name.clone();
-        let rests = place.rest.as_ref().filter(|_| resting).map(|rest| rest.until);
+        if let Some(site) = self.sites.get_mut(place.site).and_then(Option::as_mut) {
+            site.in_flight += 1;
+            if admitted && !resting {
+                site.spend(now);
+            }
+        }
         let not_before = match admitted && !resting {
             true => None,
             false => rests.max(self.shares.out_of_turn(share, now)).max(Some(now)),
@@ -173,7 +260,7 @@ impl Schedule {
         self.look_again_if_held_back(share);
         let expires = self.remove(job).map_or(Timestamp(u64::MAX), |slot| slot.expires);
         self.review(at);
-        self.grant(to);
+        self.serve(to);
         Some(Taken { job, destination, share, expires, not_before })
     }
 
@@ -207,13 +294,75 @@ impl Schedule {
         }
         let flows: Vec<usize> = place.flows.values().copied().collect();
         flows.into_iter().for_each(|at| self.review(at));
-        self.grant(to);
+        self.serve(to);
         self.forget_if_idle(to);
+    }
+
+    /// Decides anew whether a site rests, for all its destinations.
+    pub(super) fn review_site(&mut self, at: usize) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        if site.rest.is_some() && !site.is_resting(now) {
+            site.rest = None;
+            self.resting -= 1;
+        }
+        let members: Vec<usize> = site.members.iter().copied().collect();
+        members.into_iter().for_each(|to| self.review_place(to));
+        self.grant(at);
+        self.forget_site_if_idle(at);
+    }
+
+    /// The moment of a site has come: its rest ends, or its rate gives leave.
+    pub(super) fn wake_site(&mut self, at: usize) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        site.timer = None;
+        if site.rest.is_some() && !site.is_resting(now) {
+            self.review_site(at);
+        } else {
+            self.grant(at);
+            self.forget_site_if_idle(at);
+        }
+    }
+
+    /// Sets the timer of a site to the moment at which it must be looked at.
+    pub(super) fn time_site(&mut self, at: usize) {
+        let now = self.now;
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
+        let next = site.next(now);
+        if next == site.timer {
+            return;
+        }
+        if let Some(timer) = std::mem::replace(&mut site.timer, next) {
+            self.timers.remove(&(timer, Timer::Site(at)));
+        }
+        self.timers.extend(next.map(|time| (time, Timer::Site(at))));
+    }
+
+    /// What stands behind a destination.
+    pub(super) fn site_of(&self, to: usize) -> usize {
+        self.places.get(to).and_then(Option::as_ref).map_or(usize::MAX, |place| place.site)
+    }
+
+    /// The destination rests, or what stands behind it does.
+    pub(super) fn rests(&self, to: usize) -> bool {
+        self.rest_until(to).is_some()
+    }
+
+    fn rest_until(&self, to: usize) -> Option<Timestamp> {
+        let place = self.places.get(to)?.as_ref()?;
+        let own = place.rest.as_ref().filter(|_| place.is_resting(self.now));
+        let site = self.sites.get(place.site).and_then(Option::as_ref);
+        let site = site.filter(|site| site.is_resting(self.now));
+        let shared = site.and_then(|site| site.rest.as_ref());
+        own.into_iter().chain(shared).map(|rest| rest.until).max()
     }
 
     fn set_timer(&mut self, at: usize, time: Option<Timestamp>) {
         if let (Some(flow), Some(time)) = (&mut self.flows[at], time) {
-            flow.timer = Some(time);
+            if let Some(timer) = flow.timer.replace(time) {
+                self.timers.remove(&(timer, Timer::Flow(at)));
+            }
             self.timers.insert((time, Timer::Flow(at)));
         }
     }

@@ -2,38 +2,49 @@ use super::*;
 use crate::classes::Window;
 use crate::{Class, Config, Rate};
 
-const NOW: Timestamp = Timestamp(1_000_000);
-const NEVER: Timestamp = Timestamp(u64::MAX);
+pub(super) const NOW: Timestamp = Timestamp(1_000_000);
+pub(super) const NEVER: Timestamp = Timestamp(u64::MAX);
 
-fn seconds(count: u64) -> Duration {
+pub(super) fn seconds(count: u64) -> Duration {
     Duration::from_secs(count)
 }
 
-fn at(second: u64) -> Timestamp {
+pub(super) fn at(second: u64) -> Timestamp {
     NOW.after(seconds(second))
 }
 
-fn schedule(per_destination: usize, jobs: usize) -> Schedule {
+pub(super) fn schedule(per_destination: usize, jobs: usize) -> Schedule {
     let resting = RestCurve { first: seconds(60), factor: 2.0, max: seconds(200) };
-    let limits = Limits { per_destination, in_flight: 200, jobs, resting };
+    let limits = Limits { site: site_limits(per_destination), in_flight: 200, jobs, resting };
     Schedule::new(limits, Arc::new(Classes::new(&Config::default())))
 }
 
-fn lane(destination: &str) -> Lane<'_> {
+/// So many at once, from the beginning.
+pub(super) fn site_limits(at_once: usize) -> SiteLimits {
+    SiteLimits { at_once, first: at_once, rate: None }
+}
+
+pub(super) fn lane(destination: &str) -> Lane<'_> {
     Lane { destination, class: ClassId::default(), band: Band::Normal, tenant: "" }
 }
 
 /// An attempt has ended.
-fn done(schedule: &mut Schedule, destination: &str, now: Timestamp) {
+pub(super) fn done(schedule: &mut Schedule, destination: &str, now: Timestamp) {
     let share = schedule.shares.known(lane("")).unwrap();
     schedule.done(destination, share, now);
 }
 
-fn add(schedule: &mut Schedule, id: u64, destination: &str, due: Timestamp) {
+pub(super) fn add(schedule: &mut Schedule, id: u64, destination: &str, due: Timestamp) {
     add_until(schedule, id, destination, due, NEVER);
 }
 
-fn add_until(schedule: &mut Schedule, id: u64, name: &str, due: Timestamp, expires: Timestamp) {
+pub(super) fn add_until(
+    schedule: &mut Schedule,
+    id: u64,
+    name: &str,
+    due: Timestamp,
+    expires: Timestamp,
+) {
     let now = schedule.now.max(NOW);
     schedule.count(name, 1);
     schedule.add(Job { id: MessageId(id), route: 0 }, lane(name), due, expires, now);
@@ -46,12 +57,12 @@ fn add_for(s: &mut Schedule, id: u64, destination: &str, class: ClassId, tenant:
 }
 
 /// Takes whatever there is; slots stay occupied.
-fn take_all(schedule: &mut Schedule, now: Timestamp) -> Vec<u64> {
+pub(super) fn take_all(schedule: &mut Schedule, now: Timestamp) -> Vec<u64> {
     std::iter::from_fn(|| schedule.take(now)).map(|taken| taken.job.id.0).collect()
 }
 
 /// What happens to a job that is settled for good.
-fn finish(schedule: &mut Schedule, destination: &str, now: Timestamp) {
+pub(super) fn finish(schedule: &mut Schedule, destination: &str, now: Timestamp) {
     schedule.count(destination, -1);
     done(schedule, destination, now);
 }
@@ -322,7 +333,8 @@ fn destinations_are_forgotten_when_nothing_is_left_of_them() {
     }
     assert!(s.names.is_empty() && s.timers.is_empty() && s.shares.is_quiet());
     assert_eq!((s.flows.iter().flatten().count(), s.shares.len()), (0, 0));
-    assert_eq!((s.resting(), s.in_flight, s.places.len()), (0, 0, 1));
+    assert_eq!((s.resting(), s.in_flight, s.places.len(), s.sites.len()), (0, 0, 1, 1));
+    assert_eq!(s.sites.iter().flatten().count(), 0);
     s.rest("stranger", String::new(), at(0));
     s.answered("stranger", at(0));
     assert!(s.names.is_empty());
@@ -403,7 +415,7 @@ fn a_limited_destination_is_remembered_until_the_limit_ends() {
 }
 
 /// Takes one after the other, each done at once.
-fn one_by_one(s: &mut Schedule, count: usize, now: Timestamp) -> Vec<u64> {
+pub(super) fn one_by_one(s: &mut Schedule, count: usize, now: Timestamp) -> Vec<u64> {
     let mut order = Vec::new();
     while order.len() < count {
         let Some(taken) = s.take(now) else { break };
@@ -417,7 +429,7 @@ fn one_by_one(s: &mut Schedule, count: usize, now: Timestamp) -> Vec<u64> {
 /// A schedule with these classes beside the default one, numbered from 1.
 fn with_classes(classes: Vec<Class>) -> Schedule {
     let resting = RestCurve { first: seconds(60), factor: 2.0, max: seconds(200) };
-    let limits = Limits { per_destination: 20, in_flight: 200, jobs: 200_000, resting };
+    let limits = Limits { site: site_limits(20), in_flight: 200, jobs: 200_000, resting };
     let config = Config { classes, ..Config::default() };
     Schedule::new(limits, Arc::new(Classes::new(&config)))
 }
@@ -611,7 +623,7 @@ fn what_is_held_back_keeps_no_slot_from_others() {
     let mut closed = class("closed");
     closed.windows = vec![Window { days: [true; 7], from: 1000, until: 1001, offset: 0 }];
     let mut s = with_classes(vec![closed]);
-    s.limits.per_destination = 1;
+    s.limits.site = site_limits(1);
     for id in 0..100 {
         add_for(&mut s, id, "a", ClassId(1), &format!("t{id}"));
     }
@@ -646,7 +658,7 @@ fn a_backlog_does_not_fall_all_at_once_on_a_destination_that_is_well_again() {
         s.answered("a", at(60));
         opened.push(take_all(&mut s, at(60)).len());
     }
-    assert_eq!(opened, [2, 2, 4, 8, 4], "2, 4, 8, 16, then 20 at once");
+    assert_eq!(opened, [2, 1, 1, 1, 1], "two, and one more with every answer");
 }
 
 #[test]
@@ -670,7 +682,7 @@ fn at_a_busy_destination_weights_count_too() {
     let (mut fast, mut slow) = (class("fast"), class("slow"));
     (fast.weight, slow.weight) = (30, 10);
     let mut s = with_classes(vec![fast, slow]);
-    s.limits.per_destination = 1;
+    s.limits.site = site_limits(1);
     for id in 0..1000 {
         add_for(&mut s, id, "a", ClassId(1), "t");
         add_for(&mut s, 10_000 + id, "a", ClassId(2), "t");

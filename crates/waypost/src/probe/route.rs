@@ -145,7 +145,8 @@ impl Ground {
             let settings = Settings::load(&args.config.config)?;
             let mut delivery = settings.startup.delivery;
             let doors = settings.startup.doors.iter().filter_map(|door| door.place.tcp());
-            delivery.own_addresses = OwnAddresses::new(doors, interfaces());
+            let name = delivery.ehlo_name.to_string();
+            delivery.own_addresses = OwnAddresses::new(doors, interfaces()).named(&name);
             let at_a_time = settings.startup.queue.per_destination;
             (settings.reload.routing, settings.startup.dns, delivery, at_a_time)
         } else {
@@ -207,7 +208,7 @@ pub async fn look(args: &ProbeRouteArgs) -> Result<Outlook> {
         tls: route.tls,
         destination: route.destination(),
         at_a_time: ground.at_a_time,
-        messages_per_connection: ground.delivery.connections.messages,
+        messages_per_connection: ground.delivery.allowance.messages_per_connection,
         hosts_per_attempt: ground.delivery.hosts_per_attempt,
         dnssec,
         policy: sts.policy.as_ref().map(|policy| PolicySeen {

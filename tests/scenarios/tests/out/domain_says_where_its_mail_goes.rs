@@ -21,6 +21,9 @@ null     MX 0  .
 implicit A 127.0.0.2
 lost     MX 10 nowhere
 servfail MX 10 mx1
+six      MX 10 both
+both     AAAA ::1
+         A 127.0.0.2
 mx1      A 127.0.0.2
 mx2      A 127.0.0.3
 nobody   A 127.0.0.4
@@ -96,6 +99,32 @@ async fn the_next_host_gets_what_the_first_does_not_take() {
     world.way.settled(&id).await;
     assert_eq!(world.taken(), (1, 5), "the first takes mail again");
     assert!(world.way.alice.mails().is_empty());
+}
+
+#[tokio::test]
+async fn the_other_family_takes_what_one_does_not() {
+    let world = world(Upstream::new()).await;
+    let id = world.send("six.there.example").await;
+    world.way.settled(&id).await;
+    assert_eq!(world.taken(), (1, 0), "nobody listens at ::1, and one attempt is enough");
+    let failed = world.way.relay.counter("waypost_delivery_connections_failed_total").await;
+    assert_eq!(failed, 1);
+}
+
+#[tokio::test]
+async fn an_attempt_tries_no_more_hosts_than_configured() {
+    let zone = Zone::serve(ZONE).await;
+    let (one, two) = pair().await;
+    let port = one.local_addr().unwrap().port();
+    let second = Upstream::new();
+    drop(one);
+    second.attend(two);
+    let home = patient(Home::new()).dns(zone.addr, port).set("delivery", "hosts-per-attempt", "1");
+    let way = Way::through(home).await;
+    let id = way.post(ALICE, &["bob@there.example"], "Hello").await;
+    let why = way.deferred(&id).await;
+    assert!(matches!(why, Why::Unreachable { .. }), "{why}");
+    assert_eq!(second.connections(), 0);
 }
 
 #[tokio::test]
