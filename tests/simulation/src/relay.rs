@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use waypost_delivery::{ClientTls, Config as DeliveryConfig, ConnectionLimits, Delivery, Parts};
+use waypost_delivery::{Allowance, ClientTls, Config as DeliveryConfig, Delivery, Parts};
 use waypost_identity::Keyring;
 use waypost_inbound::{Bans, Rooms as Doors, Secret, Server, Settings};
 use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
@@ -176,8 +176,8 @@ fn queue_config() -> QueueConfig {
 
 fn delivery_config(ground: &Ground) -> DeliveryConfig {
     let name = Domain::parse("relay.example").unwrap_or_else(|_| unreachable!("a host's name"));
-    let connections = ConnectionLimits { messages: 3, ..ConnectionLimits::default() };
-    DeliveryConfig { connections, ..DeliveryConfig::new(name, ground.tls.clone()) }
+    let allowance = Allowance { messages_per_connection: 3, ..Allowance::default() };
+    DeliveryConfig { allowance, ..DeliveryConfig::new(name, ground.tls.clone()) }
 }
 
 /// The doors, behind which peers of a listed network may send to anybody.
