@@ -361,7 +361,7 @@ impl<'a> Attempt<'a> {
         let (mut copy, mut warned) = (None, false);
         loop {
             if waiting.is_none() {
-                match self.line_up(&key, demand, left).await {
+                match self.line_up(&key, demand, &left).await {
                     ControlFlow::Continue(idle) => waiting = idle,
                     ControlFlow::Break(()) => return Ok(()),
                 }
