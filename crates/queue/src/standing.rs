@@ -188,7 +188,9 @@ impl fmt::Display for Wait {
             Wait::Class { until } => {
                 write!(f, "its class, which may go on at {until} (rate or windows)")
             }
-            Wait::Rate { until } => write!(f, "the rate of its destination, which gives leave at {until}"),
+            Wait::Rate { until } => {
+                write!(f, "the rate of its destination, which gives leave at {until}")
+            }
             Wait::Slot { in_flight, most } => {
                 write!(f, "a slot of its destination, {in_flight} of {most} are in use")
             }

@@ -58,18 +58,25 @@ fn provider(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Provider>
     };
     let (mx, domains) = (patterns("mx", NAMES, notes), patterns("domains", PATTERN, notes));
     let first = section.integer("first-connections", 1..1_000_001, notes);
-    let provider = Provider {
+    let first = first.and_then(|At { value, at }| {
+        let value = usize::try_from(value).ok()?;
+        Some(At { value, at })
+    });
+    let connections = count(&mut section, "connections", notes);
+    let connection_rate = rate(&mut section, "connection-rate", notes);
+    let messages_per_connection = count(&mut section, "messages-per-connection", notes);
+    let message_rate = rate(&mut section, "message-rate", notes);
+    let recipients = count(&mut section, "recipients-per-transaction", notes);
+    section.end(notes);
+    Some(Provider {
         name: name?.map(|name| name.0),
         mx,
         domains,
-        connections: count(&mut section, "connections", notes),
-        first_connections: first
-            .and_then(|first| Some(At { value: usize::try_from(first.value).ok()?, at: first.at })),
-        connection_rate: rate(&mut section, "connection-rate", notes),
-        messages_per_connection: count(&mut section, "messages-per-connection", notes),
-        message_rate: rate(&mut section, "message-rate", notes),
-        recipients: count(&mut section, "recipients-per-transaction", notes),
-    };
-    section.end(notes);
-    Some(provider)
+        connections,
+        first_connections: first,
+        connection_rate,
+        messages_per_connection,
+        message_rate,
+        recipients,
+    })
 }

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use waypost_harness::upstream::{Act, Upstream};
+use waypost_queue::Rate;
 use waypost_smtp::Phase;
 
-use crate::relay::{Plan, Relay};
+use crate::relay::{Plan, Post, Relay};
 
 async fn send_one(relay: &Relay) {
     let id = relay.send().await;
@@ -43,12 +44,43 @@ async fn an_idle_connection_is_closed_with_quit() {
 async fn a_connection_is_not_used_for_ever() {
     let upstream = Upstream::new();
     let (plan, _) = Plan::with(&upstream);
-    let relay = plan.config(|config| config.connections.messages = 2).run().await;
+    let relay = plan.config(|config| config.allowance.messages_per_connection = 2).run().await;
     for _ in 0..5 {
         send_one(&relay).await;
     }
     assert_eq!((upstream.connections(), upstream.mails().len()), (3, 5));
     assert_eq!(upstream.heard().matches("QUIT").count(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn connections_are_not_made_more_often_than_allowed() {
+    let upstream = Upstream::new();
+    let (plan, _) = Plan::with(&upstream);
+    let rate = Rate { count: 2, per: Duration::from_secs(20) };
+    let plan = plan.config(|config| {
+        config.allowance.messages_per_connection = 1;
+        config.allowance.connection_rate = Some(rate);
+    });
+    let relay = plan.run().await;
+    let began = Instant::now();
+    let mut moments = Vec::new();
+    for _ in 0..5 {
+        send_one(&relay).await;
+        moments.push(began.elapsed().as_secs());
+    }
+    assert_eq!((upstream.connections(), moments), (5, vec![0, 0, 10, 20, 30]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_for_many_takes_several_transactions() {
+    let upstream = Upstream::new();
+    let (plan, _) = Plan::with(&upstream);
+    let relay = plan.config(|config| config.allowance.recipients_per_transaction = 2).run().await;
+    let recipients = vec!["a@there.example", "b@there.example", "c@there.example"];
+    let id = relay.post(Post { recipients, ..Post::default() }).await;
+    relay.gone(id).await;
+    let sizes: Vec<usize> = upstream.mails().iter().map(|mail| mail.to.len()).collect();
+    assert_eq!((upstream.connections(), sizes), (1, vec![2, 1]));
 }
 
 #[tokio::test(start_paused = true)]
@@ -58,7 +90,7 @@ async fn idle_connections_are_bounded() {
     let relay = plan.config(|config| config.connections.idle_connections = 1).run().await;
     send_one(&relay).await;
     let id = relay
-        .post(crate::relay::Post {
+        .post(Post {
             route: waypost_mail::Route::new(
                 crate::relay::by_host("192.0.2.50"),
                 waypost_mail::TlsLevel::Never,
