@@ -6,6 +6,7 @@
 mod bench;
 mod docs;
 mod guests;
+mod peers;
 mod setup;
 
 use std::path::PathBuf;
@@ -24,7 +25,8 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Chore {
     /// Install the foreign programs of the tests (Postfix, swaks, gsasl, curl, strace, openssl, GnuTLS, haproxy,
-    /// Mail::DKIM, aiosmtpd, dkimpy, schemathesis), and what builds guests.
+    /// Mail::DKIM, aiosmtpd, dkimpy, schemathesis; Exim and OpenSMTPD in roots of their own), and what builds
+    /// guests.
     Setup,
     /// Compile the policies of this tree (plugins, starters, what the tests use) to WebAssembly components.
     Guests(guests::Options),
@@ -54,17 +56,20 @@ fn main() -> anyhow::Result<ExitCode> {
 
 fn set_up() -> anyhow::Result<()> {
     setup::run()?;
+    peers::unpack()?;
     guests::prepare()
 }
 
 fn test(further: &[String]) -> anyhow::Result<ExitCode> {
     let python = setup::run()?;
+    let peers = peers::unpack()?;
     let guests = guests::all()?;
     let status = Command::new("cargo")
         .args(["test", "--workspace", "--no-fail-fast"])
         .args(further)
         .current_dir(workspace())
         .env("WAYPOST_TEST_PYTHON", python)
+        .env("WAYPOST_TEST_PEERS", peers)
         .env("WAYPOST_GUESTS", guests)
         .status()
         .context("cargo test did not start")?;

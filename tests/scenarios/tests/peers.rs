@@ -12,6 +12,12 @@
 mod aiosmtpd;
 #[path = "peers/curl.rs"]
 mod curl;
+#[path = "peers/exim.rs"]
+mod exim;
+#[path = "peers/jail.rs"]
+mod jail;
+#[path = "peers/opensmtpd.rs"]
+mod opensmtpd;
 #[path = "peers/postfix.rs"]
 mod postfix;
 #[path = "peers/program.rs"]
@@ -31,6 +37,10 @@ mod curl_shows_tokens;
 mod curl_speaks_smtps;
 #[path = "peers/curl_submits_by_http.rs"]
 mod curl_submits_by_http;
+#[path = "peers/exim_delivers_for_us.rs"]
+mod exim_delivers_for_us;
+#[path = "peers/exim_submits.rs"]
+mod exim_submits;
 #[path = "peers/gsasl_logs_in_by_scram.rs"]
 mod gsasl_logs_in_by_scram;
 #[path = "peers/gsasl_shows_a_certificate.rs"]
@@ -39,6 +49,10 @@ mod gsasl_shows_a_certificate;
 mod haproxy_speaks_for_clients;
 #[path = "peers/mail_leaves_through_proxies.rs"]
 mod mail_leaves_through_proxies;
+#[path = "peers/opensmtpd_delivers_for_us.rs"]
+mod opensmtpd_delivers_for_us;
+#[path = "peers/opensmtpd_submits.rs"]
+mod opensmtpd_submits;
 #[path = "peers/openssl_shows_a_certificate.rs"]
 mod openssl_shows_a_certificate;
 #[path = "peers/postfix_delivers_for_us.rs"]
