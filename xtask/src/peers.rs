@@ -1,6 +1,6 @@
-//! Exim and OpenSMTPD, which Debian does not install beside Postfix: unpacked from its packages, with the libraries
-//! they need, each into a small root of its own under `target/peers`. They run there by chroot(8), at the
-//! paths they were compiled for, and nothing of the machine changes.
+//! Exim and OpenSMTPD, which Debian does not install beside Postfix, and OpenDKIM for the benchmark: unpacked from its
+//! packages, with the libraries they need, each into a small root of its own under `target/peers`. They run there by
+//! chroot(8), at the paths they were compiled for, and nothing of the machine changes.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -21,13 +21,17 @@ struct Root {
 const ROOTS: &[Root] = &[
     Root { name: "exim", packages: &["exim4-daemon-light"], program: "usr/sbin/exim4" },
     Root { name: "opensmtpd", packages: &["opensmtpd", "dash"], program: "usr/sbin/smtpd" },
+    Root { name: "opendkim", packages: &["opendkim"], program: "usr/sbin/opendkim" },
 ];
+
+/// Those that the tests need.
+const TESTED: &[&str] = &["exim", "opensmtpd"];
 
 /// In each root, written last: it is whole, and as this version of the file makes it.
 const STAMP: &str = "etc/waypost-peer";
 const VERSION: &str = "1\n";
 
-/// The users of both, whose numbers mean nothing outside; `mailbox` owns what is stored.
+/// The users of all, whose numbers mean nothing outside; `mailbox` owns what is stored.
 const USERS: &str = "\
 root:x:0:0:root:/root:/bin/sh
 nobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin
@@ -45,6 +49,8 @@ opensmtpd:x:102:
 opensmtpq:x:103:
 mailbox:x:1000:
 ";
+/// Who may use OpenSMTPD's control socket.
+const OPENSMTPQ: u32 = 103;
 /// Directories that the packages' scripts or an administrator would make, and who owns them.
 const DIRECTORIES: &[(&str, u32)] = &[
     ("dev", 0),
@@ -59,10 +65,20 @@ const DIRECTORIES: &[(&str, u32)] = &[
     ("mail", 1000),
 ];
 
-/// Makes the roots that are missing and returns the directory they are in.
+/// Makes the roots of the tests where they are missing, and returns the directory they are in.
 pub(crate) fn unpack() -> anyhow::Result<PathBuf> {
+    make(TESTED)
+}
+
+/// Makes the root of this name if it is missing, and returns it.
+pub(crate) fn root(name: &str) -> anyhow::Result<PathBuf> {
+    Ok(make(&[name])?.join(name))
+}
+
+fn make(names: &[&str]) -> anyhow::Result<PathBuf> {
     let peers = crate::target().join("peers");
-    let missing: Vec<&Root> = ROOTS.iter().filter(|root| !root.is_whole(&peers)).collect();
+    let wanted = ROOTS.iter().filter(|root| names.contains(&root.name));
+    let missing: Vec<&Root> = wanted.filter(|root| !root.is_whole(&peers)).collect();
     if missing.is_empty() {
         return Ok(peers);
     }
@@ -116,7 +132,8 @@ fn fetch(roots: &[&Root], into: &Path) -> anyhow::Result<Vec<Vec<String>>> {
         "apt-cache: {}",
         String::from_utf8_lossy(&output.stderr).trim()
     );
-    let depends = depends(&String::from_utf8(output.stdout)?);
+    let text = String::from_utf8(output.stdout)?;
+    let depends = depends(&text);
     let sets: Vec<_> = roots.iter().map(|root| closure(&depends, root.packages)).collect();
     let mut all: Vec<&str> = sets.iter().flatten().map(String::as_str).collect();
     all.sort_unstable();
@@ -229,7 +246,7 @@ fn unpack_one(package: &Path, into: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// What is not in packages: users, directories, the names of this machine, /dev/null.
+/// What is not in packages: users, a group that talks to OpenSMTPD, directories, the names of this machine, /dev/null.
 fn furnish(root: &Path) -> anyhow::Result<()> {
     for (name, owner) in DIRECTORIES {
         let place = root.join(name);
@@ -237,6 +254,11 @@ fn furnish(root: &Path) -> anyhow::Result<()> {
         chown(&place, Some(*owner), Some(*owner))?;
     }
     symlink("../run", root.join("var/run"))?;
+    let control = root.join("usr/sbin/smtpctl");
+    if control.exists() {
+        chown(&control, Some(0), Some(OPENSMTPQ))?;
+        fs::set_permissions(&control, fs::Permissions::from_mode(0o2555))?;
+    }
     fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777))?;
     fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
     fs::write(root.join("etc/passwd"), USERS)?;

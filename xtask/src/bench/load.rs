@@ -30,6 +30,7 @@ pub(crate) struct Case {
 
 pub(crate) const SMALL: u32 = 4 * 1024;
 pub(crate) const LARGE: u32 = 100 * 1024;
+pub(crate) const MEBIBYTE: u32 = 1024 * 1024;
 
 /// The case our aims are stated for.
 pub(crate) const HEADLINE: Case = Case { sessions: 20, reuse: true, size: SMALL, messages: 4000 };
@@ -44,6 +45,7 @@ pub(crate) fn cases(quick: bool) -> Vec<Case> {
             }
         }
     }
+    cases.push(Case::new(20, true, MEBIBYTE, quick));
     cases
 }
 
@@ -52,6 +54,7 @@ impl Case {
         let messages = match (sessions, size) {
             (1, SMALL) => 1000,
             (_, SMALL) => 4000,
+            (_, MEBIBYTE) => 200,
             (1, _) => 400,
             _ => 1200,
         };
@@ -62,6 +65,11 @@ impl Case {
     /// The same case with just enough messages to wake every process of the relay.
     pub(crate) fn warm_up(self) -> Self {
         Self { messages: (self.sessions * 2).max(20), ..self }
+    }
+
+    /// Those that relays other than Waypost and Postfix are measured with.
+    pub(crate) fn is_for_all(self) -> bool {
+        self.is_headline() || self.size == MEBIBYTE
     }
 
     pub(crate) fn is_headline(self) -> bool {
@@ -105,7 +113,7 @@ impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let per = if self.reuse { "many" } else { "one" };
         let (size, sessions) = (self.size / 1024, self.sessions);
-        write!(f, "{size:>3} KiB ×{sessions:<3} {per:>4} per connection")
+        write!(f, "{size:>4} KiB ×{sessions:<3} {per:>4} per connection")
     }
 }
 

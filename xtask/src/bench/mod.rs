@@ -1,19 +1,34 @@
-//! Waypost beside Postfix: same machine, same file system, same load, one run.
+//! Waypost beside Postfix, Exim, OpenSMTPD and Haraka: same machine, same file system, same load, one run.
 //!
 //! In every pass each case goes through each relay in turn, so that what disturbs the machine
 //! disturbs them alike. A relay is started afresh for each measurement and warmed up before the
 //! clock runs; the clock stops when the sink holds every message, whole and once.
 
+mod aims;
+mod conversation;
 mod cpu;
+mod crowd;
 mod disk;
+mod exim;
+mod haraka;
+mod jail;
 mod load;
 mod memory;
 mod million;
+mod opendkim;
+mod opensmtpd;
+mod places;
 mod postfix;
 mod relay;
 mod report;
+mod setting;
 mod sink;
+mod standings;
+mod tally;
 mod waypost;
+mod workload;
+mod works;
+mod yard;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,12 +40,16 @@ use clap::{Args, ValueEnum};
 use tokio::time::Instant;
 
 use disk::Disk;
-use load::{Case, HEADLINE, LARGE, Patient, SMALL, cases};
-use postfix::Postfix;
+use load::{Case, HEADLINE, LARGE, MEBIBYTE, Patient, SMALL, cases};
 use relay::{Relay, Running, free_ports};
 use report::{Latency, Machine, Report, Sample, Settings, Spread, Straight, Syncs};
-use sink::{Body, Sink};
-use waypost::{Policy, Waypost};
+use setting::Duty;
+use sink::Sink;
+use tally::Body;
+use waypost::Waypost;
+use workload::Workload;
+use works::Works;
+use yard::Yard;
 
 #[derive(Args)]
 pub(crate) struct Options {
@@ -58,6 +77,9 @@ pub(crate) struct Options {
     /// Only the load our aims are stated for: 4 KiB, 20 sessions, connections reused.
     #[arg(long)]
     headline: bool,
+    /// Only these workloads, and no other load (may be repeated).
+    #[arg(long, value_enum)]
+    workload: Vec<Workload>,
     /// Only the memory that many idle sessions, and many large messages, take; fails when it is too much.
     #[arg(long)]
     memory: bool,
@@ -72,6 +94,11 @@ enum Which {
     Languages,
     Postfix,
     PostfixTuned,
+    Exim,
+    /// OpenSMTPD.
+    #[value(name = "opensmtpd")]
+    OpenSmtpd,
+    Haraka,
     /// Nothing else: a million messages that wait for a destination that is down.
     Million,
 }
@@ -98,12 +125,21 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     if options.only == [Which::Million] {
         return waiting(options, home.path(), &sink);
     }
-    let relays = relays(options, home.path(), sink.address.port())?;
-    let mut bench = Bench::new(options, relays, sink, disk)?;
-    bench.straight()?;
+    let mut yard = Yard::new(options, home.path().to_path_buf(), sink.address.port())?;
+    let cases = options.workload.is_empty();
+    let relays = if cases { yard.relays(Duty::Plain, "plain", |_| true)? } else { Vec::new() };
+    let mut works = Works::prepare(yard, &sink, &workloads(options))?;
+    let mut bench = Bench::new(options, relays, &sink, disk)?;
+    bench.report.relays.extend(works.settings());
+    if cases {
+        bench.straight()?;
+    }
     for pass in 1..=options.passes {
         eprintln!("pass {pass} of {}", options.passes);
-        bench.pass(pass)?;
+        if cases {
+            bench.pass(pass)?;
+        }
+        bench.report.works.extend(works.pass(pass)?);
     }
     bench.trace(home.path())?;
     let mut report = bench.report;
@@ -127,53 +163,27 @@ fn waiting(options: &Options, home: &Path, sink: &Sink) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn relays(options: &Options, home: &Path, sink: u16) -> anyhow::Result<Vec<Box<dyn Relay>>> {
-    let wanted = |which| options.only.is_empty() || options.only.contains(&which);
-    let mut relays: Vec<Box<dyn Relay>> = Vec::new();
-    let mut ports = free_ports();
-    let mut port = || ports.next().context("no free port between 20000 and 30000");
-    if wanted(Which::Waypost) {
-        let program = options.waypost.as_deref();
-        relays.push(Box::new(Waypost::prepare(home, port()?, sink, program, None)?));
+fn workloads(options: &Options) -> Vec<Workload> {
+    if !options.workload.is_empty() {
+        return options.workload.clone();
     }
-    let mut policies = Vec::new();
-    if wanted(Which::FiveHooks) {
-        policies.push(&Policy::FIVE_HOOKS);
-    }
-    // Only when asked for: four relays more would double the run.
-    if options.only.contains(&Which::Languages) {
-        policies.extend(&Policy::LANGUAGES);
-    }
-    if !policies.is_empty() {
-        crate::guests::all()?;
-    }
-    for policy in policies {
-        let program = options.waypost.as_deref();
-        let relay = Waypost::prepare(home, port()?, sink, program, Some(policy))?;
-        relays.push(Box::new(relay));
-    }
-    for (which, tuned) in [(Which::Postfix, false), (Which::PostfixTuned, true)] {
-        if wanted(which) {
-            relays.push(Box::new(Postfix::prepare(home, port()?, sink, tuned)?));
-        }
-    }
-    Ok(relays)
+    if options.headline { Vec::new() } else { Workload::ALL.to_vec() }
 }
 
-struct Bench {
+struct Bench<'a> {
     relays: Vec<Box<dyn Relay>>,
-    sink: Sink,
+    sink: &'a Sink,
     quick: bool,
     cases: Vec<Case>,
     bodies: Vec<(u32, Body)>,
     report: Report,
 }
 
-impl Bench {
+impl<'a> Bench<'a> {
     fn new(
         options: &Options,
         relays: Vec<Box<dyn Relay>>,
-        sink: Sink,
+        sink: &'a Sink,
         disk: Disk,
     ) -> anyhow::Result<Self> {
         let kernel = fs::read_to_string("/proc/sys/kernel/osrelease")?;
@@ -194,6 +204,8 @@ impl Bench {
             latencies: Vec::new(),
             syncs: Vec::new(),
             summary: Vec::new(),
+            works: Vec::new(),
+            standings: Vec::new(),
         };
         let mut cases = cases(options.quick);
         cases.retain(|case| !options.headline || case.is_headline());
@@ -202,7 +214,7 @@ impl Bench {
 
     /// smtp-source without a relay: what the sink can take, and what the bodies look like.
     fn straight(&mut self) -> anyhow::Result<()> {
-        for size in [SMALL, LARGE] {
+        for size in [SMALL, LARGE, MEBIBYTE] {
             let case = Case::new(20, true, size, self.quick);
             self.sink.clear();
             let began = Instant::now();
@@ -211,16 +223,17 @@ impl Bench {
             let body = self.sink.body()?;
             self.sink.audit(case.messages as usize, body)?;
             self.bodies.push((size, body));
-            self.report
-                .straight
-                .push(Straight { case, per_second: per_second(case.messages, ended - began) });
+            self.report.straight.push(Straight {
+                case,
+                per_second: per_second(case.messages as usize, ended - began),
+            });
         }
         Ok(())
     }
 
     fn pass(&mut self, pass: u32) -> anyhow::Result<()> {
         for case in self.cases.clone() {
-            for relay in &self.relays {
+            for relay in self.relays.iter().filter(|relay| takes(relay.as_ref(), case)) {
                 let sample = self
                     .measure(relay.as_ref(), case, pass)
                     .with_context(|| format!("{} with {case}", relay.name()))?;
@@ -241,17 +254,17 @@ impl Bench {
     fn measure(&self, relay: &dyn Relay, case: Case, pass: u32) -> anyhow::Result<Sample> {
         let running = relay.start(None)?;
         self.through(&running, case.warm_up())?;
-        let before = running.tree().cpu()?;
+        let before = running.cpu()?;
         let (began, accepted, relayed) = self.through(&running, case)?;
-        let cpu = running.tree().cpu()?.saturating_sub(before);
+        let cpu = running.cpu()?.saturating_sub(before);
         let memory = running.tree().memory()?;
         running.stop()?;
         Ok(Sample {
             relay: relay.name().to_owned(),
             case,
             pass,
-            accepted_per_second: per_second(case.messages, accepted - began),
-            relayed_per_second: per_second(case.messages, relayed - began),
+            accepted_per_second: per_second(case.messages as usize, accepted - began),
+            relayed_per_second: per_second(case.messages as usize, relayed - began),
             cpu_ms_per_message: cpu.as_secs_f64() * 1e3 / f64::from(case.messages),
             peak_bytes: memory.peak,
             held_bytes: memory.now,
@@ -282,12 +295,12 @@ impl Bench {
         self.sink.clear();
         let mut patient = Patient::connect(running.port)?;
         // The first wakes processes and opens connections.
-        patient.submit(&self.sink)?;
+        patient.submit(self.sink)?;
         let mut times = Vec::new();
         for _ in 0..messages {
             self.sink.go_on()?;
             thread::sleep(PAUSE);
-            times.push(patient.submit(&self.sink)?.as_secs_f64() * 1e3);
+            times.push(patient.submit(self.sink)?.as_secs_f64() * 1e3);
         }
         running.stop()?;
         let spread = Spread::of(times).context("no message was timed")?;
@@ -322,6 +335,11 @@ impl Bench {
     }
 }
 
+/// Relays that are several times slower than Postfix would take the night with every case.
+fn takes(relay: &dyn Relay, case: Case) -> bool {
+    case.is_for_all() || !["exim", "opensmtpd", "haraka"].contains(&relay.name())
+}
+
 /// A relay that answers 250 before the disk has it would win every comparison.
 fn synced(all: &[Syncs]) -> anyhow::Result<()> {
     for Syncs { relay, syncs, groups, .. } in all {
@@ -337,8 +355,8 @@ fn synced(all: &[Syncs]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn per_second(messages: u32, took: Duration) -> f64 {
-    f64::from(messages) / took.as_secs_f64()
+fn per_second(messages: usize, took: Duration) -> f64 {
+    messages as f64 / took.as_secs_f64()
 }
 
 #[cfg(test)]

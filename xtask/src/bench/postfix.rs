@@ -8,7 +8,10 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, ensure};
 use nix::unistd::{User, geteuid};
 
+use super::opendkim::OpenDkim;
+use super::places;
 use super::relay::{Relay, Running};
+use super::setting::{Duty, Setting};
 
 const POSTFIX: &str = "/usr/sbin/postfix";
 const POSTCONF: &str = "/usr/sbin/postconf";
@@ -26,11 +29,18 @@ const TUNED: &[(&str, &str)] = &[
     ("disable_vrfy_command", "yes"),
 ];
 
+/// The same for TLS: connections are kept, and sessions remembered.
+const TUNED_TLS: &[(&str, &str)] = &[
+    ("smtp_tls_connection_reuse", "yes"),
+    ("smtp_tls_session_cache_database", "btree:${data_directory}/smtp_scache"),
+];
+
 /// The daemons of a relay-only Postfix, none of them in a chroot.
 const SERVICES: &str = "\
 cleanup   unix  n - n -     0 cleanup
 qmgr      unix  n - n 300   1 qmgr
 tlsmgr    unix  - - n 1000? 1 tlsmgr
+tlsproxy  unix  - - n -     0 tlsproxy
 rewrite   unix  - - n -     - trivial-rewrite
 bounce    unix  - - n -     0 bounce
 defer     unix  - - n -     0 bounce
@@ -52,40 +62,45 @@ postlog   unix-dgram n - n - 1 postlogd
 pub(crate) struct Postfix {
     name: &'static str,
     tuned: bool,
+    duty: Duty,
     etc: PathBuf,
     port: u16,
+    milter: Option<OpenDkim>,
 }
 
 impl Postfix {
-    /// Writes the configuration and lets Postfix make its queue below `directory`.
+    /// Writes the configuration and lets Postfix make its queue. A milter signs, at another port.
     pub(crate) fn prepare(
-        directory: &Path,
-        port: u16,
-        sink: u16,
+        setting: Setting<'_>,
         tuned: bool,
+        milter_port: u16,
     ) -> anyhow::Result<Self> {
         ensure!(
             geteuid().is_root(),
             "Postfix can only be started by root: run the benchmark as root"
         );
         let name = if tuned { "postfix-tuned" } else { "postfix" };
-        let home = directory.join(name);
-        let etc = home.join("etc");
-        let data = home.join("data");
-        let queue = home.join("queue");
+        let home = setting.home.join(name);
+        let [etc, data, queue] = ["etc", "data", "queue"].map(|name| home.join(name));
         for path in [&etc, &data, &queue] {
             fs::create_dir_all(path)?;
         }
         // Its daemons are not root when they walk down here.
-        for path in [directory, &home] {
+        for path in [setting.home, &home] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o755))?;
         }
         let owner = User::from_name("postfix")?.context("there is no user postfix")?;
         chown(&data, Some(owner.uid.as_raw()), Some(owner.gid.as_raw()))?;
-        fs::write(etc.join("main.cf"), main_cf(&queue, &data, sink, tuned))?;
+        let signs = setting.duty == Duty::Signed;
+        let milter =
+            signs.then(|| OpenDkim::prepare(&home, milter_port, setting.keys)).transpose()?;
+        fs::write(etc.join("places"), ways(&setting))?;
+        let milter_port = milter.as_ref().map(|milter| milter.port);
+        fs::write(etc.join("main.cf"), main_cf(&home, &setting, tuned, milter_port))?;
+        let port = setting.port;
         let door = format!("127.0.0.1:{port} inet n - n - - smtpd\n");
         fs::write(etc.join("master.cf"), door + SERVICES)?;
-        let postfix = Self { name, tuned, etc, port };
+        let postfix = Self { name, tuned, duty: setting.duty, etc, port, milter };
         postfix.check()?;
         Ok(postfix)
     }
@@ -115,9 +130,13 @@ impl Relay for Postfix {
 
     fn settings(&self) -> Vec<String> {
         let version = postconf("mail_version").unwrap_or_else(|_| "of unknown version".to_owned());
-        let mut settings = vec![format!("Postfix {version}, no TLS, no DNS, no log file")];
+        let mut settings = vec![format!("Postfix {version}, no DNS, no log file")];
+        if self.milter.is_some() {
+            settings.push("signed by OpenDKIM as a milter".to_owned());
+        }
         if self.tuned {
-            settings.extend(TUNED.iter().map(|(name, value)| format!("{name} = {value}")));
+            let lines = tuning(self.duty);
+            settings.extend(lines.map(|(name, value)| format!("{name} = {value}")));
         } else {
             settings.push("everything else as the package ships it".to_owned());
         }
@@ -130,7 +149,12 @@ impl Relay for Postfix {
     fn start(&self, trace: Option<&Path>) -> anyhow::Result<Running> {
         let mut command = Command::new(Path::new(&postconf("daemon_directory")?).join("master"));
         command.arg("-c").arg(&self.etc).stdin(Stdio::null()).stdout(Stdio::null());
-        Running::launch(command, self.port, trace)
+        let milter = self.milter.as_ref().map(OpenDkim::start).transpose()?;
+        let running = Running::launch(command, self.port, trace)?;
+        Ok(match milter {
+            Some(milter) => running.with(milter),
+            None => running,
+        })
     }
 
     fn groups(&self) -> anyhow::Result<Option<u64>> {
@@ -147,11 +171,25 @@ fn postconf(name: &str) -> anyhow::Result<String> {
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }
 
-fn main_cf(queue: &Path, data: &Path, sink: u16, tuned: bool) -> String {
+fn tuning(duty: Duty) -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    TUNED.iter().chain(TUNED_TLS.iter().filter(move |_| duty.is_secure()))
+}
+
+/// A transport(5) table.
+fn ways(setting: &Setting<'_>) -> String {
+    if setting.duty != Duty::Places {
+        return String::new();
+    }
+    places::lines(" smtp:[", &format!("]:{}", setting.sink))
+}
+
+fn main_cf(home: &Path, setting: &Setting<'_>, tuned: bool, milter: Option<u16>) -> String {
+    let Setting { sink, duty, keys, .. } = setting;
+    let home = home.display();
     let mut lines = format!(
         "compatibility_level = 3.6\n\
-         queue_directory = {}\n\
-         data_directory = {}\n\
+         queue_directory = {home}/queue\n\
+         data_directory = {home}/data\n\
          mail_owner = postfix\n\
          setgid_group = postdrop\n\
          myhostname = relay.bench.example\n\
@@ -164,13 +202,30 @@ fn main_cf(queue: &Path, data: &Path, sink: u16, tuned: bool) -> String {
          smtpd_relay_restrictions = permit_mynetworks, reject\n\
          smtpd_peername_lookup = no\n\
          smtp_dns_support_level = disabled\n\
-         relayhost = [127.0.0.1]:{sink}\n\
-         smtp_tls_security_level = none\n\
-         smtpd_tls_security_level = none\n",
-        queue.display(),
-        data.display(),
+         minimal_backoff_time = 5s\n\
+         queue_run_delay = 5s\n\
+         relayhost = [{}]:{sink}\n",
+        duty.place().address()
     );
-    for (name, value) in TUNED.iter().filter(|_| tuned) {
+    if *duty == Duty::Places {
+        lines.push_str(&format!("transport_maps = texthash:{home}/etc/places\n"));
+    }
+    if duty.is_secure() {
+        lines.push_str(&format!(
+            "smtp_tls_security_level = encrypt\n\
+             smtpd_tls_security_level = may\n\
+             smtpd_tls_cert_file = {}\n\
+             smtpd_tls_key_file = {}\n",
+            keys.chain.display(),
+            keys.key.display()
+        ));
+    } else {
+        lines.push_str("smtp_tls_security_level = none\nsmtpd_tls_security_level = none\n");
+    }
+    if let Some(port) = milter {
+        lines.push_str(&format!("smtpd_milters = inet:127.0.0.1:{port}\n"));
+    }
+    for (name, value) in tuning(*duty).filter(|_| tuned) {
         lines.push_str(&format!("{name} = {value}\n"));
     }
     lines

@@ -36,6 +36,8 @@ pub(crate) trait Relay {
 /// A relay that answers on its port. Dropping it ends it.
 pub(crate) struct Running {
     child: Child,
+    /// Works for the relay and is counted with it.
+    helper: Option<Helper>,
     pub(crate) port: u16,
     trace: Option<PathBuf>,
 }
@@ -53,13 +55,26 @@ impl Running {
         };
         let program = command.get_program().to_string_lossy().into_owned();
         let child = command.spawn().with_context(|| format!("{program} did not start"))?;
-        let mut running = Self { child, port, trace: trace.map(Path::to_path_buf) };
+        let trace = trace.map(Path::to_path_buf);
+        let mut running = Self { child, helper: None, port, trace };
         running.greeting(&program)?;
         Ok(running)
     }
 
+    /// With a process that works for it, and ends with it.
+    pub(crate) fn with(mut self, helper: Child) -> Self {
+        self.helper = Some(Helper(helper));
+        self
+    }
+
     pub(crate) fn tree(&self) -> Tree {
         Tree(self.child.id())
+    }
+
+    /// What it and its helper have cost.
+    pub(crate) fn cpu(&self) -> anyhow::Result<Duration> {
+        let helper = self.helper.as_ref().map(|helper| Tree(helper.0.id()).cpu()).transpose()?;
+        Ok(self.tree().cpu()? + helper.unwrap_or_default())
     }
 
     /// Its process id.
@@ -129,6 +144,15 @@ impl Drop for Running {
             }
             self.child.wait().ok();
         }
+    }
+}
+
+struct Helper(Child);
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

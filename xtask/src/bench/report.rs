@@ -7,7 +7,8 @@ use serde::Serialize;
 
 use super::disk::Disk;
 use super::load::Case;
-use super::waypost::Policy;
+use super::standings::{self, Standing};
+use super::works::Work;
 
 /// Everything one run of the benchmark found.
 #[derive(Serialize)]
@@ -21,6 +22,8 @@ pub(crate) struct Report {
     pub(crate) latencies: Vec<Latency>,
     pub(crate) syncs: Vec<Syncs>,
     pub(crate) summary: Vec<Summary>,
+    pub(crate) works: Vec<Work>,
+    pub(crate) standings: Vec<Standing>,
 }
 
 #[derive(Serialize)]
@@ -87,21 +90,21 @@ pub(crate) struct Spread {
 /// One case, one relay, all passes; and how often it does what the others do.
 #[derive(Serialize)]
 pub(crate) struct Summary {
-    relay: String,
-    case: Case,
+    pub(crate) relay: String,
+    pub(crate) case: Case,
     accepted_per_second: Spread,
     relayed_per_second: Spread,
-    cpu_ms_per_message: Spread,
+    pub(crate) cpu_ms_per_message: Spread,
     peak_bytes: Spread,
     held_bytes: Spread,
     /// Messages relayed per second by this relay for one by the relay named.
-    ratios: Vec<Ratio>,
+    pub(crate) ratios: Vec<Ratio>,
 }
 
 #[derive(Serialize)]
 pub(crate) struct Ratio {
-    over: String,
-    relayed: f64,
+    pub(crate) over: String,
+    pub(crate) relayed: f64,
     cpu: f64,
 }
 
@@ -122,8 +125,9 @@ impl Spread {
 }
 
 impl Report {
-    /// Fills the summary from the samples.
+    /// Fills the summary from the samples, and the standings from the works.
     pub(crate) fn summarise(&mut self) {
+        self.standings = standings::standings(&self.works);
         let mut cases: Vec<Case> = Vec::new();
         for sample in &self.samples {
             if !cases.contains(&sample.case) {
@@ -185,6 +189,8 @@ impl Report {
         self.print_loads();
         self.print_latencies();
         self.print_syncs();
+        let relays = ["postfix", "postfix-tuned", "exim", "opensmtpd", "haraka"];
+        standings::print(&self.standings, &relays);
         self.print_aims();
     }
 
@@ -195,6 +201,9 @@ impl Report {
         for Settings { relay, settings } in &self.relays {
             println!("  {relay}: {}", settings.join("; "));
         }
+        if self.straight.is_empty() {
+            return;
+        }
         println!("\nsmtp-source straight into the sink, messages/s");
         for Straight { case, per_second } in &self.straight {
             println!("  {case}: {per_second:>8.0}");
@@ -202,6 +211,9 @@ impl Report {
     }
 
     fn print_loads(&self) {
+        if self.summary.is_empty() {
+            return;
+        }
         println!(
             "\n{:<30} {:<14} {:>22} {:>22} {:>20} {:>9} {:>9}  relayed, times",
             "load", "relay", "accepted/s", "relayed/s", "CPU ms/message", "peak MB", "Pss MB"
@@ -225,12 +237,15 @@ impl Report {
     }
 
     /// Median over the passes of each pass's median.
-    fn latency(&self, relay: &str) -> Option<Spread> {
+    pub(crate) fn latency(&self, relay: &str) -> Option<Spread> {
         let ours = self.latencies.iter().filter(|latency| latency.relay == relay);
         Spread::of(ours.map(|latency| latency.median_ms))
     }
 
     fn print_latencies(&self) {
+        if self.latencies.is_empty() {
+            return;
+        }
         println!("\nidle: from MAIL FROM on an open connection to the sink holding 4 KiB, ms");
         for relay in &self.relays {
             if let Some(latency) = self.latency(&relay.relay) {
@@ -240,6 +255,9 @@ impl Report {
     }
 
     fn print_syncs(&self) {
+        if self.syncs.is_empty() {
+            return;
+        }
         println!("\nsyncs of the disk, in a pass of its own under strace");
         for syncs in &self.syncs {
             let messages = syncs.case.messages;
@@ -254,36 +272,10 @@ impl Report {
             );
         }
     }
-
-    /// What we promised ourselves, and how it stands.
-    fn print_aims(&self) {
-        let headline = |relay: &str| {
-            self.summary.iter().find(|row| row.relay == relay && row.case.is_headline())
-        };
-        let Some(row) = headline("waypost") else { return };
-        println!("\naims at {}", row.case);
-        for ratio in row.ratios.iter().filter(|ratio| ratio.over.starts_with("postfix")) {
-            aim(&format!("times {}", ratio.over), ratio.relayed, ratio.relayed >= 5.0, "5 or more");
-        }
-        let hooks = headline(Policy::FIVE_HOOKS.name).map(|row| row.ratios.iter());
-        for ratio in hooks.into_iter().flatten().filter(|ratio| ratio.over == "waypost") {
-            aim("5 hooks, times", ratio.relayed, ratio.relayed >= 0.9, "0.9 or more");
-        }
-        let cpu = row.cpu_ms_per_message.median;
-        aim("CPU ms per message", cpu, cpu <= 0.3, "0.3 or less");
-        if let Some(latency) = self.latency("waypost") {
-            let median = latency.median;
-            aim("idle median ms", median, median <= 3.0, "3 or less");
-        }
-    }
 }
 
-fn aim(what: &str, value: f64, met: bool, wanted: &str) {
-    let verdict = if met { "met" } else { "NOT MET" };
-    println!("  {what:<20} {value:>8.2}  ({wanted}: {verdict})");
-}
-
-fn spread(spread: Spread, digits: usize) -> String {
+/// Median, with lowest and highest.
+pub(crate) fn spread(spread: Spread, digits: usize) -> String {
     let Spread { median, lowest, highest } = spread;
     format!("{median:.digits$} ({lowest:.digits$}–{highest:.digits$})")
 }

@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 
+use super::places;
 use super::relay::{Relay, Running};
+use super::setting::{DOMAIN, Duty, NAME, SELECTOR, Setting};
 
 /// The counter of commit groups that `waypost-spool` serves at `/metrics`.
 const GROUPS: &str = "waypost_spool_groups_total ";
@@ -20,6 +22,7 @@ pub(crate) struct Waypost {
     program: PathBuf,
     home: PathBuf,
     port: u16,
+    duty: Duty,
 }
 
 /// A plugin that is asked about every message.
@@ -72,51 +75,20 @@ impl Waypost {
         }
     }
 
-    /// Writes the configuration below `directory`; builds the program unless one is given.
+    /// Writes the configuration; builds the program unless one is given.
     pub(crate) fn prepare(
-        directory: &Path,
-        port: u16,
-        sink: u16,
+        setting: Setting<'_>,
         program: Option<&Path>,
         policy: Option<&Policy>,
     ) -> anyhow::Result<Self> {
         let name = policy.map_or("waypost", |policy| policy.name).to_owned();
         let plugins = policy.map(Policy::section).transpose()?.unwrap_or_default();
         let program = Self::program(program)?;
-        let home = directory.join(name.replace([' ', ','], "-"));
+        let home = setting.home.join(name.replace([' ', ','], "-"));
         fs::create_dir_all(&home)?;
-        let spool = home.join("spool");
-        let socket = home.join("admin.sock");
-        let configuration = format!(
-            r#"hostname = "relay.bench.example"
-
-[spool]
-path = "{spool}"
-
-[admin]
-socket = "{socket}"
-
-[log]
-level = "warn"
-
-[[listener]]
-name = "relay"
-kind = "relay"
-address = "127.0.0.1:{port}"
-
-[relay]
-networks = ["127.0.0.0/8"]
-
-[[route]]
-domains = ["*"]
-via = [{{ host = "127.0.0.1", port = {sink} }}]
-tls = "never"
-{plugins}"#,
-            spool = spool.display(),
-            socket = socket.display(),
-        );
-        fs::write(home.join("waypost.toml"), configuration)?;
-        Ok(Self { name, program, home, port })
+        let text = configuration(&home, &setting)? + &plugins;
+        fs::write(home.join("waypost.toml"), text)?;
+        Ok(Self { name, program, home, port: setting.port, duty: setting.duty })
     }
 
     fn metrics(&self) -> anyhow::Result<String> {
@@ -138,10 +110,12 @@ impl Relay for Waypost {
         let version = Command::new(&self.program).arg("--version").output();
         let version = version.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
         let version = version.unwrap_or_default();
-        vec![
-            format!("{}, no TLS, no DNS, log level warn", version.trim()),
-            "everything else as it is by default".to_owned(),
-        ]
+        let mut settings = vec![format!("{}, no DNS, log level warn", version.trim())];
+        if self.duty == Duty::Places {
+            settings.push("first-retry and max-retry 5 s".to_owned());
+        }
+        settings.push("everything else as it is by default".to_owned());
+        settings
     }
 
     fn start(&self, trace: Option<&Path>) -> anyhow::Result<Running> {
@@ -163,6 +137,85 @@ impl Relay for Waypost {
         let value = value.with_context(|| format!("/metrics has no {GROUPS}"))?;
         Ok(Some(value.trim().parse()?))
     }
+}
+
+fn configuration(home: &Path, setting: &Setting<'_>) -> anyhow::Result<String> {
+    let Setting { port, duty, .. } = setting;
+    let (spool, socket) = (home.join("spool"), home.join("admin.sock"));
+    let mut text = format!(
+        r#"hostname = "{NAME}"
+
+[spool]
+path = {spool:?}
+
+[admin]
+socket = {socket:?}
+
+[log]
+level = "warn"
+
+[[listener]]
+name = "relay"
+kind = "relay"
+address = "127.0.0.1:{port}"
+
+[relay]
+networks = ["127.0.0.0/8"]
+"#
+    );
+    if *duty == Duty::Places {
+        text.push_str("\n[queue]\nfirst-retry = \"5s\"\nmax-retry = \"5s\"\n");
+    }
+    if duty.is_secure() {
+        let (chain, key) = (&setting.keys.chain, &setting.keys.key);
+        text.push_str(&format!("\n[[tls.certificate]]\nchain = {chain:?}\nkey = {key:?}\n"));
+    }
+    if *duty == Duty::Signed {
+        text.push_str(&signature(setting)?);
+    }
+    text.push_str(&routes(setting));
+    Ok(text)
+}
+
+/// The plugin of this tree that asks for signatures.
+fn signature(setting: &Setting<'_>) -> anyhow::Result<String> {
+    let file = crate::guests::directory()?.join("sign.wasm");
+    ensure!(file.exists(), "{} is missing: cargo xtask guests", file.display());
+    Ok(format!(
+        r#"
+[keys.bench]
+file = {:?}
+
+[[plugin]]
+name = "sign"
+file = {file:?}
+
+[plugin.grants]
+sign = ["bench"]
+
+[[plugin.config.rules]]
+name = "ours"
+from = ["{DOMAIN}"]
+signatures = [{{ selector = "{SELECTOR}", key = "bench" }}]
+"#,
+        setting.keys.dkim
+    ))
+}
+
+fn routes(setting: &Setting<'_>) -> String {
+    let Setting { sink, duty, .. } = setting;
+    let tls = if duty.is_secure() { "encrypt" } else { "never" };
+    let more = if *duty == Duty::Through { "cut-through = true\n" } else { "" };
+    let ways = if *duty == Duty::Places { places::ways() } else { Vec::new() };
+    let rest = (duty.place(), vec!["*".to_owned()]);
+    let route = |(place, domains): (places::Place, Vec<String>)| {
+        let host = place.address();
+        format!(
+            "\n[[route]]\ndomains = {domains:?}\n\
+             via = [{{ host = \"{host}\", port = {sink} }}]\ntls = {tls:?}\n{more}"
+        )
+    };
+    ways.into_iter().chain([rest]).map(route).collect()
 }
 
 fn build() -> anyhow::Result<PathBuf> {

@@ -66,8 +66,7 @@ async fn some_recipients_are_refused() {
     let home = Home::new().route("*", upstream.listen().await.unwrap());
     let relay = home.start().await;
     let port = relay.address(Door::Relay).port();
-    let exim =
-        Exim::start(home.authority(), &Next { port, lines: "", authenticators: "" }).await;
+    let exim = Exim::start(home.authority(), &Next { port, lines: "", authenticators: "" }).await;
     let mut peer = Peer::to(exim.address).await;
     peer.hear("220 ").await;
     peer.hello().await;

@@ -145,8 +145,8 @@ fn copy(from: &Path, into: &Path, how: &str) -> bool {
 pub(crate) fn below_their_received<'a>(content: &'a [u8], host: &str) -> &'a [u8] {
     let by = format!("by {host} ");
     let is_field = |at: &usize| {
-        let starts = content[*at..].starts_with(b"Received: ")
-            && (*at == 0 || content[*at - 1] == b'\n');
+        let starts =
+            content[*at..].starts_with(b"Received: ") && (*at == 0 || content[*at - 1] == b'\n');
         starts && field(&content[*at..]).windows(by.len()).any(|part| part == by.as_bytes())
     };
     let at = (0..content.len()).find(is_field);

@@ -21,6 +21,7 @@ impl OpenSmtpd {
         jail.certificate(authority, 0);
         // Where OpenSSL of the package looks; not secret within.
         jail.put("etc/ssl/certs/ca-certificates.crt", &authority.pem(), 0);
+        jail.share("etc/ssl/certs/ca-certificates.crt");
         let login = format!("us {}:{}\n", waypost_scenarios::USER, waypost_scenarios::PASSWORD);
         jail.put("etc/logins", &login, 0);
         jail.share("etc/logins");
@@ -63,6 +64,7 @@ fn configuration(port: u16, next: &str) -> String {
          pki ours key \"/etc/key\"\n\
          table boxes {{ \"b@dest.example\" = \"mailbox\", \"c@dest.example\" = \"mailbox\", \
          \"later@dest.example\" = \"mailbox\" }}\n\
+         table known {{ \"b@dest.example\", \"c@dest.example\", \"later@dest.example\" }}\n\
          table later file:/etc/later\n\
          table logins file:/etc/logins\n\
          queue ttl 1h\n\
@@ -70,7 +72,8 @@ fn configuration(port: u16, next: &str) -> String {
          listen on 127.0.0.1 port {port} tls pki ours hostname opensmtpd.example filter not_now\n\
          action box maildir \"/mail/%{{rcpt.user}}\" virtual <boxes>\n\
          action next relay host \"{next}\" helo opensmtpd.example{login}\n\
-         match from any for domain dest.example action box\n\
+         match from any for domain dest.example rcpt-to <known> action box\n\
+         match from any for domain dest.example reject\n\
          match from any for any action next\n"
     )
 }

@@ -28,6 +28,14 @@ fn sent(mail: &[u8]) -> Vec<u8> {
     lines.flat_map(|line| [line.strip_suffix(b"\n").unwrap(), b"\r\n"].concat()).collect()
 }
 
+/// A message with these lines, and the fields that it would add.
+fn message(subject: &str, body: &[u8]) -> Vec<u8> {
+    let header = format!(
+        "Subject: {subject}\r\nDate: Thu, 26 Nov 2026 05:00:00 +0000\r\nMessage-ID: <1@sender.example>\r\n\r\n"
+    );
+    [header.as_bytes(), body].concat()
+}
+
 #[tokio::test]
 async fn every_octet_to_some_and_not_to_one() {
     let (opensmtpd, relay, senders) = relayed_to_opensmtpd("tls = \"never\"\n").await;
@@ -36,9 +44,9 @@ async fn every_octet_to_some_and_not_to_one() {
     let eight: Vec<u8> = (160..=255).collect();
     let large = format!("{}\r\n", "y".repeat(76)).repeat(40_000);
     let contents = [
-        b"Subject: dots\r\n\r\n.\r\n..\r\n...three\r\n.end\r\n\r\n".to_vec(),
-        [b"Subject: eight bits\r\n\r\n", &eight[..], b"\r\n"].concat(),
-        format!("Subject: large\r\n\r\n.{large}").into_bytes(),
+        message("dots", b".\r\n..\r\n...three\r\n.end\r\n\r\n"),
+        message("eight bits", &[&eight[..], b"\r\n"].concat()),
+        message("large", format!(".{large}").as_bytes()),
     ];
     for content in &contents {
         peer.expect("MAIL FROM:<a@sender.example> BODY=8BITMIME", "250").await;
@@ -73,15 +81,16 @@ async fn later_when_it_says_not_now() {
     let (opensmtpd, relay, senders) = relayed_to_opensmtpd("tls = \"never\"\n").await;
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
-    let content = "Subject: sooner or later\r\n\r\nx\r\n";
-    peer.deliver("a@sender.example", &["b@dest.example", "later@dest.example"], content).await;
+    let content = message("sooner or later", b"x\r\n");
+    peer.envelope("a@sender.example", &["b@dest.example", "later@dest.example"]).await;
+    assert!(peer.data(&content).await.starts_with("250"));
     opensmtpd.jail.mails("b", 1).await;
     opensmtpd.logs("451 4.2.1 not now").await;
     assert_eq!(relay.queued().len(), 1);
     opensmtpd.relent();
     relay.empty().await;
     let mail = opensmtpd.jail.mails("later", 1).await.remove(0);
-    assert_eq!(sent(&mail), content.as_bytes());
+    assert_eq!(sent(&mail), content);
     opensmtpd.jail.mails("b", 1).await;
     assert!(senders.mails().is_empty(), "nobody is told: {:?}", senders.mails());
     relay.stop().await;
@@ -115,11 +124,12 @@ async fn with_tls_unless_its_tls_is_broken() {
     let (opensmtpd, relay, senders) = relayed_to_opensmtpd("").await;
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
-    let content = "Subject: encrypted if possible\r\n\r\nx\r\n";
-    peer.deliver("a@sender.example", &["b@dest.example"], content).await;
+    let content = message("encrypted if possible", b"x\r\n");
+    peer.envelope("a@sender.example", &["b@dest.example"]).await;
+    assert!(peer.data(&content).await.starts_with("250"));
     relay.empty().await;
     let mail = opensmtpd.jail.mails("b", 1).await.remove(0);
-    assert_eq!(sent(&mail), content.as_bytes());
+    assert_eq!(sent(&mail), content);
     let text = String::from_utf8(mail).unwrap();
     let broken = opensmtpd.cannot_shake_hands();
     let with = if broken { " with ESMTP id " } else { " with ESMTPS id " };

@@ -1,0 +1,217 @@
+//! One connection to the sink: SMTP as far as relays need it, and no further.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
+
+use super::places::Place;
+use super::tally::Tally;
+
+/// What all connections share.
+pub(crate) struct Habits {
+    pub(crate) tally: Mutex<Tally>,
+    /// Whether [`Place::Slow`] takes its time.
+    pub(crate) slow: AtomicBool,
+    pub(crate) acceptor: TlsAcceptor,
+}
+
+/// How long a message takes where things are slow.
+const SLOWNESS: Duration = Duration::from_millis(500);
+
+const END_OF_DATA: &[u8] = b"\r\n.\r\n";
+const GREETING: &[u8] = b"220 sink.bench.example ESMTP\r\n";
+const EHLO_REPLY: &[u8] =
+    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n";
+const SECURE_EHLO_REPLY: &[u8] =
+    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n";
+/// Recipients whose first attempt is put off.
+const LATER: &[u8] = b"<later";
+
+/// Speaks with one peer to its end.
+pub(crate) async fn converse(
+    mut stream: TcpStream,
+    place: Place,
+    habits: &Habits,
+) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut session = Session::new(GREETING, place.is_secure());
+    speak(&mut stream, place, habits, &mut session).await?;
+    if !session.encrypts {
+        return Ok(());
+    }
+    let mut stream = habits.acceptor.accept(stream).await?;
+    speak(&mut stream, place, habits, &mut Session::new(b"", false)).await
+}
+
+async fn speak<S>(
+    stream: &mut S,
+    place: Place,
+    habits: &Habits,
+    session: &mut Session,
+) -> std::io::Result<()>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    while !session.ended {
+        stream.write_all(&session.output).await?;
+        stream.flush().await?;
+        session.output.clear();
+        if stream.read_buf(&mut session.input).await? == 0 {
+            return Ok(());
+        }
+        let taken = session.consume(&habits.tally);
+        if place == Place::Slow && taken > 0 && habits.slow.load(Ordering::Relaxed) {
+            sleep(SLOWNESS).await;
+        }
+    }
+    stream.write_all(&session.output).await?;
+    stream.flush().await
+}
+
+/// What came and is not yet understood, and the replies not yet sent.
+#[derive(Default)]
+struct Session {
+    input: Vec<u8>,
+    output: Vec<u8>,
+    in_data: bool,
+    /// How much of `input` is known to hold no end of data.
+    searched: usize,
+    /// Recipients of this transaction that were taken.
+    recipients: usize,
+    ended: bool,
+    offers_tls: bool,
+    /// It ended with STARTTLS.
+    encrypts: bool,
+}
+
+impl Session {
+    fn new(greeting: &[u8], offers_tls: bool) -> Session {
+        let mut session = Session { offers_tls, ..Session::default() };
+        session.input.reserve(128 * 1024);
+        session.output.extend(greeting);
+        session
+    }
+
+    /// Answers all that is whole; how many messages were among it.
+    fn consume(&mut self, tally: &Mutex<Tally>) -> usize {
+        let (mut taken, mut messages) = (0, 0);
+        while !self.ended {
+            let was_data = self.in_data;
+            let length =
+                if was_data { self.message(taken, tally) } else { self.command(taken, tally) };
+            let Some(length) = length else { break };
+            taken += length;
+            messages += usize::from(was_data);
+        }
+        self.input.drain(..taken);
+        self.searched = self.searched.saturating_sub(taken);
+        messages
+    }
+
+    /// One whole command line at `from`, answered; its length.
+    fn command(&mut self, from: usize, tally: &Mutex<Tally>) -> Option<usize> {
+        let rest = &self.input[from..];
+        let end = memchr::memchr(b'\n', rest)?;
+        let line = &rest[..end];
+        let verb = line.get(..4).unwrap_or_default();
+        let reply: &[u8] = match verb.to_ascii_uppercase().as_slice() {
+            b"EHLO" if self.offers_tls => SECURE_EHLO_REPLY,
+            b"EHLO" => EHLO_REPLY,
+            b"HELO" => b"250 sink.bench.example\r\n",
+            b"STAR" if self.offers_tls => {
+                self.ended = true;
+                self.encrypts = true;
+                b"220 2.0.0 go on\r\n"
+            }
+            b"DATA" if self.recipients == 0 => b"503 5.5.1 to whom?\r\n",
+            b"DATA" => {
+                self.in_data = true;
+                self.searched = from + end + 1;
+                b"354 go on\r\n"
+            }
+            b"QUIT" => {
+                self.ended = true;
+                b"221 2.0.0 bye\r\n"
+            }
+            b"RCPT" if is_put_off(line, tally) => b"451 4.2.1 later\r\n",
+            b"RCPT" => {
+                self.recipients += 1;
+                b"250 2.0.0 ok\r\n"
+            }
+            b"MAIL" | b"RSET" => {
+                self.recipients = 0;
+                b"250 2.0.0 ok\r\n"
+            }
+            b"NOOP" => b"250 2.0.0 ok\r\n",
+            _ => b"500 5.5.1 what?\r\n",
+        };
+        self.output.extend(reply);
+        Some(end + 1)
+    }
+
+    /// One whole message at `from`, counted and answered; its length.
+    fn message(&mut self, from: usize, tally: &Mutex<Tally>) -> Option<usize> {
+        let Some(end) = memchr::memmem::find(&self.input[self.searched..], END_OF_DATA) else {
+            let unsure = self.input.len().saturating_sub(END_OF_DATA.len() - 1);
+            self.searched = unsure.max(self.searched);
+            return None;
+        };
+        let end = self.searched + end + END_OF_DATA.len();
+        let now = Instant::now();
+        tally.lock().unwrap_or_else(PoisonError::into_inner).count(&self.input[from..end], now);
+        self.in_data = false;
+        self.recipients = 0;
+        self.output.extend(b"250 2.0.0 kept\r\n");
+        Some(end - from)
+    }
+}
+
+/// True for the first attempt at a recipient that is to come later.
+fn is_put_off(line: &[u8], tally: &Mutex<Tally>) -> bool {
+    memchr::memmem::find(line, LATER)
+        .is_some_and(|at| tally.lock().unwrap_or_else(PoisonError::into_inner).is_new(&line[at..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TALK: &[u8] = b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n\
+        Received: x\r\nMessage-Id: <1@a>\r\n\r\nhello\r\n.\r\n\
+        MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nMessage-ID: <1@a>\r\n\r\nhallo\r\n.\r\nQUIT\r\n";
+
+    #[test]
+    fn counts_the_same_at_every_split() {
+        for cut in 1..TALK.len() {
+            let tally = Mutex::new(Tally::default());
+            let mut session = Session::default();
+            let mut messages = 0;
+            for part in [&TALK[..cut], &TALK[cut..]] {
+                session.input.extend(part);
+                messages += session.consume(&tally);
+            }
+            let tally = tally.into_inner().unwrap();
+            assert!(session.ended && !session.encrypts, "cut at {cut}");
+            assert_eq!((messages, tally.times("<1@a>")), (2, 2), "cut at {cut}");
+            assert!(tally.body().unwrap_err().to_string().contains("differ"), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn some_are_put_off_once() {
+        let tally = Mutex::new(Tally::default());
+        let mut session = Session::new(b"", true);
+        session.input.extend(b"MAIL FROM:<a@b>\r\nRCPT TO:<later1@d>\r\nDATA\r\n".repeat(2));
+        session.input.extend(b"\r\n.\r\nSTARTTLS\r\n");
+        session.consume(&tally);
+        let replies = String::from_utf8(session.output).unwrap();
+        let codes: Vec<&str> = replies.lines().map(|line| &line[..3]).collect();
+        assert_eq!(codes, ["250", "451", "503", "250", "250", "354", "250", "220"]);
+        assert!(session.encrypts);
+    }
+}
