@@ -31,8 +31,6 @@ pub(crate) enum Duty {
     Secure,
     /// The same, and a DKIM signature by an RSA key of 2048 bits.
     Signed,
-    /// To answer with the sink's own reply (Waypost only).
-    Through,
 }
 
 impl Duty {
@@ -42,7 +40,6 @@ impl Duty {
             Duty::Places => "places",
             Duty::Secure => "secure",
             Duty::Signed => "signed",
-            Duty::Through => "through",
         }
     }
 

@@ -205,14 +205,13 @@ signatures = [{{ selector = "{SELECTOR}", key = "bench" }}]
 fn routes(setting: &Setting<'_>) -> String {
     let Setting { sink, duty, .. } = setting;
     let tls = if duty.is_secure() { "encrypt" } else { "never" };
-    let more = if *duty == Duty::Through { "cut-through = true\n" } else { "" };
     let ways = if *duty == Duty::Places { places::ways() } else { Vec::new() };
     let rest = (duty.place(), vec!["*".to_owned()]);
     let route = |(place, domains): (places::Place, Vec<String>)| {
         let host = place.address();
         format!(
             "\n[[route]]\ndomains = {domains:?}\n\
-             via = [{{ host = \"{host}\", port = {sink} }}]\ntls = {tls:?}\n{more}"
+             via = [{{ host = \"{host}\", port = {sink} }}]\ntls = {tls:?}\n"
         )
     };
     ways.into_iter().chain([rest]).map(route).collect()
