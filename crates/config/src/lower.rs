@@ -323,10 +323,18 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
         let credentials = log_in(&route.auth, at, &mut credentials, notes);
         let domains = route.domains.iter().map(|domain| domain.value.clone()).collect();
         let source = route.source.as_ref().map(|pool| pool.value.0.clone());
-        let (tls, heed) = (route.tls, route.heed);
+        let (tls, heed, convert) = (route.tls, route.heed, route.convert);
         let certificate = route.certificate.as_ref().map(certificate_name);
-        let rule = RouteRule { domains, via, source, tls, credentials, heed, certificate };
-        routing.rules.push(rule);
+        routing.rules.push(RouteRule {
+            domains,
+            via,
+            source,
+            tls,
+            credentials,
+            heed,
+            certificate,
+            convert,
+        });
     }
     for (name, hop) in &file.policy.hops {
         let hosts = hosts(&hop.via, &hop.auth);

@@ -451,6 +451,26 @@ fn who_speaks_for_others_is_said_in_words() {
 }
 
 #[test]
+fn a_route_says_what_is_converted() {
+    let text = format!(
+        "{GOOD}[[route]]\ndomains = [\"a.example\"]\nconvert = \"always\"\n\
+         [[route]]\ndomains = [\"b.example\"]\nconvert = \"never\"\n"
+    );
+    let settings = load(&text).unwrap_or_else(|mistakes| panic!("{mistakes}"));
+    let convert = |domain: &str| {
+        let domain = waypost_smtp::Domain::parse(domain).expect("a domain");
+        settings.reload.routing.route(&domain, waypost_mail::MessageId(1)).convert
+    };
+    assert_eq!(convert("a.example"), waypost_mail::Convert::Always);
+    assert_eq!(convert("b.example"), waypost_mail::Convert::Never);
+    assert_eq!(convert("c.example"), waypost_mail::Convert::Unsigned);
+    let wrong = text.replace("\"always\"", "\"sometimes\"");
+    let mistakes = load(&wrong).expect_err("no such word").to_string();
+    assert!(mistakes.contains("'route.convert' cannot be 'sometimes'"), "{mistakes}");
+    assert!(mistakes.contains("one of: never, unsigned, always"), "{mistakes}");
+}
+
+#[test]
 fn what_recipients_publish_about_tls_counts_unless_a_route_says_otherwise() {
     let text = format!(
         "{GOOD}[[route]]\ndomains = [\"odd.example\"]\ndane = false\nmta-sts = false\n\

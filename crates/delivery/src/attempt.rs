@@ -1,5 +1,6 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
+mod convert;
 mod copy;
 mod findings;
 mod logbook;
@@ -23,8 +24,10 @@ use waypost_queue::{Content, Ticket};
 use waypost_smtp::Phase;
 use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
 
+use self::convert::Lacking;
 use self::trust::Found;
 use crate::connection::{Connection, Failure, Promise, Transfer, Wish};
+use crate::converted::Converted;
 use crate::demand::Demand;
 use crate::pool::Key;
 use crate::restraint::Way;
@@ -125,6 +128,12 @@ struct Attempt<'a> {
     allowance: Allowance,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
+    /// Hosts that could take a copy.
+    lacking: Vec<Lacking>,
+    /// They are asked with one.
+    converting: bool,
+    /// The copies that were made.
+    copies: Vec<Arc<Converted>>,
 }
 
 /// Tries to deliver a ticket's recipients, each at most once.
@@ -172,6 +181,9 @@ impl<'a> Attempt<'a> {
             site: None,
             allowance: delivery.config.allowance,
             content: None,
+            lacking: Vec::new(),
+            converting: false,
+            copies: Vec::new(),
         }
     }
 
@@ -206,12 +218,35 @@ impl<'a> Attempt<'a> {
         members.into_iter().filter(|index| self.fates[*index].is_none()).collect()
     }
 
-    /// Goes along a route until nobody is left or there is no further host.
+    /// Goes along a route until nobody is left or there is no further host: first with the message as it
+    /// is, then with a copy for hosts that cannot take it so.
     async fn travel(&mut self, route: &Route, members: &[usize]) {
         if members.is_empty() {
             return;
         }
-        let mut trouble = None;
+        let mut trouble = self.round(route, members, None).await;
+        if self.may_convert(route, members) {
+            trouble = self.round(route, members, trouble).await;
+        }
+        let nowhere = || Why::NoAddress(self.ticket.destination.clone());
+        let why = trouble.unwrap_or_else(nowhere).bounded();
+        let resting = self.rest.filter(|_| matches!(why, Why::BackedOff(_)));
+        for index in self.open(members.iter().copied()) {
+            self.fates[index] = Some(match resting {
+                Some(until) => Fate::Postponed(until),
+                None => Fate::Tried(why.clone().into_outcome()),
+            });
+        }
+    }
+
+    /// Asks the hosts of a route one after the other; why those that are left should bounce or wait, of
+    /// this and of what was known.
+    async fn round(
+        &mut self,
+        route: &Route,
+        members: &[usize],
+        mut trouble: Option<Why>,
+    ) -> Option<Why> {
         let mut left = self.delivery.config.hosts_per_attempt.max(1);
         let delivery = self.delivery;
         let ill = |hop: &NextHop, why: &Why| {
@@ -221,6 +256,9 @@ impl<'a> Attempt<'a> {
             }
         };
         for hop in delivery.health.in_turn(&route.hops) {
+            if !self.is_asked(hop, None) {
+                continue;
+            }
             let found = match self.hosts(route, hop).await {
                 Ok(found) => found,
                 Err(why) => {
@@ -230,11 +268,13 @@ impl<'a> Attempt<'a> {
                 }
             };
             if !self.enters(route, hop, &found, members) {
-                return;
+                return trouble;
             }
             self.ready = false;
             let mut unready = None;
-            for host in found.hosts.iter().take(left) {
+            let hosts = found.hosts.iter().filter(|host| self.is_asked(hop, Some(host.address)));
+            let hosts: Vec<&Host> = hosts.take(left).collect();
+            for host in hosts {
                 left -= 1;
                 let tried = match self.demand(route, hop, &found, host).await {
                     Ok(demand) => {
@@ -252,22 +292,14 @@ impl<'a> Attempt<'a> {
                     trouble = Some(worth_keeping(trouble, why));
                 }
                 if self.open(members.iter().copied()).is_empty() {
-                    return;
+                    return trouble;
                 }
             }
             if let Some(why) = unready {
                 ill(hop, &why);
             }
         }
-        let nowhere = || Why::NoAddress(self.ticket.destination.clone());
-        let why = trouble.unwrap_or_else(nowhere).bounded();
-        let resting = self.rest.filter(|_| matches!(why, Why::BackedOff(_)));
-        for index in self.open(members.iter().copied()) {
-            self.fates[index] = Some(match resting {
-                Some(until) => Fate::Postponed(until),
-                None => Fate::Tried(why.clone().into_outcome()),
-            });
-        }
+        trouble
     }
 
     /// The hosts of a hop; among equals those first to which a connection waits.
@@ -355,7 +387,10 @@ impl<'a> Attempt<'a> {
             source,
             tape: &tape,
         };
-        let members = self.open(members.iter().copied());
+        let members = self.addressable(host.address, self.open(members.iter().copied()));
+        if members.is_empty() {
+            return Err(Why::NeedsSmtputf8(label));
+        }
         let mut left = members.clone();
         let mut waiting = self.delivery.pool.take(&key, demand).await;
         let (mut copy, mut warned) = (None, false);
@@ -377,12 +412,19 @@ impl<'a> Attempt<'a> {
             self.security = Some(connection.security);
             self.is_ready(hop);
             if copy.is_none() {
-                copy = self.copy(route, &label, &members, connection.knows_priority()).await;
+                let made = match self.unable(&connection, hop, host.address, &label) {
+                    Some(why) => Err(why),
+                    None => self.copy(route, connection.extensions(), &label, &members).await,
+                };
+                copy = match made {
+                    Ok(Some(made)) => Some(made),
+                    other => {
+                        self.delivery.pool.park(key, demand, connection);
+                        return other.map(|_| ());
+                    }
+                };
             }
-            let Some(copy) = &copy else {
-                self.delivery.pool.park(key, demand, connection);
-                return Ok(());
-            };
+            let Some(copy) = &copy else { return Ok(()) };
             let room = if copy.verp { 1 } else { self.room(&connection, &left) };
             let (batch, rest) = left.split_at(room.min(left.len()));
             let letter = Letter { lmtp: key.lmtp, ..self.letter(route, copy, batch) };
@@ -390,7 +432,7 @@ impl<'a> Attempt<'a> {
                 // Another host may take it as it is.
                 Err(obstacle) => {
                     self.delivery.pool.park(key, demand, connection);
-                    return Err(obstacle_why(obstacle, &label));
+                    return Err(self.lacks(obstacle, hop, host.address, &label));
                 }
                 // It closed while it was idle, and we only notice now.
                 Ok(transfer) if reused && is_stale(&transfer) => continue,

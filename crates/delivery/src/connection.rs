@@ -13,7 +13,7 @@ use waypost_smtp::client::{
     Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
     TransactionStep,
 };
-use waypost_smtp::{Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
+use waypost_smtp::{BodyType, Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
 
 use crate::channel::Channel;
 use crate::demand::Demand;
@@ -200,10 +200,20 @@ pub(crate) struct Copy {
     pub(crate) prefix: Vec<u8>,
     /// The envelope sender of this copy.
     pub(crate) sender: ReversePath,
-    /// The stored message.
+    /// The stored message, or what was made of it.
     pub(crate) content: Arc<dyn Content>,
+    /// What that is.
+    pub(crate) form: Form,
     /// Each recipient gets one from a sender of its own.
     pub(crate) verp: bool,
+}
+
+/// What a host has to take with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Form {
+    pub(crate) body: BodyType,
+    /// Its header or its envelope is internationalized.
+    pub(crate) smtputf8: bool,
 }
 
 impl Copy {
@@ -399,27 +409,27 @@ fn about_tls(opened: &Result<Connection, Failure>, starttls: StartTls) -> Option
 }
 
 /// How a message is written on the wire.
-enum Form {
+enum Framing {
     /// In lines, with dots, and a dot that ends it.
     Lines(Stuffer),
     /// As it is: its octets were counted.
     Counted,
 }
 
-impl Form {
-    fn of(transaction: &Transaction) -> Form {
-        if transaction.is_counted() { Form::Counted } else { Form::Lines(Stuffer::new()) }
+impl Framing {
+    fn of(transaction: &Transaction) -> Framing {
+        if transaction.is_counted() { Framing::Counted } else { Framing::Lines(Stuffer::new()) }
     }
 
     fn encode(&mut self, text: &[u8], out: &mut Vec<u8>) {
         match self {
-            Form::Lines(stuffer) => stuffer.encode(text, out),
-            Form::Counted => out.extend_from_slice(text),
+            Framing::Lines(stuffer) => stuffer.encode(text, out),
+            Framing::Counted => out.extend_from_slice(text),
         }
     }
 
     fn finish(self, out: &mut Vec<u8>) {
-        if let Form::Lines(stuffer) = self {
+        if let Framing::Lines(stuffer) = self {
             stuffer.finish(out);
         }
     }
@@ -448,9 +458,9 @@ impl Connection {
         self.channel.tape = tape;
     }
 
-    /// This host is told by MAIL how urgent a message is (RFC 6710).
-    pub(crate) fn knows_priority(&self) -> bool {
-        self.extensions.mt_priority
+    /// What this host offers.
+    pub(crate) fn extensions(&self) -> &Extensions {
+        &self.extensions
     }
 
     /// The same connection, good for so many messages.
@@ -527,18 +537,18 @@ impl Connection {
     ) -> Result<(), Failure> {
         let since = Instant::now();
         let limit = self.channel.timeouts().block;
-        let mut form = Form::of(transaction);
+        let mut framing = Framing::of(transaction);
         self.buffer.clear();
         // What announces the message goes with its beginning.
         let announced = transaction.take_output();
         self.channel.tape.say(transaction.phase(), &announced);
         self.buffer.extend(announced);
-        form.encode(&copy.prefix, &mut self.buffer);
+        framing.encode(&copy.prefix, &mut self.buffer);
         let mut offset = 0;
         while offset < copy.content.len() {
             let block = copy.read(offset).await?;
             offset += block.len() as u64;
-            form.encode(&block, &mut self.buffer);
+            framing.encode(&block, &mut self.buffer);
             if self.buffer.len() >= BLOCK && offset < copy.content.len() {
                 self.channel.write(&self.buffer, limit, transaction).await?;
                 self.buffer.clear();
@@ -549,7 +559,7 @@ impl Connection {
                 }
             }
         }
-        form.finish(&mut self.buffer);
+        framing.finish(&mut self.buffer);
         self.channel.tape.note(|| format!("(the message, {} octets)", copy.len()));
         self.channel.write(&self.buffer, limit, transaction).await?;
         transaction.body_sent();

@@ -17,6 +17,7 @@
 mod attempt;
 mod channel;
 mod connection;
+mod converted;
 mod demand;
 mod dialer;
 mod dials;
@@ -41,7 +42,8 @@ mod tls;
 pub use demand::demanded;
 pub use dialer::{Dialer, Stream, TcpDialer};
 pub use metrics::{
-    AttemptLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels, ReplyLabels, TlsLabels,
+    AttemptLabels, ConversionLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels,
+    ReplyLabels, TlsLabels,
 };
 pub use pool::ConnectionLimits;
 pub use proxy::{Proxy, ProxyProtocol, SocksLogin};

@@ -8,8 +8,11 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::{Histogram, exponential_buckets};
 use prometheus_client::registry::Registry;
+use waypost_convert::Target;
 use waypost_mail::{Diagnosis, Protection};
-use waypost_smtp::Phase;
+use waypost_smtp::{BodyType, Phase};
+
+use crate::converted::NoCopy;
 
 /// Counters, gauges and durations, cheap to clone: all clones are the same numbers.
 #[derive(Debug, Clone)]
@@ -34,6 +37,8 @@ pub struct Metrics {
     pub protections: Family<ProtectionLabels, Counter>,
     /// Octets sent, before encryption.
     pub sent: Counter,
+    /// Copies made for next hops that lack extensions, or not made.
+    pub conversions: Family<ConversionLabels, Counter>,
     /// Seconds a next hop took, by phase.
     pub phases: Family<PhaseLabels, Histogram>,
 }
@@ -79,6 +84,16 @@ pub struct ProtectionLabels {
     pub protection: &'static str,
 }
 
+/// Labels of a conversion.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ConversionLabels {
+    /// What the copy had to be: `7bit`, `8bit`, or `header` where the header alone had to become ASCII.
+    pub target: &'static str,
+    /// `made`, `signed` (by somebody else), `unfit` (it would not say the same), `unsigned` (our own
+    /// signature cannot be made again now) or `failed`.
+    pub result: &'static str,
+}
+
 /// Labels of a wait.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct PhaseLabels {
@@ -99,6 +114,7 @@ impl Default for Metrics {
             tls: Family::default(),
             protections: Family::default(),
             sent: Counter::default(),
+            conversions: Family::default(),
             // From a fast local host at 1 ms to a slow one at 17 minutes.
             phases: Family::new_with_constructor(|| {
                 Histogram::new(exponential_buckets(0.001, 4.0, 11))
@@ -125,6 +141,8 @@ impl Metrics {
         let protections = self.protections.clone();
         delivery.register("protections", "Connections by their protection", protections);
         delivery.register("sent_bytes", "Octets sent before encryption", self.sent.clone());
+        let conversions = self.conversions.clone();
+        delivery.register("conversions", "Copies converted for a next hop", conversions);
         let phases = self.phases.clone();
         delivery.register("phase_seconds", "Time a next hop took for a phase", phases);
     }
@@ -140,6 +158,24 @@ impl Metrics {
 
     pub(crate) fn protected(&self, protection: Protection) {
         self.protections.get_or_create(&ProtectionLabels { protection: protection.label() }).inc();
+    }
+
+    pub(crate) fn converted(&self, target: Target, failure: Option<&NoCopy>) {
+        let labels = ConversionLabels {
+            target: match target.body {
+                BodyType::SevenBit => "7bit",
+                BodyType::EightBitMime => "8bit",
+                BodyType::BinaryMime => "header",
+            },
+            result: match failure {
+                None => "made",
+                Some(NoCopy::Signed(_)) => "signed",
+                Some(NoCopy::Unfit(_) | NoCopy::NotOurs) => "unfit",
+                Some(NoCopy::Unsigned(_) | NoCopy::Unsealed(_)) => "unsigned",
+                Some(NoCopy::Failed(_)) => "failed",
+            },
+        };
+        self.conversions.get_or_create(&labels).inc();
     }
 
     pub(crate) fn attempted(&self, result: &'static str) {
@@ -193,6 +229,7 @@ mod tests {
         metrics.protected(Protection::Dane);
         metrics.waited(Phase::Eod, Duration::from_millis(70));
         metrics.sent.inc_by(9);
+        metrics.converted(Target { body: BodyType::SevenBit, ascii_header: true }, None);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         for line in [
@@ -203,6 +240,7 @@ mod tests {
             "waypost_delivery_tls_handshakes_total{version=\"1.3\"} 1",
             "waypost_delivery_protections_total{protection=\"dane\"} 1",
             "waypost_delivery_sent_bytes_total 9",
+            "waypost_delivery_conversions_total{target=\"7bit\",result=\"made\"} 1",
             "waypost_delivery_phase_seconds_count{phase=\"eod\"} 1",
         ] {
             assert!(text.contains(line), "{line} is not in:\n{text}");

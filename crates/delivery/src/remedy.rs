@@ -70,7 +70,7 @@ impl Delivery {
             hop,
             destination: &ticket.destination,
             results: &results,
-            text: &Stored { delivery: self, entry: &ticket.entry },
+            text: &Stored { delivery: self, entry: &ticket.entry, copy: None },
         };
         self.parts.hooks.on_attempt(&attempt).await.unwrap_or_else(|fault| {
             warn!(message = %ticket.id, %fault, "policy did not judge the attempt");

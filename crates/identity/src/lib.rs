@@ -45,6 +45,7 @@ mod seal;
 mod selection;
 pub mod verify;
 mod verp;
+mod vouched;
 
 pub use body::{BodyHash, BodyHasher};
 pub use copy::{CopyError, CopyRequest, CopySigner};
@@ -55,3 +56,4 @@ pub use metrics::Metrics;
 pub use seal::{SealError, SealRequest};
 pub use selection::{OVERSIGNED, RECOMMENDED, UNSIGNABLE};
 pub use verp::{Named, NotOurs, Origin, Verp};
+pub use vouched::{OwnSet, Vouched};

@@ -16,6 +16,7 @@ use crate::name::Place;
 use crate::results;
 use crate::selection::{Listed, Selection};
 use crate::verify::{ArcFinding, AuthResult, Findings};
+use crate::vouched::OwnSet;
 
 const RESULTS: &str = "ARC-Authentication-Results";
 /// Most sets of a chain (RFC 8617 §4.2.1).
@@ -92,6 +93,38 @@ impl Keyring {
         now: Timestamp,
     ) -> Result<Option<Vec<u8>>, SealError> {
         let Some(next) = findings.arc.as_ref().and_then(Next::after) else { return Ok(None) };
+        let told = format!("i={}; {}", next.instance, results::text(id, findings));
+        let told = header::field(RESULTS, &told);
+        self.set(request, next, &told, header, body, now).map(Some)
+    }
+
+    /// A set of ours once more, for a copy that was changed: it says of the message and of the chain what
+    /// it said. `header` is the copy's, without the fields of the set.
+    ///
+    /// # Errors
+    /// As for [`Keyring::seal`].
+    pub fn seal_again(
+        &self,
+        request: &SealRequest,
+        set: &OwnSet,
+        header: &HeaderBlock,
+        body: &BodyHash,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, SealError> {
+        let next = Next { instance: set.instance, cv: set.chain };
+        self.set(request, next, &set.results, header, body, now)
+    }
+
+    /// The fields of one set, of which `told` is one.
+    fn set(
+        &self,
+        request: &SealRequest,
+        next: Next,
+        told: &[u8],
+        header: &HeaderBlock,
+        body: &BodyHash,
+        now: Timestamp,
+    ) -> Result<Vec<u8>, SealError> {
         let (key, place) = self.read_seal(request)?;
         let selection = Selection::pick(&Listed::sealed(), header)?;
         let tags = Tags {
@@ -109,9 +142,6 @@ impl Keyring {
                 error: error.to_string(),
             })
         };
-        let told = format!("i={}; {}", next.instance, results::text(id, findings));
-        let told = header::field(RESULTS, &told);
-
         let message = Unsigned::arc_message(next.instance, &tags);
         let mut input = selection.canonical;
         message.canonical(&mut input);
@@ -120,12 +150,12 @@ impl Keyring {
         let seal = Unsigned::arc_seal(next.instance, next.cv, &tags);
         // RFC 8617 §5.1.2: what was found broken is not sealed again, only that it was.
         let mut input = if next.cv == "fail" { Vec::new() } else { earlier_sets(header) };
-        for field in [&told, &message] {
+        for field in [told, message.as_slice()] {
             canonical(field, &mut input);
         }
         seal.canonical(&mut input);
         let seal = seal.signed(&sign(&input)?);
-        Ok(Some([seal, message, told].concat()))
+        Ok([seal.as_slice(), &message, told].concat())
     }
 
     fn read_seal(&self, request: &SealRequest) -> Result<(&SigningKey, Place), SealError> {

@@ -43,13 +43,14 @@ pub use suppressions::{
 };
 pub use verify::{Action, OnFail, Verification, Whose};
 
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
 use waypost_hooks::{EventKind, Hooks, Way};
-use waypost_identity::Keyring;
 use waypost_identity::verify::Verifier;
+use waypost_identity::{Keyring, SealRequest};
 use waypost_mail::ledger::Fact;
 use waypost_mail::{
     Clock, Entry, Envelope, Facts, HeaderBlock, IdSource, Message, MessageId, Recipient,
@@ -231,6 +232,16 @@ impl Intake {
     /// The keys that messages are signed with.
     pub fn keys(&self) -> Keyring {
         self.keys.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Who seals messages that were verified, if anybody does.
+    pub fn seal(&self) -> Option<SealRequest> {
+        self.verification().seal.clone()
+    }
+
+    /// The directory for large bodies that are not stored yet, or not at all; emptied at each start.
+    pub fn incoming(&self) -> &Path {
+        &self.incoming
     }
 
     /// Puts other rules in place for what is verified, and what follows.

@@ -6,8 +6,8 @@ use std::time::Duration;
 use tracing::warn;
 use waypost_hooks::{Hooks, RouteDecision, RouteGroup, RouteView};
 use waypost_mail::{
-    Envelope, Facts, Heed, MessageId, Protocol, Recipient, RecipientEntry, RecipientState, Route,
-    Text, Timestamp, TlsLevel, Why,
+    Convert, Envelope, Facts, Heed, MessageId, Protocol, Recipient, RecipientEntry, RecipientState,
+    Route, Text, Timestamp, TlsLevel, Why,
 };
 use waypost_smtp::Reply;
 
@@ -66,6 +66,7 @@ pub fn undecided() -> Route {
         heed: Heed::default(),
         fixed: false,
         certificate: None,
+        convert: Convert::default(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use waypost_hooks::{Hop, Way};
-use waypost_mail::{DomainPattern, Heed, MessageId, NextHop, Route, TlsLevel};
+use waypost_mail::{Convert, DomainPattern, Heed, MessageId, NextHop, Route, TlsLevel};
 use waypost_smtp::{Domain, PermanentReply};
 
 use crate::Hosts;
@@ -34,6 +34,8 @@ pub struct RouteRule {
     pub heed: Heed,
     /// Name of the certificate to show to hosts that ask for one.
     pub certificate: Option<String>,
+    /// Whether a copy is converted for hosts that cannot take the message as it is.
+    pub convert: Convert,
 }
 
 /// Where a rule's recipients go.
@@ -69,6 +71,7 @@ impl Routing {
                 heed: rule.heed,
                 fixed: false,
                 certificate: rule.certificate.clone(),
+                convert: rule.convert,
             },
         }
     }
@@ -142,6 +145,7 @@ impl Routing {
             fixed: false,
             // Who we are is shown where the configuration leads to, and nowhere else.
             certificate: None,
+            convert: configured.convert,
         })
     }
 
@@ -196,7 +200,16 @@ mod tests {
     fn rule(domains: &[&str], via: Via) -> RouteRule {
         let domains = domains.iter().map(|d| d.parse().unwrap()).collect();
         let (tls, heed) = (TlsLevel::Verify, Heed::default());
-        RouteRule { domains, via, source: None, tls, credentials: None, heed, certificate: None }
+        RouteRule {
+            domains,
+            via,
+            source: None,
+            tls,
+            credentials: None,
+            heed,
+            certificate: None,
+            convert: Convert::Always,
+        }
     }
 
     #[test]
@@ -274,6 +287,7 @@ mod tests {
         let open = lowered(&[], None).unwrap();
         let own = NextHop::Mx(Domain::parse("a.example").unwrap());
         assert_eq!((open.hops, open.tls), (vec![own], TlsLevel::Encrypt));
+        assert_eq!((open.convert, by_name.convert), (Convert::Always, Convert::Always));
         assert_eq!(open.credentials, None);
         assert_eq!(lowered(&[named("no")], None), Err(NoWay::UnknownHop("no".into())));
     }

@@ -51,7 +51,7 @@ pub use ledger::{Ledger, LedgerError};
 pub use network::{Network, NetworkError};
 pub use outcome::{Outcome, Why};
 pub use pattern::DomainPattern;
-pub use route::{Heed, NextHop, Route, TlsLevel};
+pub use route::{Convert, Heed, NextHop, Route, TlsLevel};
 pub use rulebook::Rulebook;
 pub use security::{Protection, Security, TlsVersion};
 pub use sign::SignRequest;

@@ -135,6 +135,15 @@ pub enum Why {
         /// The refusal.
         why: Box<Why>,
     },
+    /// The next hop cannot take the message as it is, and no copy can be made that it takes.
+    Unconvertible {
+        /// Who.
+        hop: String,
+        /// It is the header that it cannot take, because it is internationalized.
+        header: bool,
+        /// What stands in the way.
+        error: String,
+    },
 }
 
 impl Outcome {
@@ -189,9 +198,10 @@ impl Why {
             Why::ProtocolError { .. } => (self.usual(), Category::Protocol),
             Why::TlsRequired { .. } | Why::RequireTls { .. } => (self.usual(), Category::TlsNeeded),
             Why::AuthFailed { .. } => (Disposition::LocalFault, Category::AuthNeeded),
-            Why::NeedsEightBit(_) | Why::NeedsSmtputf8(_) | Why::NeedsBinaryMime(_) => {
-                (self.usual(), Category::Conversion)
-            }
+            Why::NeedsEightBit(_)
+            | Why::NeedsSmtputf8(_)
+            | Why::NeedsBinaryMime(_)
+            | Why::Unconvertible { .. } => (self.usual(), Category::Conversion),
             Why::NeedsDeliverBy(_) => (self.usual(), Category::Protocol),
             Why::TooBig(_) => (self.usual(), Category::TooBig),
             Why::Expired(Some(why)) => {
@@ -269,6 +279,7 @@ impl Why {
             | Why::NeedsBinaryMime(hop)
             | Why::RequireTls { hop, .. }
             | Why::NeedsDeliverBy(hop)
+            | Why::Unconvertible { hop, .. }
             | Why::TooBig(hop) => Some(hop),
             Why::Expired(Some(why)) | Why::Diagnosed { why, .. } => why.hop(),
             _ => None,
@@ -287,6 +298,7 @@ impl Why {
             | Why::ProtocolError { error, .. }
             | Why::TlsRequired { error, .. }
             | Why::RequireTls { error, .. }
+            | Why::Unconvertible { error, .. }
             | Why::AuthFailed { error, .. } => truncate(error),
             Why::DnsFailed(text) | Why::Operator(text) | Why::Unreadable(text) => truncate(text),
             Why::Diagnosed { why, .. } => {
@@ -334,6 +346,9 @@ impl Why {
             Why::RequireTls { .. } => lasting("require-tls", 7, 30),
             Why::NeedsDeliverBy(_) => lasting("needs-deliverby", 3, 3),
             Why::Diagnosed { diagnosis, why, .. } => diagnosed(*diagnosis, why),
+            // RFC 6531 §4.3.
+            Why::Unconvertible { header: true, .. } => lasting("unconvertible", 6, 9),
+            Why::Unconvertible { header: false, .. } => lasting("unconvertible", 6, 3),
         }
     }
 }
@@ -399,6 +414,12 @@ impl fmt::Display for Why {
                 write!(f, "{hop} cannot promise to keep the message's deadline (DELIVERBY)")
             }
             Why::Diagnosed { why, .. } => why.fmt(f),
+            Why::Unconvertible { hop, error, .. } => {
+                write!(
+                    f,
+                    "{hop} cannot take the message as it is, nor can it be converted: {error}"
+                )
+            }
         }
     }
 }

@@ -25,6 +25,23 @@ pub struct Route {
     pub heed: Heed,
     /// Name of the certificate in the configuration that is shown to hosts which ask for one.
     pub certificate: Option<String>,
+    /// Whether a copy is converted for hosts that cannot take the message as it is.
+    pub convert: Convert,
+}
+
+/// Whether a message is converted on a copy for a next hop that lacks 8BITMIME, BINARYMIME or SMTPUTF8.
+/// Where it is not, it bounces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Convert {
+    /// Never.
+    Never,
+    /// Unless that breaks a signature of somebody else, or needs a header written anew that others than
+    /// our own submitters wrote in UTF-8 (RFC 6531 §3.2).
+    #[default]
+    Unsigned,
+    /// Always, but for what is signed within the message (RFC 1847).
+    Always,
 }
 
 /// Whether what the recipient's side publishes about TLS counts. Absent: as for all mail, which leaves
@@ -49,6 +66,7 @@ impl Route {
             heed: Heed::default(),
             fixed: false,
             certificate: None,
+            convert: Convert::default(),
         }
     }
 

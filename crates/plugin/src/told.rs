@@ -298,7 +298,11 @@ fn phase(why: &Why) -> &'static str {
         Why::Unreachable { .. } => "connect",
         Why::TlsRequired { .. } => "starttls",
         Why::AuthFailed { .. } => "auth",
-        Why::NeedsEightBit(_) | Why::NeedsSmtputf8(_) | Why::TooBig(_) => "mail",
+        Why::NeedsEightBit(_)
+        | Why::NeedsSmtputf8(_)
+        | Why::NeedsBinaryMime(_)
+        | Why::Unconvertible { .. }
+        | Why::TooBig(_) => "mail",
         _ => "",
     }
 }

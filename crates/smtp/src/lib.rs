@@ -31,8 +31,10 @@ pub use terms::{ByMode, DeliverBy, Hold, Notify, OriginalRecipient, Priority, Re
 
 use serde::{Deserialize, Serialize};
 
-/// What a body may contain (RFC 6152 §2, RFC 3030 §3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+/// What a body may contain (RFC 6152 §2, RFC 3030 §3), the least first.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum BodyType {
     /// Lines of US-ASCII. What a submitter promises when it says nothing.

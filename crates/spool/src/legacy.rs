@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 
 use serde::Deserialize;
 use waypost_mail::{
-    Attr, Entry, Facts, Heed, MessageId, NextHop, Protocol, Recipient, RecipientEntry,
+    Attr, Convert, Entry, Facts, Heed, MessageId, NextHop, Protocol, Recipient, RecipientEntry,
     RecipientState, Route, SessionId, SignRequest, Terms, Timestamp, TlsFacts, TlsLevel,
 };
 use waypost_smtp::{Mailbox, ReversePath};
@@ -133,6 +133,7 @@ impl Route2 {
             fixed: false,
             heed: Heed::default(),
             certificate: None,
+            convert: Convert::default(),
         }
     }
 }

@@ -65,6 +65,8 @@ mod postfix_tells_what_becomes_of_it;
 mod probe_looks_at_postfix;
 #[path = "peers/python_reads_notices.rs"]
 mod python_reads_notices;
+#[path = "peers/python_reads_what_was_converted.rs"]
+mod python_reads_what_was_converted;
 #[path = "peers/python_stores_by_lmtp.rs"]
 mod python_stores_by_lmtp;
 #[path = "peers/schemathesis_tries_everything.rs"]

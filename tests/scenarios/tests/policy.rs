@@ -15,6 +15,8 @@ mod python;
 #[path = "policy/says.rs"]
 mod says;
 
+#[path = "policy/copies_are_converted_and_signed_again.rs"]
+mod copies_are_converted_and_signed_again;
 #[path = "policy/copies_leave_from_a_pool.rs"]
 mod copies_leave_from_a_pool;
 #[path = "policy/each_recipient_is_answered_by_lmtp.rs"]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use waypost_mail::{DomainPattern, Heed, TlsLevel};
+use waypost_mail::{Convert, DomainPattern, Heed, TlsLevel};
 use waypost_smtp::{Code, Enhanced, PermanentReply, Reply};
 
 use super::{PATTERN, one_of, path, port};
@@ -24,6 +24,7 @@ pub(crate) struct Route {
     pub(crate) auth: Option<Auth>,
     pub(crate) heed: Heed,
     pub(crate) certificate: Option<Certificate>,
+    pub(crate) convert: Convert,
 }
 
 /// What we show to hosts that ask who we are.
@@ -76,8 +77,19 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     let auth = login(&mut section, notes);
     let heed = heed(&mut section, tls, &via, notes);
     let certificate = certificate(&mut section, &via, notes);
+    let convert = convert(&mut section, notes);
     section.end(notes);
-    Some(Route { domains: domains?.value, via: via?, source, tls, auth, heed, certificate })
+    let domains = domains?.value;
+    Some(Route { domains, via: via?, source, tls, auth, heed, certificate, convert })
+}
+
+/// What becomes of mail that a host cannot take as it is.
+fn convert(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Convert {
+    match one_of(section, "convert", &["never", "unsigned", "always"], notes).as_deref() {
+        Some("never") => Convert::Never,
+        Some("always") => Convert::Always,
+        _ => Convert::Unsigned,
+    }
 }
 
 /// Where mail goes, if anywhere: one of three keys says so, or none does.

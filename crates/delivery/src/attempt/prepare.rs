@@ -3,6 +3,7 @@
 use std::fmt;
 
 use tracing::warn;
+use waypost_convert::ascii_fields;
 use waypost_hooks::{PreparedCopy, Readable as _, SenderChange};
 use waypost_identity::BodyHash;
 use waypost_mail::header::field;
@@ -10,6 +11,7 @@ use waypost_mail::{RecipientEntry, Route, SignRequest, Timestamp};
 use waypost_smtp::{Mailbox, ReversePath};
 
 use super::Attempt;
+use crate::converted::Converted;
 use crate::stored::Stored;
 
 /// How much of a body is hashed in one go.
@@ -28,6 +30,7 @@ impl Attempt<'_> {
         route: &Route,
         hop: &str,
         members: &[usize],
+        copy: Option<&Converted>,
     ) -> Result<Prepared, Timestamp> {
         let some: Vec<RecipientEntry>;
         let recipients = if members.len() == self.ticket.recipients.len() {
@@ -37,8 +40,8 @@ impl Attempt<'_> {
             &some
         };
         let entry = &*self.ticket.entry;
-        let text = Stored { delivery: self.delivery, entry };
-        let copy = PreparedCopy {
+        let text = Stored { delivery: self.delivery, entry, copy };
+        let question = PreparedCopy {
             entry,
             recipients,
             hop,
@@ -47,14 +50,20 @@ impl Attempt<'_> {
             text: &text,
         };
         let message = self.ticket.id;
-        let preparation = self.delivery.parts.hooks.on_prepare(&copy).await.map_err(|fault| {
-            warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
-            self.later()
-        })?;
+        let preparation =
+            self.delivery.parts.hooks.on_prepare(&question).await.map_err(|fault| {
+                warn!(%message, hop, %fault, "policy could not prepare the copy, trying later");
+                self.later()
+            })?;
         if let Some(until) = preparation.postpone_until {
             return Err(until);
         }
         let mut prefix = prefix(&preparation.add_headers);
+        if copy.is_some_and(Converted::has_ascii_header)
+            && let Ok(ascii) = ascii_fields(&prefix)
+        {
+            prefix = ascii;
+        }
         if !preparation.sign.is_empty() {
             let signed = self.signatures(&preparation.sign, &prefix, &text).await;
             let fields = signed.map_err(|error| {

@@ -60,7 +60,7 @@ impl Attempt<'_> {
             recipients: &recipients,
             size: entry.size,
             meta: &entry.meta,
-            text: &Stored { delivery: self.delivery, entry },
+            text: &Stored { delivery: self.delivery, entry, copy: None },
         };
         self.delivery.parts.intake.plan_again(&view).await
     }

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use waypost_delivery::TcpDialer;
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_mail::{NextHop, Outcome, Route, TlsLevel, Why};
+use waypost_mail::{Convert, NextHop, Outcome, Route, TlsLevel, Why};
 use waypost_smtp::Phase;
 
-use crate::relay::{MESSAGE, MX, Plan, Post};
+use crate::relay::{MESSAGE, MX, Plan, Post, by_mx};
 
 fn say(text: &str) -> Act {
     Act::Say(text.to_owned())
@@ -117,8 +117,9 @@ async fn each_recipient_has_its_own_fate() {
 
 #[tokio::test(start_paused = true)]
 async fn what_the_next_hop_cannot_take_bounces_unsent() {
-    let eight_bit = || Post { eight_bit: true, ..Post::default() };
-    let utf8 = || Post { smtputf8: true, ..Post::default() };
+    let never = || Route { convert: Convert::Never, ..by_mx(TlsLevel::Opportunistic) };
+    let eight_bit = || Post { eight_bit: true, route: never(), ..Post::default() };
+    let utf8 = || Post { smtputf8: true, route: never(), ..Post::default() };
     let address = || Post { recipients: vec!["bärbel@there.example"], ..Post::default() };
     let cases = [
         (Upstream::new().without("8BITMIME"), eight_bit(), "5.6.3"),

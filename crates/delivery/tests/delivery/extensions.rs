@@ -5,7 +5,7 @@ use std::time::Duration;
 use waypost_delivery::ClientTls;
 use waypost_harness::authority::Authority;
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_mail::{Deadline, Route, Terms, Timestamp, TlsLevel};
+use waypost_mail::{Convert, Deadline, Route, Terms, Timestamp, TlsLevel};
 use waypost_smtp::server::Offers;
 use waypost_smtp::{ByMode, Notify, Phase, Priority, Return};
 
@@ -345,7 +345,7 @@ async fn limits_of_the_next_hop_are_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn binary_mail_goes_as_it_is_or_not_at_all() {
+async fn binary_mail_goes_as_it_is_or_not_at_all_where_it_is_not_converted() {
     let content = "Subject: x\r\n\r\n.\r\n\n\0bare\rends";
     let binary = || Post {
         content: content.to_owned(),
@@ -362,7 +362,8 @@ async fn binary_mail_goes_as_it_is_or_not_at_all() {
 
     let upstream = Upstream::new();
     let (plan, home) = Plan::with(&upstream);
-    let notices = told(plan, &home, binary()).await;
+    let route = Route { convert: Convert::Never, ..by_mx(TlsLevel::Opportunistic) };
+    let notices = told(plan, &home, Post { route, ..binary() }).await;
     assert!(upstream.mails().is_empty());
     assert!(notices[0].contains("Status: 5.6.3\r\n"), "{}", notices[0]);
 }

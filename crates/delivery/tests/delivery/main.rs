@@ -5,6 +5,7 @@
 
 mod attempts;
 mod connections;
+mod conversions;
 mod dane;
 mod encryption;
 mod extensions;

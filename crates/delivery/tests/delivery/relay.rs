@@ -18,8 +18,8 @@ use waypost_identity::Keyring;
 use waypost_intake::{Events, Intake, Rooms, Routing};
 use waypost_mail::{
     Allow, Body, Clock, Entry, Facts, Fetch, FetchError, FetchRequest, FetchResponse, IdSource,
-    MessageId, NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, Terms,
-    Timestamp, TlsLevel, Why,
+    MessageId, NextHop, Outcome, Recipient, RecipientEntry, RecipientState, Route, SignRequest,
+    Terms, Timestamp, TlsLevel, Why,
 };
 use waypost_queue::{Prepared, Queue};
 use waypost_smtp::{Domain, Mailbox, Notify, ReversePath};
@@ -356,6 +356,8 @@ pub(crate) struct Post {
     pub(crate) eight_bit: bool,
     pub(crate) smtputf8: bool,
     pub(crate) terms: Terms,
+    /// The signatures that it got from us.
+    pub(crate) sign: Vec<SignRequest>,
     pub(crate) notify: Notify,
 }
 
@@ -371,6 +373,7 @@ impl Default for Post {
             eight_bit: false,
             smtputf8: false,
             terms: Terms::default(),
+            sign: Vec::new(),
             notify: Notify::Unsaid,
         }
     }
@@ -415,7 +418,7 @@ impl Relay {
             size: post.content.len() as u64,
             facts: Facts::internal(waypost_mail::SessionId(1)),
             meta: Vec::new(),
-            sign: Vec::new(),
+            sign: post.sign,
             terms: post.terms.clone(),
             reroutes: 0,
             routes: vec![Route { fixed: post.fixed, ..post.route }],

@@ -479,8 +479,16 @@ async fn what_failed_bounces_when_the_configuration_refuses_it_now() {
     let via = Via::Fail(waypost_smtp::PermanentReply::new(no).unwrap());
     let domains = vec!["there.example".parse().unwrap()];
     let (tls, heed) = (TlsLevel::Never, waypost_mail::Heed::default());
-    let rule =
-        RouteRule { domains, via, source: None, tls, credentials: None, heed, certificate: None };
+    let rule = RouteRule {
+        domains,
+        via,
+        source: None,
+        tls,
+        credentials: None,
+        heed,
+        certificate: None,
+        convert: waypost_mail::Convert::default(),
+    };
     let (plan, home) = Plan::new();
     let routing = Routing { rules: vec![rule], ..Routing::default() };
     let relay = plan.routing(routing).run().await;

@@ -12,6 +12,14 @@ pub(super) fn advice_about(why: &Why) -> &'static str {
             "send it again without accented letters in addresses and header fields, as an \
              attachment if need be; the recipient's server is an old one."
         }
+        Why::Unconvertible { header: true, .. } => {
+            "send it again without accented letters in addresses and header fields; the \
+             recipient's server is an old one."
+        }
+        Why::Unconvertible { .. } => {
+            "send it again without its signature, or in an encoding that every server takes \
+             (quoted-printable, base64); the recipient's server is an old one."
+        }
         Why::RequireTls { .. } => {
             "your message may only travel encrypted, and the way to the recipient does not promise \
              that; send it again without that demand if it may be read by others."

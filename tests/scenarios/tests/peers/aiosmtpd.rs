@@ -22,7 +22,9 @@ class Keep:
         return "250 2.0.0 kept"
 async def main():
     handler = Keep()
-    make = lambda: SMTP(handler, enable_SMTPUTF8=True, hostname="aiosmtpd.example")
+    # It offers 8BITMIME unless it decodes what it gets.
+    seven = sys.argv[2] == "7bit"
+    make = lambda: SMTP(handler, enable_SMTPUTF8=not seven, decode_data=seven, hostname="aiosmtpd.example")
     server = await asyncio.get_running_loop().create_server(make, "127.0.0.1", 0)
     print(server.sockets[0].getsockname()[1], flush=True)
     await server.serve_forever()
@@ -37,9 +39,19 @@ pub(crate) struct Aiosmtpd {
 
 impl Aiosmtpd {
     pub(crate) fn start(directory: &Path) -> Aiosmtpd {
+        Aiosmtpd::taking(directory, "8bit")
+    }
+
+    /// One that lacks 8BITMIME and SMTPUTF8, and takes nothing but ASCII.
+    pub(crate) fn of_seven_bits(directory: &Path) -> Aiosmtpd {
+        Aiosmtpd::taking(directory, "7bit")
+    }
+
+    fn taking(directory: &Path, most: &str) -> Aiosmtpd {
         let mut child = Command::new(python())
             .args(["-c", SCRIPT])
             .arg(directory)
+            .arg(most)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .spawn()

@@ -46,8 +46,12 @@ async fn postfix(senders: &Upstream, more: &str) -> Postfix {
 }
 
 async fn relay(postfix: &Postfix, senders: &Upstream) -> Running {
+    relay_by(postfix, senders, "").await
+}
+
+async fn relay_by(postfix: &Postfix, senders: &Upstream, line: &str) -> Running {
     let (ip, port) = (postfix.address.ip(), postfix.address.port());
-    let route = format!("via = [{{ host = \"{ip}\", port = {port} }}]\n");
+    let route = format!("via = [{{ host = \"{ip}\", port = {port} }}]\n{line}");
     Home::new()
         .trusting()
         .door(Door::Lmtp)
@@ -176,12 +180,12 @@ async fn nor_what_it_does_not_promise() {
     relay.stop().await;
 }
 
-/// What Postfix does not offer is not asked of it, and the mail comes back.
+/// What Postfix does not offer is not asked of it, and the mail comes back where it is not converted.
 #[tokio::test]
 async fn but_not_what_it_cannot_keep() {
     let senders = Upstream::new();
     let postfix = postfix(&senders, "smtpd_discard_ehlo_keywords = chunking\n").await;
-    let relay = relay(&postfix, &senders).await;
+    let relay = relay_by(&postfix, &senders, "convert = \"never\"\n").await;
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
     peer.expect("MAIL FROM:<a@sender.example> BODY=BINARYMIME RET=FULL", "250").await;

@@ -32,7 +32,7 @@ count = sum(name.lower() == b"dkim-signature" for name, _ in headers)
 print(" ".join("pass" if verdict(index) else "fail" for index in range(count)))
 "#;
 
-async fn dkimpy(record: String, message: Vec<u8>) -> String {
+pub(crate) async fn dkimpy(record: String, message: Vec<u8>) -> String {
     let verified = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(python());
         command.args(["-c", VERIFY, &record]).stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -43,21 +43,21 @@ async fn dkimpy(record: String, message: Vec<u8>) -> String {
     String::from_utf8(verified.await.unwrap().stdout).unwrap().trim().to_owned()
 }
 
-struct Key {
+pub(crate) struct Key {
     key: GeneratedKey,
 }
 
 impl Key {
-    fn new() -> Key {
+    pub(crate) fn new() -> Key {
         Key { key: generate(Algorithm::Rsa2048).unwrap() }
     }
 
-    fn record(&self) -> String {
+    pub(crate) fn record(&self) -> String {
         dns_record("s1", "sender.example", self.key.public()).unwrap().value
     }
 
     /// The home with this key under the name `main`.
-    fn given_to(&self, home: Home) -> Home {
+    pub(crate) fn given_to(&self, home: Home) -> Home {
         let key = SigningKey::from_pem(self.key.private_pem().as_bytes()).unwrap();
         home.amended(move |settings| {
             settings.reload.keys = Keyring::from_iter([("main".to_owned(), key.clone())]);
@@ -65,7 +65,7 @@ impl Key {
     }
 }
 
-fn sign(domain: &str, key: &str) -> SignRequest {
+pub(crate) fn sign(domain: &str, key: &str) -> SignRequest {
     SignRequest {
         domain: domain.to_owned(),
         selector: "s1".to_owned(),
