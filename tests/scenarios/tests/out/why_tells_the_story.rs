@@ -3,20 +3,41 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
+use tokio::time::{Instant, sleep};
 use waypost_admin::Story;
 use waypost_harness::authority::Authority;
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_history::{Attempt, Note, Speaker, Step, Visit};
 use waypost_mail::{MessageId, Protection};
 use waypost_queue::standing::Wait;
-use waypost_scenarios::Home;
+use waypost_scenarios::{Home, PATIENCE};
 use waypost_smtp::Phase;
 
 use crate::way::{ALICE, BOB, Way, home_to, nobody, patient};
 
+/// The story of a message once something is told in it: that is done behind the settlement.
+async fn once_told<T>(way: &Way, id: &str, find: impl Fn(&Story) -> Option<T>) -> (Story, T) {
+    let began = Instant::now();
+    loop {
+        let path = format!("/v1/messages/{id}/why");
+        let story: Story = way.relay.client().get(&path).await.unwrap();
+        if let Some(found) = find(&story) {
+            return (story, found);
+        }
+        assert!(began.elapsed() < PATIENCE, "it is not told: {story}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The story with the last attempt in it.
 async fn story_of(way: &Way, id: &str) -> Story {
-    way.relay.client().get(&format!("/v1/messages/{id}/why")).await.unwrap()
+    let is_last = |story: &Story| {
+        let last = attempts(story).last()?.results.iter().all(|fared| fared.next.is_none());
+        (last || story.standing.is_some()).then_some(())
+    };
+    once_told(way, id, is_last).await.0
 }
 
 fn attempts(story: &Story) -> Vec<&Attempt> {
@@ -123,11 +144,13 @@ async fn of_a_message_that_bounced_and_of_its_notice() {
     assert_eq!((fared.outcome.as_str(), fared.status.as_deref()), ("bounced", Some("5.1.1")));
     assert!(fared.words.contains("no such user here"), "{story}");
     assert!(fared.means.as_deref().is_some_and(|means| means.starts_with("permanent/")), "{story}");
-    let notice = story.history.notes.iter().find_map(|told| match &told.note {
-        Note::Notice(notice) => Some(notice.clone()),
-        _ => None,
-    });
-    let notice = notice.unwrap_or_else(|| panic!("no notice is told of: {story}"));
+    let notice = |story: &Story| {
+        story.history.notes.iter().find_map(|told| match &told.note {
+            Note::Notice(notice) => Some(notice.clone()),
+            _ => None,
+        })
+    };
+    let (_, notice) = once_told(&way, &id, notice).await;
     assert_eq!((notice.to.as_str(), &notice.kinds[..]), (ALICE, &["failed".to_owned()][..]));
     way.settled(&notice.id.to_string()).await;
     let about: MessageId = id.parse().unwrap();
@@ -274,7 +297,7 @@ async fn of_what_waits_where_no_history_is_kept() {
     let way = Way::through(home).await;
     let id = way.send().await;
     way.deferred(&id).await;
-    let story = story_of(&way, &id).await;
+    let (story, ()) = once_told(&way, &id, |_| Some(())).await;
     assert!(!story.is_kept && story.history.is_empty());
     assert!(story.to_string().contains("no history is kept"), "{story}");
     assert!(!Path::new(&way.home.spool()).join("history").exists());
