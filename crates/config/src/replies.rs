@@ -316,6 +316,55 @@ mod tests {
         assert!(count >= 100, "{count} samples");
     }
 
+    /// What a server says of senders, of our address or of a content keeps nobody else's mail from the
+    /// recipient, however it words that.
+    #[test]
+    fn only_what_is_said_of_the_recipient_condemns_him() {
+        let book = built_in().unwrap();
+        let condemns = |text: &str, phase| {
+            let reply: Reply = text.parse().unwrap();
+            let said = waypost_mail::rulebook::Said { reply: &reply, phase, host: "mx.example" };
+            book.read(&said).diagnosis.condemns_recipient()
+        };
+        for text in [
+            "550 5.1.1 No such user",
+            "550 User unknown",
+            "550 5.1.1 <bob@example.net>: Recipient address rejected: User unknown",
+            "553 5.3.0 <bob@example.net>... No such user here",
+            "550 5.2.1 This mailbox is disabled",
+            "556 5.1.10 Domain takes no mail",
+        ] {
+            assert!(condemns(text, Phase::Rcpt), "{text}");
+        }
+        for text in [
+            "550 no",
+            "550 5.1.0 Address rejected",
+            "551 not here",
+            "553 not here",
+            "521 go away",
+            "552 5.2.2 Mailbox full",
+            "550 5.7.13 no",
+            "550 5.7.1 Message rejected as spam",
+            "550 Sender verify failed",
+            "550 Sender's domain does not exist",
+            "550 The sending domain does not exist",
+            "550 MAIL FROM domain does not exist",
+            "550 HELO name does not exist",
+            "550 From address unknown",
+            "550 Your account has been disabled",
+            "554 Relay access denied",
+            "554 Blocked using zen.spamhaus.org",
+            "550 SPF record not found for sender",
+            "550 5.7.1 Recipient address rejected: unknown sender",
+            "554 5.7.1 <bob@example.net>: Recipient address rejected: Access denied",
+            "450 4.1.1 User unknown",
+        ] {
+            for phase in [Phase::Rcpt, Phase::Eod] {
+                assert!(!condemns(text, phase), "{text} to {phase}");
+            }
+        }
+    }
+
     #[test]
     fn mistakes_are_told_by_line() {
         let source = r#"

@@ -32,7 +32,9 @@ fn by_status(phase: Phase, subject: u16, detail: u16) -> Option<Diagnosis> {
     let limit = |category| Some(Diagnosis::new(Disposition::RateLimit, category));
     match (subject, detail) {
         // RFC 3463 §3.2
-        (1, 0 | 1 | 3 | 4) if phase != Phase::Mail => usual(C::BadMailbox),
+        // Some address is bad: that it is the recipient's is not said.
+        (1, 0) if phase != Phase::Mail => about(C::BadMailbox, Scope::Mailbox),
+        (1, 1 | 3 | 4) if phase != Phase::Mail => usual(C::BadMailbox),
         (1, 2) if phase != Phase::Mail => usual(C::BadDomain),
         (1, 5) => None,
         (1, 6) => usual(C::Moved),
@@ -71,9 +73,8 @@ fn by_status(phase: Phase, subject: u16, detail: u16) -> Option<Diagnosis> {
         // RFC 3463 §3.8, RFC 7372 §3, RFC 8617 §11.3
         (7, 2) => usual(C::List),
         (7, 4..=7) => usual(C::TlsNeeded),
-        (7, 8 | 9 | 11 | 12 | 14) => usual(C::AuthNeeded),
+        (7, 8 | 9 | 11..=14) => usual(C::AuthNeeded),
         (7, 10) => usual(C::TlsNeeded),
-        (7, 13) => usual(C::Inactive),
         (7, 17) => usual(C::Inactive),
         (7, 18) => usual(C::Inactive),
         (7, 20..=24 | 26 | 29) => usual(C::Unauthenticated),
@@ -87,7 +88,8 @@ fn by_status(phase: Phase, subject: u16, detail: u16) -> Option<Diagnosis> {
 }
 
 /// By the code alone (RFC 5321 §4.2.3, RFC 7504, RFC 4954 §6), where the same number means other things at
-/// other commands.
+/// other commands. None but 556 is about the recipient in a way that would keep other mail from it:
+/// servers use the others for what they do not like, too.
 fn by_digits(phase: Phase, code: u16) -> Diagnosis {
     use Category as C;
     let usual = |category| Diagnosis::new(Disposition::Transient, category);
@@ -102,10 +104,11 @@ fn by_digits(phase: Phase, code: u16) -> Diagnosis {
         (454 | 530 | 534 | 535 | 538, _) => usual(C::AuthNeeded),
         (455 | 500..=504 | 555, _) => usual(C::Protocol),
         (521 | 556, Phase::Greeting | Phase::Ehlo) => usual(C::BadDomain).about(Scope::Host),
-        (521 | 556, _) => usual(C::BadDomain),
-        (551, Phase::Rcpt) => usual(C::Moved),
+        (521, _) => usual(C::BadDomain).about(Scope::Provider),
+        (556, _) => usual(C::BadDomain),
+        (551, Phase::Rcpt) => usual(C::Moved).about(Scope::Mailbox),
         (552, _) => usual(C::TooBig),
-        (553, Phase::Rcpt) => usual(C::BadMailbox),
+        (553, Phase::Rcpt) => usual(C::BadMailbox).about(Scope::Mailbox),
         (553, Phase::Mail) => usual(C::BadSender),
         // Whether the mailbox is unknown or the mail unwanted, only words can tell.
         (550..=599, Phase::Greeting | Phase::Ehlo) => usual(C::Denied).about(Scope::Source),
@@ -146,7 +149,11 @@ mod tests {
             (Phase::Mail, "550 5.1.8 x", "permanent/sender/bad-sender"),
             (Phase::Mail, "530 5.7.0 x", "local-fault/relay/auth-needed"),
             (Phase::Rcpt, "556 5.1.10 x", "permanent/recipient/bad-domain"),
-            (Phase::Rcpt, "521 x", "permanent/recipient/bad-domain"),
+            (Phase::Rcpt, "521 x", "permanent/provider/bad-domain"),
+            (Phase::Rcpt, "556 x", "permanent/recipient/bad-domain"),
+            (Phase::Rcpt, "551 x", "permanent/mailbox/moved"),
+            (Phase::Rcpt, "553 x", "permanent/mailbox/bad-mailbox"),
+            (Phase::Rcpt, "550 5.1.0 x", "permanent/mailbox/bad-mailbox"),
         ] {
             assert_eq!(said(phase, text), expected, "{text} to {phase}");
         }
