@@ -103,7 +103,8 @@ fn a_torn_end_is_cut_off_and_what_is_before_it_stays() {
         let found = history.about(id).unwrap();
         assert_eq!(reasons(&found).len(), before + 1, "cut at {torn}");
         history.close();
-        assert!(fs::metadata(&path).unwrap().len() as usize <= torn);
+        // One in which nothing is sound has no note that is young enough: it is gone.
+        assert!(fs::metadata(&path).map_or(0, |file| file.len()) as usize <= torn);
         for number in world.numbers() {
             let _ = fs::remove_file(files::index(&world.config().directory, number));
             if number > 1 {
