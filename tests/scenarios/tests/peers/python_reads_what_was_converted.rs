@@ -113,7 +113,7 @@ async fn by_a_postfix_that_lacks_everything() {
          virtual_gid_maps = static:65534\n\
          strict_7bit_headers = yes\n\
          disable_mime_output_conversion = yes\n\
-         smtpd_discard_ehlo_keywords = 8bitmime, smtputf8, chunking, binarymime\n",
+         smtpd_discard_ehlo_keywords = 8bitmime, smtputf8, chunking\n",
         mail.display()
     );
     let postfix = Postfix::start(directory, &lines).await;

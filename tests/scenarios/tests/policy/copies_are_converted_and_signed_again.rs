@@ -37,7 +37,8 @@ async fn with_the_signatures_that_the_message_had() {
     let relay = home.route("*", aiosmtpd.address).start().await;
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
-    let large = MESSAGE.replace("--b--", &format!("{}--b--", "und gr\u{fc}n\r\n".repeat(40_000)));
+    let large = MESSAGE
+        .replace("--b--", &format!("{}--b--", "und immer wieder gr\u{fc}n\r\n".repeat(40_000)));
     for (number, content) in [(1, MESSAGE), (2, large.as_str())] {
         peer.deliver("a@sender.example", &["b@dest.example"], content).await;
         let got = kept(directory.path(), number).await;
@@ -93,7 +94,8 @@ async fn but_not_over_the_signature_of_somebody_else() {
     relay.empty().await;
     let notice = senders.mails().pop().unwrap().content;
     assert!(notice.contains("\r\nStatus: 5.6.3\r\n"), "{notice}");
-    assert!(notice.contains("DKIM-Signature of author.example"), "{notice}");
+    let words = notice.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(words.contains("DKIM-Signature of author.example"), "{notice}");
     assert!(upstream.mails().is_empty());
 
     peer.deliver("a@sender.example", &["b@broken.example"], &content).await;
