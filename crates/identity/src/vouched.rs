@@ -59,11 +59,11 @@ impl Vouched {
             if is(&SIGNATURES[0]) && next.is_some_and(|request| is_for(request, &field)) {
                 vouched.own.push(field.id);
                 next = requests.next();
-            } else if SIGNATURES.iter().any(|name| is(name)) {
+            } else if SIGNATURES.iter().any(is) {
                 // What lies below another's was there when the message came.
                 next = None;
                 vouched.others.push(named(&field));
-            } else if vouched.set.is_none() && SET.iter().take(2).any(|name| is(name)) {
+            } else if vouched.set.is_none() && SET.iter().take(2).any(is) {
                 vouched.others.push(named(&field));
             }
         }
