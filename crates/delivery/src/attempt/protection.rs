@@ -4,24 +4,14 @@ use std::borrow::Cow;
 
 use waypost_mail::{NextHop, Route, Terms, TlsLevel, Why};
 
-/// The route with the TLS level that the message wants: verified for one that requires TLS, less for
-/// one that would rather arrive in clear text than not at all. A login is never sent in clear text.
+/// The route with the TLS level that the message wants: verified for one that requires TLS
+/// (RFC 8689 §4.2.1). One that would rather arrive in clear text sets aside what the recipient's side asks
+/// for (RFC 8689 §4.3), and not what the operator wrote: anybody can put that into a message.
 pub(super) fn wanted<'a>(route: &'a Route, terms: &Terms) -> Cow<'a, Route> {
-    let level = match route.tls {
-        // RFC 8689 §4.2.1
-        _ if terms.require_tls => TlsLevel::Verify,
-        // RFC 8689 §4.3: what the recipient's side asks for is set aside, not what we offer.
-        TlsLevel::Encrypt | TlsLevel::Verify
-            if terms.tls_optional && route.credentials.is_none() =>
-        {
-            TlsLevel::Opportunistic
-        }
-        level => level,
-    };
-    if level == route.tls {
+    if !terms.require_tls || route.tls == TlsLevel::Verify {
         return Cow::Borrowed(route);
     }
-    Cow::Owned(Route { tls: level, ..route.clone() })
+    Cow::Owned(Route { tls: TlsLevel::Verify, ..route.clone() })
 }
 
 /// A host without verified TLS will not do for a message that requires it, today or tomorrow: the
@@ -44,26 +34,17 @@ pub(super) fn untrusted(hop: &NextHop) -> Why {
 mod tests {
     use super::*;
 
-    fn level(tls: TlsLevel, credentials: bool, terms: &Terms) -> TlsLevel {
-        let hop = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
-        let credentials = credentials.then(|| "login".to_owned());
-        wanted(&Route { credentials, ..Route::new(hop, tls) }, terms).tls
-    }
-
     #[test]
-    fn a_message_raises_or_lowers_what_its_way_asks_for() {
+    fn a_message_raises_what_its_way_asks_for_and_never_lowers_it() {
         use TlsLevel::{Encrypt, Never, Opportunistic, Verify};
-        let plain = Terms::default();
         let strict = Terms { require_tls: true, ..Terms::default() };
         let lax = Terms { tls_optional: true, ..Terms::default() };
+        let hop = NextHop::Host { host: "mx.example".into(), port: 25, implicit_tls: false };
         for tls in [Never, Opportunistic, Encrypt, Verify] {
-            assert_eq!(level(tls, false, &plain), tls);
-            assert_eq!(level(tls, false, &strict), Verify);
+            let route = Route::new(hop.clone(), tls);
+            assert_eq!(wanted(&route, &Terms::default()).tls, tls);
+            assert_eq!(wanted(&route, &lax).tls, tls);
+            assert_eq!(wanted(&route, &strict).tls, Verify);
         }
-        assert_eq!(
-            [Never, Encrypt, Verify].map(|tls| level(tls, false, &lax)),
-            [Never, Opportunistic, Opportunistic]
-        );
-        assert_eq!(level(Verify, true, &lax), Verify, "a login stays protected");
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use waypost_delivery::ClientTls;
 use waypost_harness::authority::Authority;
 use waypost_harness::upstream::{Act, Upstream};
-use waypost_mail::{Convert, Deadline, Route, Terms, Timestamp, TlsLevel};
+use waypost_mail::{Convert, Deadline, Route, Terms, Timestamp, TlsLevel, Why};
 use waypost_smtp::server::Offers;
 use waypost_smtp::{ByMode, Notify, Phase, Priority, Return};
 
@@ -308,14 +308,23 @@ async fn a_notice_that_requires_tls_is_rather_lost_than_read() {
     assert_eq!(home.connections(), 0, "its name comes from plain DNS");
 }
 
+/// Anybody can write `TLS-Required: No`: it speaks to the recipient's side, and not to the operator.
 #[tokio::test(start_paused = true)]
-async fn mail_that_waives_tls_arrives_in_clear_text() {
+async fn mail_that_waives_tls_arrives_in_clear_text_unless_the_route_says_otherwise() {
+    let terms = Terms { tls_optional: true, ..Terms::default() };
     let upstream = Upstream::new();
     let (plan, home) = Plan::with(&upstream);
-    let terms = Terms { tls_optional: true, ..Terms::default() };
-    let post = Post { terms, route: by_mx(TlsLevel::Verify), ..Post::default() };
-    told(plan, &home, post).await;
+    let plan = plan.policy("there.example", "enforce", NAME);
+    told(plan, &home, Post { terms: terms.clone(), ..Post::default() }).await;
     assert!(!upstream.mails()[0].tls);
+    for level in [TlsLevel::Encrypt, TlsLevel::Verify] {
+        let relay = Plan::with(&upstream).0.run().await;
+        let post = Post { terms: terms.clone(), route: by_mx(level), ..Post::default() };
+        let id = relay.post(post).await;
+        let why = relay.deferred(id).await;
+        assert!(matches!(why, Why::TlsRequired { .. }), "{why}");
+    }
+    assert_eq!(upstream.mails().len(), 1);
 }
 
 #[tokio::test(start_paused = true)]
