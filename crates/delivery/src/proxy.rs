@@ -4,9 +4,14 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long a proxy may take until it takes orders. What follows is about the next hop.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A proxy on the way out.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -79,13 +84,14 @@ impl Proxy {
     /// [`CannotLeave`] when the proxy is to blame; others are about the target.
     pub(crate) async fn dial(&self, target: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
         let blame = |error: io::Error| CannotLeave::error(format!("{self}: {error}"));
-        let mut stream = TcpStream::connect(self.at).await.map_err(blame)?;
+        let silent = |_| {
+            CannotLeave::error(format!("{self} does not answer within {}s", PATIENCE.as_secs()))
+        };
+        let ready = timeout(PATIENCE, self.ready(target, from)).await.map_err(silent)?;
+        let mut stream = ready.map_err(blame)?;
         match &self.protocol {
-            ProxyProtocol::Header => {
-                stream.write_all(&header(from, target)).await.map_err(blame)?;
-            }
-            ProxyProtocol::Socks5(login) => {
-                greet(&mut stream, login.as_ref()).await.map_err(blame)?;
+            ProxyProtocol::Header => {}
+            ProxyProtocol::Socks5(_) => {
                 stream.write_all(&request(target)).await.map_err(blame)?;
                 let code = answer(&mut stream).await.map_err(blame)?;
                 if let Some(trouble) = trouble(code) {
@@ -96,6 +102,16 @@ impl Proxy {
                     });
                 }
             }
+        }
+        Ok(stream)
+    }
+
+    /// A proxy that is there and takes orders.
+    async fn ready(&self, target: SocketAddr, from: IpAddr) -> io::Result<TcpStream> {
+        let mut stream = TcpStream::connect(self.at).await?;
+        match &self.protocol {
+            ProxyProtocol::Header => stream.write_all(&header(from, target)).await?,
+            ProxyProtocol::Socks5(login) => greet(&mut stream, login.as_ref()).await?,
         }
         Ok(stream)
     }
@@ -237,6 +253,21 @@ mod tests {
         let login = login.then(|| SocksLogin::new("u".into(), "secret".into()).unwrap());
         let proxy = Proxy { at, protocol: ProxyProtocol::Socks5(login) };
         proxy.dial("192.0.2.1:25".parse().unwrap(), "192.0.2.9".parse().unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn a_proxy_that_is_silent_is_to_blame() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let at = listener.local_addr().unwrap();
+        let proxy = Proxy { at, protocol: ProxyProtocol::Socks5(None) };
+        let (target, from) = ("192.0.2.1:25".parse().unwrap(), "192.0.2.9".parse().unwrap());
+        let dial = tokio::spawn(async move { proxy.dial(target, from).await });
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.read_exact(&mut [0; 3]).await.unwrap();
+        // It is there and waits: nothing moves but the clock.
+        tokio::time::pause();
+        let error = dial.await.unwrap().unwrap_err();
+        assert!(CannotLeave::is(&error) && error.to_string().contains("within 10s"), "{error}");
     }
 
     #[tokio::test]
