@@ -10,8 +10,8 @@
 //! questions, of which two may find nothing (RFC 7208 §4.6.4); a policy of DMARC is looked for under
 //! eight names (RFC 9989 §4.10). All of it together ends after [`Limits::time`]: what is not known by
 //! then is a temporary error. mail-auth is given the header alone, and all headers that are being
-//! looked at together have [`MEMORY`]; the body is hashed as it is read, in the forms that its
-//! signatures want.
+//! looked at together have [`MEMORY`], for which a message waits no longer than that either; the body
+//! is hashed as it is read, in the forms that its signatures want.
 //!
 //! # What is mail-auth's and what is ours
 //!
@@ -170,8 +170,13 @@ impl Verifier {
         limits: Limits,
     ) -> io::Result<Findings> {
         let deadline = Instant::now() + limits.time;
+        let room = timeout_at(deadline, self.room(arrival.header.as_bytes().len())).await;
+        let Ok(_room) = room else {
+            let findings = nothing(arrival, checks);
+            self.metrics.found(&findings);
+            return Ok(findings);
+        };
         let mut text = arrival.header.as_bytes().to_vec();
-        let _room = self.room(text.len()).await;
         text.extend_from_slice(b"\r\n");
         let mut message = AuthenticatedMessage::parse(&text).unwrap_or_default();
         dkim::prune(&mut message, limits.signatures, arrival.now);
@@ -238,6 +243,19 @@ impl Verifier {
         let units = (octets * EXPANSION).div_ceil(UNIT).min(MEMORY / UNIT);
         // The semaphore is never closed.
         self.memory.acquire_many(u32::try_from(units).unwrap_or(u32::MAX)).await.ok()
+    }
+}
+
+/// What is known when there was no room for the header until the time was up.
+fn nothing(arrival: &Arrival<'_>, checks: Checks) -> Findings {
+    const LATE: (AuthResult, Option<&str>) = (AuthResult::TempError, Some("the time is up"));
+    let spf = |peer: Peer<'_>| Subject::of(arrival.sender, peer.helo).found(LATE.0, LATE.1);
+    Findings {
+        spf: arrival.peer.filter(|_| checks.spf).map(spf),
+        dkim: checks.dkim.then(|| vec![dkim::unknown()]),
+        dmarc: checks.dmarc.then(dmarc::unknown),
+        arc: checks.arc.then(|| arc::unknown(&AuthenticatedMessage::default())),
+        iprev: arrival.peer.filter(|_| checks.iprev).map(|peer| iprev::unknown(peer.ip)),
     }
 }
 

@@ -152,6 +152,15 @@ fn unreadable(error: &Error) -> DkimFinding {
         }
         _ => (AuthResult::Neutral, "the signature cannot be read"),
     };
+    nameless(result, reason)
+}
+
+/// When there is no time to look for signatures.
+pub(super) fn unknown() -> DkimFinding {
+    nameless(AuthResult::TempError, "the time is up")
+}
+
+fn nameless(result: AuthResult, reason: &'static str) -> DkimFinding {
     DkimFinding {
         result,
         domain: String::new(),

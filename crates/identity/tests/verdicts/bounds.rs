@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use waypost_harness::zone::Fault;
-use waypost_identity::verify::{AuthResult, Limits};
+use waypost_identity::verify::{AuthResult, Limits, MEMORY};
 use waypost_mail::{Clock, SystemClock};
 
 use crate::world::World;
@@ -36,6 +36,35 @@ async fn silence_ends_with_the_time_that_there_is() {
     assert_eq!(found.dmarc.as_ref().unwrap().result, late);
     assert_eq!(found.iprev.as_ref().unwrap().result, late);
     assert_eq!(found.arc.unwrap().result, AuthResult::None);
+}
+
+/// One message has all the memory that there is, and waits for DNS.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_waits_for_room_no_longer_than_for_answers() {
+    let world = World::new("$ORIGIN example.\n@ NS ns\n").await;
+    world.zone.fault("s._domainkey.a.example", "ANY", Fault::Silence);
+    let signed = SIGNED.replace("bh=AAAA", "bh=47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=");
+    let large = format!("{signed}From: a@a.example\r\nX: {}\r\n\r\n", "x".repeat(MEMORY / 16));
+    let now = SystemClock.now();
+    let limits = |millis| Limits { time: Duration::from_millis(millis), ..Limits::default() };
+    let finds = |message: String, millis| {
+        let world = &world;
+        async move {
+            let from = Some(("192.0.2.1", "h.example"));
+            let limits = limits(millis);
+            let found = world.finds_at(message.as_bytes(), from, "a@a.example", now, limits).await;
+            (found, Instant::now())
+        }
+    };
+    let small = "From: a@a.example\r\n\r\n".to_owned();
+    let ((_, large_done), (found, small_done)) =
+        tokio::join!(finds(large, 1800), finds(small, 100));
+    assert!(small_done < large_done, "it did not wait for the other");
+    let late = AuthResult::TempError;
+    assert_eq!(found.dkim_result(), Some(late));
+    let results = [found.spf.unwrap().result, found.dmarc.unwrap().result];
+    assert_eq!(results, [late, late]);
+    assert_eq!([found.arc.unwrap().result, found.iprev.unwrap().result], [late, late]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
