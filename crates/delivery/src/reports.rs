@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -36,6 +37,10 @@ pub(crate) use self::tally::{Applied, Failure as Finding, FailureKind, Session};
 const PREFIX: &str = "delivery/tls-report/";
 /// Days of domains that are counted at a time; what goes beyond is not.
 const MAX_TALLIES: usize = 10_000;
+/// Days of domains that are remembered to want no report; more are asked again.
+const MAX_UNWANTED: usize = 50_000;
+/// Domains whose reports are looked after at a time.
+const AT_ONCE: usize = 16;
 /// How often counts are kept, and it is looked what is to be sent. What a crash can lose.
 const LOOK: Duration = Duration::from_secs(300);
 /// Reports leave within so long after midnight, each domain's at a moment of its own (RFC 8460 §4.1).
@@ -99,6 +104,15 @@ struct Labels {
     result: &'static str,
 }
 
+impl State {
+    fn drop_unwanted(&mut self, about: &About) {
+        self.tallies.remove(about);
+        if self.unwanted.len() < MAX_UNWANTED {
+            self.unwanted.insert(about.clone());
+        }
+    }
+}
+
 impl fmt::Debug for Reports {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reports").field("config", &self.config).finish_non_exhaustive()
@@ -151,19 +165,32 @@ impl Reports {
 
     /// Keeps what was counted since the last time, of domains that want reports.
     pub async fn keep(&self) {
-        let dirty: Vec<About> = self.state().dirty.drain().collect();
-        for about in dirty {
-            let wanted = self.places(&about.domain).await;
-            if wanted.as_ref().is_some_and(Vec::is_empty) {
-                let mut state = self.state();
-                state.tallies.remove(&about);
-                state.unwanted.insert(about);
-                continue;
-            }
-            self.write(&about).await;
+        let dirty = self.take_dirty();
+        for some in dirty.chunks(AT_ONCE) {
+            join_all(some.iter().map(|about| self.keep_wanted(about))).await;
         }
         let today = About::day_of(self.parts.clock.now());
         self.state().unwanted.retain(|about| about.day >= today);
+    }
+
+    /// Keeps what was counted since the last time, whoever wants it: where there is no time to ask.
+    pub async fn store(&self) {
+        for about in self.take_dirty() {
+            self.write(&about).await;
+        }
+    }
+
+    fn take_dirty(&self) -> Vec<About> {
+        self.state().dirty.drain().collect()
+    }
+
+    async fn keep_wanted(&self, about: &About) {
+        let wanted = self.places(&about.domain).await;
+        if wanted.as_ref().is_some_and(Vec::is_empty) {
+            self.state().drop_unwanted(about);
+        } else {
+            self.write(about).await;
+        }
     }
 
     /// Sends the reports of days that are over.
@@ -174,8 +201,18 @@ impl Reports {
             let due = state.tallies.iter().filter(|(about, _)| now >= due(about));
             due.map(|(about, tally)| (about.clone(), tally.clone())).collect()
         };
-        for (about, tally) in due {
-            self.send(about, tally, now).await;
+        let mut due = due.into_iter();
+        loop {
+            // One that is slow to answer keeps few waiting.
+            let some: Vec<_> = due
+                .by_ref()
+                .take(AT_ONCE)
+                .map(|(about, tally)| self.send(about, tally, now))
+                .collect();
+            if some.is_empty() {
+                return;
+            }
+            join_all(some).await;
         }
     }
 
@@ -272,6 +309,7 @@ impl Reports {
             max_request: MAX_REPORT,
             max_timeout: PATIENCE,
             private: false,
+            redirects: true,
         };
         let answer = self.parts.fetch.fetch(request, &allow).await.map_err(|e| e.to_string())?;
         match answer.status {
@@ -343,6 +381,17 @@ mod tests {
         for bad in ["delivery/tls-report/x/y", "delivery/tls-report/1", "other/1/x"] {
             assert_eq!(about(bad), None);
         }
+    }
+
+    #[test]
+    fn what_nobody_wants_is_remembered_only_so_far() {
+        let mut state = State::default();
+        for number in 0..MAX_UNWANTED + 10 {
+            let about = About { day: 20_000, domain: format!("d{number}.example") };
+            state.tallies.insert(about.clone(), Tally::default());
+            state.drop_unwanted(&about);
+        }
+        assert_eq!((state.tallies.len(), state.unwanted.len()), (0, MAX_UNWANTED));
     }
 
     #[test]

@@ -342,7 +342,8 @@ impl Relay {
         // What it has of the spool is free when it is gone.
         let _ = self.tending.await;
         if let Some(reports) = self.reports {
-            reports.keep().await;
+            // Asking each domain whether it wants them could take for ever.
+            reports.store().await;
         }
         if let Err(error) = self.controls.policy.flush().await {
             warn!(%error, "the last of what plugins keep (kv) is not on disk");
