@@ -175,6 +175,7 @@ fn grants_and_conditions_are_lowered_as_documented() {
         max_request: 1 << 20,
         max_timeout: Duration::from_secs(30),
         private: false,
+        redirects: true,
     };
     assert_eq!(http.as_ref(), Some(&allow));
     let when = &guard(&settings).when;

@@ -3,7 +3,7 @@
 //! Who asks says what is allowed, and nothing else is asked: [`Client`] holds the URL against the
 //! rules, looks the host up once, refuses addresses that are not public, goes to exactly the ones
 //! it has checked, and takes no more time and octets than allowed. It follows redirects within one
-//! origin only. It speaks HTTP/1.1 over a connection for each request, keeps no cookies, knows no
+//! origin only, where its caller wants that at all. It speaks HTTP/1.1 over a connection for each request, keeps no cookies, knows no
 //! proxies and decompresses nothing.
 
 #![forbid(unsafe_code)]
@@ -96,7 +96,8 @@ impl Client {
             let request = call.request(&target)?;
             let response =
                 self.way.send(target.origin(), &addresses, request, allow, deadline).await?;
-            let Some(location) = exchange::location(&response) else { return Ok(response) };
+            let location = exchange::location(&response).filter(|_| allow.redirects);
+            let Some(location) = location else { return Ok(response) };
             target = target.follow(location)?;
             call = call.redirected(response.status);
             target.check(call.method(), &allow.rules)?;

@@ -97,6 +97,9 @@ pub struct Allow {
     /// Names may lead to addresses that are not public. Only for places that the operator wrote down
     /// for the program itself: a plugin that could name them could reach what is behind our walls.
     pub private: bool,
+    /// Redirects within the origin are followed, where a rule covers them. Otherwise the redirect is the
+    /// answer.
+    pub redirects: bool,
 }
 
 /// One place that may be asked.

@@ -70,7 +70,7 @@ impl Web {
         web
     }
 
-    /// From now on `path` is this page.
+    /// From now on `path` is this page. With a status of 3xx its text is where it leads.
     pub fn put(&self, path: &str, status: u16, media: &str, text: &str) {
         let page = Page { status, media: media.to_owned(), text: text.to_owned() };
         self.state().pages.insert(path.to_owned(), page);
@@ -96,8 +96,12 @@ impl Web {
             state.requests.push(request);
             state.pages.get(&path).cloned().unwrap_or_else(missing)
         };
+        let location = match page.status {
+            300..400 => format!("Location: {}\r\n", page.text),
+            _ => String::new(),
+        };
         let head = format!(
-            "HTTP/1.1 {} x\r\nContent-Type: {}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+            "HTTP/1.1 {} x\r\nContent-Type: {}\r\n{location}Content-Length: {}\r\nConnection: close\r\n\r\n",
             page.status,
             page.media,
             page.text.len()

@@ -30,6 +30,7 @@ const WEB: Allow = Allow {
     max_request: 1024 * 1024,
     max_timeout: Duration::from_secs(30),
     private: false,
+    redirects: true,
 };
 
 /// A plugin, and where in the file stands what cannot be judged by itself.

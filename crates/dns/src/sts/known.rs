@@ -89,6 +89,11 @@ impl Known {
     }
 }
 
+/// True when the policy host failed so lately that it is not asked again.
+pub(crate) fn is_left_alone(failed: Timestamp, now: Timestamp) -> bool {
+    now.since(failed) < LEFT_ALONE
+}
+
 /// What to do, from what is known, what DNS says, and when fetching failed last.
 pub(crate) fn step(
     known: Option<&Known>,
@@ -97,7 +102,7 @@ pub(crate) fn step(
     now: Timestamp,
 ) -> Step {
     let known = known.filter(|known| known.is_good(now));
-    let left_alone = failed.is_some_and(|failed| now.since(failed) < LEFT_ALONE);
+    let left_alone = failed.is_some_and(|failed| is_left_alone(failed, now));
     match (known, announced) {
         (Some(known), Announced::Id(id)) if known.id != *id && !left_alone => Step::Fetch,
         (Some(known), Announced::Id(_)) if known.is_stale(now) && !left_alone => {

@@ -22,7 +22,7 @@ use waypost_mail::{
 };
 use waypost_smtp::Domain;
 
-use super::known::{Announced, Known, Step, in_force, step};
+use super::known::{Announced, Known, Step, in_force, is_left_alone, step};
 use super::{MAX_POLICY, Policy, announced};
 use crate::resolver::Resolver;
 
@@ -278,7 +278,6 @@ impl Policies {
             body: Bytes::new(),
             timeout: PATIENCE,
         };
-        // A redirect leads to another path and is so refused, as it must be.
         let rule = AllowRule { origin, methods: Vec::new(), path_prefix: PATH.to_owned() };
         let allow = Allow {
             rules: vec![rule],
@@ -286,6 +285,8 @@ impl Policies {
             max_request: 0,
             max_timeout: PATIENCE,
             private: false,
+            // RFC 8461 §3.3
+            redirects: false,
         };
         let response = self.fetch.fetch(request, &allow).await.map_err(trouble)?;
         read(&response)
@@ -308,11 +309,13 @@ impl Policies {
         change(self.domains().entry(domain.to_owned()).or_default())
     }
 
-    /// Lets go of what has ended; the ledger does so by itself.
+    /// Lets go of what has ended; the ledger does so by itself. Hosts that failed stay known for as long
+    /// as they are left alone.
     fn forget(&self, now: Timestamp) {
         self.domains().retain(|_, entry| {
             let good = entry.known.as_ref().is_some_and(|known| known.is_good(now));
-            good || Arc::strong_count(&entry.turn) > 1
+            let failed = entry.failed.as_ref().is_some_and(|(at, _)| is_left_alone(*at, now));
+            good || failed || Arc::strong_count(&entry.turn) > 1
         });
     }
 

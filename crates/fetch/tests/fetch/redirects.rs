@@ -1,6 +1,6 @@
 //! Redirects lead to other places of the same origin, as far as the rules go.
 
-use waypost_mail::fetch::{Fetch, FetchError, FetchRequest};
+use waypost_mail::fetch::{Allow, Fetch, FetchError, FetchRequest};
 
 use crate::setup::{Server, allow, answer, client, denied, get, open, post, redirect, rule};
 
@@ -30,6 +30,15 @@ async fn three_are_followed_and_a_fourth_is_not() {
     let result = client().fetch(get(format!("{origin}/4")), &open(&origin)).await;
     assert!(matches!(result, Err(FetchError::Protocol(_))), "{result:?}");
     assert_eq!(server.requests().len(), 8);
+}
+
+#[tokio::test]
+async fn who_wants_no_redirect_is_told_of_it() {
+    let server = chain("302 Found").await;
+    let origin = server.origin();
+    let allow = Allow { redirects: false, ..open(&origin) };
+    let response = client().fetch(get(format!("{origin}/1")), &allow).await.unwrap();
+    assert_eq!((response.status, server.requests().len()), (302, 1));
 }
 
 #[tokio::test]

@@ -272,6 +272,7 @@ pub(crate) fn allow(rules: Vec<AllowRule>) -> Allow {
         max_request: 64,
         max_timeout: Duration::from_secs(20),
         private: false,
+        redirects: true,
     }
 }
 

@@ -195,6 +195,7 @@ pub(super) async fn asked(
         max_request: 64 * 1024,
         max_timeout: request.timeout,
         private: true,
+        redirects: true,
     };
     let answer = fetch.fetch(request, &allow).await.map_err(|error| error.to_string())?;
     match answer.status {

@@ -11,13 +11,14 @@ use flate2::read::GzDecoder;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use waypost_fetch::{Client, Config, Dialer};
+use waypost_harness::authority::Authority;
 use waypost_harness::upstream::Upstream;
 use waypost_harness::web::Web;
 use waypost_harness::zone::Zone;
 use waypost_mail::{Addresses, ManualClock, Timestamp, Why};
-use waypost_scenarios::Home;
+use waypost_scenarios::{Door, Home};
 
-use crate::way::{Way, patient};
+use crate::way::{ALICE, BOB, Way, patient};
 
 const PATH: &str = "/.well-known/mta-sts.txt";
 const NAMES: &[&str] = &["mta-sts.there.example", "reports.example"];
@@ -155,6 +156,73 @@ async fn a_policy_outlives_its_host_its_record_and_a_restart() {
 }
 
 #[tokio::test]
+async fn what_is_no_policy_protects_nothing_and_leads_nowhere() {
+    let long = policy("enforce", "x.example") + &"x: y\r\n".repeat(20_000);
+    let elsewhere = format!("{PATH}?elsewhere");
+    for (case, status, media, text) in [
+        ("html", 200, "text/html", &policy("enforce", "x.example")),
+        ("long", 200, "text/plain", &long),
+        ("moved", 302, "text/plain", &elsewhere),
+    ] {
+        let World { web, zone: _dns, home, upstream, .. } = world(None).await;
+        web.put(PATH, status, media, text);
+        web.put(&elsewhere, 200, "text/plain", &policy("enforce", "x.example"));
+        let way = Way::through(home).await;
+        let id = way.send().await;
+        way.settled(&id).await;
+        assert_eq!((upstream.mails().len(), web.requests().len()), (1, 1), "{case}");
+        way.relay.stop().await;
+    }
+}
+
+/// The sender may set aside what the recipient's side asks for, and not what the operator does.
+#[tokio::test]
+async fn who_would_rather_be_read_than_lost_is_heard() {
+    let content = format!("From: <{ALICE}>\r\nTLS-Required: No\r\n\r\nThe text.\r\n");
+    for (route, arrives) in [("mta-sts = true", true), ("tls = \"encrypt\"", false)] {
+        let World { web, zone: _dns, home, upstream, .. } = world(None).await;
+        web.put(PATH, 200, "text/plain", &policy("enforce", "mx.there.example"));
+        let way = Way::through(home.route_as("there.example", route)).await;
+        let mut peer = way.relay.peer(Door::Relay).await;
+        peer.hello().await;
+        let id = peer.deliver(ALICE, &[BOB], &content).await;
+        if arrives {
+            way.settled(&id).await;
+        } else {
+            let why = way.deferred(&id).await;
+            assert!(matches!(why, Why::TlsRequired { .. }), "{why}");
+        }
+        assert_eq!(upstream.mails().len(), usize::from(arrives), "{route}");
+        way.relay.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_policy_host_must_prove_its_name() {
+    let World { web, zone: _dns, home, upstream, .. } = world(None).await;
+    let stranger = Authority::new().unwrap().certified(NAMES).unwrap();
+    web.show(Some(stranger.server));
+    web.put(PATH, 200, "text/plain", &policy("enforce", "x.example"));
+    let way = Way::through(home).await;
+    let id = way.send().await;
+    way.settled(&id).await;
+    assert_eq!((upstream.mails().len(), web.requests().len()), (1, 0));
+    assert_eq!(way.relay.counter("waypost_mta_sts_fetches_total{result=\"untrusted\"}").await, 1);
+    way.relay.stop().await;
+}
+
+#[tokio::test]
+async fn the_end_does_not_wait_for_what_domains_say_about_reports() {
+    let World { web, zone: dns, home, .. } = world(Some("mx.there.example")).await;
+    web.put(PATH, 200, "text/plain", &policy("testing", "mx.there.example"));
+    let way = Way::through(home).await;
+    let id = way.send().await;
+    way.settled(&id).await;
+    way.relay.stop().await;
+    assert_eq!(dns.asked("_smtp._tls.there.example", "TXT"), 0);
+}
+
+#[tokio::test]
 async fn without_a_policy_mail_flows_as_before() {
     let World { web, zone: _dns, home, upstream, .. } = world(None).await;
     web.put(PATH, 404, "text/plain", "gone");
@@ -181,7 +249,6 @@ async fn what_went_wrong_is_told_the_next_day_by_mail_and_https() {
     way.settled(&id).await;
     assert_eq!(upstream.mails().len(), 1, "a policy that is tested stops nothing");
     let reports = way.relay.reports().expect("they are configured");
-    reports.keep().await;
     reports.send_due().await;
     assert!(way.alice.mails().is_empty(), "the day is not over");
     let Way { relay, home, alice } = way;

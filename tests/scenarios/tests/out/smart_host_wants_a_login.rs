@@ -79,3 +79,31 @@ async fn the_password_itself_is_not_sent_where_scram_is_offered() {
     way.relay.stop().await;
     smart.stop().await;
 }
+
+#[tokio::test]
+async fn a_smart_host_knows_us_by_our_certificate() {
+    let home = patient(Home::new());
+    let ours = waypost_harness::authority::Authority::new().unwrap();
+    let upstream =
+        Upstream::new().with_tls(home.authority().server_for("127.0.0.1", &ours).unwrap());
+    let port = upstream.listen().await.unwrap().port();
+    let (chain, key) = (home.path("client.pem"), home.path("client-key.pem"));
+    let (certificate, secret) = ours.pair(&["relay.example"]).unwrap();
+    fs::write(&chain, certificate).unwrap();
+    fs::write(&key, secret).unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let via = format!("via = [{{ host = \"127.0.0.1\", port = {port} }}]\ntls = \"verify\"\n");
+    let shown = format!("client-certificate = {{ chain = {chain:?}, key = {key:?} }}\n");
+    let trusted = home.authority_file();
+    let home = home
+        .set("tls", "ca-file", &format!("{trusted:?}"))
+        .route_as("there.example", &format!("{via}{shown}"))
+        .route_as("*", &via);
+    let way = Way::through(home).await;
+    let id = way.send().await;
+    way.settled(&id).await;
+    assert_eq!(upstream.mails().len(), 1);
+    way.deferred(&way.send_to(&["bob@elsewhere.example"]).await).await;
+    assert_eq!(upstream.mails().len(), 1, "to whom a route without one leads it is not shown");
+    way.relay.stop().await;
+}

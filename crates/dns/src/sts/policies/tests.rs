@@ -42,7 +42,7 @@ impl Resolver for World {
 #[async_trait]
 impl Fetch for World {
     async fn fetch(&self, asked: FetchRequest, allow: &Allow) -> Result<FetchResponse, FetchError> {
-        assert!(!allow.private && allow.max_response == 65_536);
+        assert!(!allow.private && !allow.redirects && allow.max_response == 65_536);
         self.urls.lock().unwrap().push(asked.url);
         self.served.lock().unwrap().clone().unwrap_or(Err(FetchError::TimedOut))
     }
@@ -252,4 +252,18 @@ async fn mail_starts_a_refresh_and_does_not_wait_for_it() {
     }
     assert_eq!(world.asked(), 2);
     tend.abort();
+}
+
+#[tokio::test]
+async fn a_look_at_others_does_not_forget_that_a_host_failed() {
+    let (world, clock, policies) = start().await;
+    world.announce("1");
+    world.fail();
+    assert_eq!(exchanger(&policies).await, None);
+    policies.refresh_stale().await;
+    assert_eq!(exchanger(&policies).await, None);
+    assert_eq!(world.asked(), 1, "it is left alone, and no mail waits for it");
+    clock.advance(Duration::from_secs(300));
+    policies.refresh_stale().await;
+    assert!(policies.domains().is_empty(), "in the end it is forgotten");
 }

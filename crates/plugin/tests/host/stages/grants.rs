@@ -236,6 +236,7 @@ async fn the_web() {
         max_request: 1 << 20,
         max_timeout: Duration::from_secs(5),
         private: false,
+        redirects: true,
     });
     let mut bed = Bed::with([plugin]).await;
     let said = made(&mut bed).await;
@@ -262,6 +263,7 @@ async fn a_dripping_response_ends_with_the_call() {
         max_request: 1 << 20,
         max_timeout: Duration::from_secs(5),
         private: false,
+        redirects: true,
     });
     let budget =
         waypost_plugin::Budget { cpu: Duration::from_millis(5), wall: Duration::from_millis(100) };
