@@ -81,6 +81,33 @@ impl<'a> Answers<'a> {
         self.refusals.iter().map(own).collect()
     }
 
+    /// The groups, answered or not.
+    pub(crate) fn groups(&self) -> &[Vec<u32>] {
+        self.groups
+    }
+
+    /// The answers in the order of the groups, each with an answer of its own unless it is refused.
+    pub(crate) fn each(&self, own: impl Iterator<Item = Reply>) -> Vec<Reply> {
+        let refusals = self.refusals.iter().cloned();
+        refusals.zip(own).map(|(refusal, own)| refusal.unwrap_or(own)).collect()
+    }
+
+    /// True when somebody hears what becomes of this recipient.
+    pub(crate) fn answers_for(&self, recipient: u32) -> bool {
+        self.open().any(|group| group.contains(&recipient))
+    }
+
+    /// True when each group that is not refused has one of these recipients.
+    pub(crate) fn each_has_one_of(&self, recipients: impl Iterator<Item = u32>) -> bool {
+        let there: HashSet<u32> = recipients.collect();
+        self.open().all(|group| group.iter().any(|id| there.contains(id)))
+    }
+
+    fn open(&self) -> impl Iterator<Item = &Vec<u32>> {
+        let groups = self.groups.iter().zip(&self.refusals);
+        groups.filter(|(_, refusal)| refusal.is_none()).map(|(group, _)| group)
+    }
+
     /// A recipient that was named twice stays for the group that is not refused.
     fn gone(&self) -> HashSet<u32> {
         let of = |refused: bool| {

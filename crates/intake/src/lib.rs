@@ -4,7 +4,8 @@
 //! [`Gather`] collects a body; [`Intake::accept`] takes the complete [`Message`] through its steps,
 //! each in a file of its own: who vouches for it is found out ([`verify`]), the header is mended
 //! ([`submission`]), policy speaks and its edits are applied ([`policy`]), the trace field goes on top ([`trace`]), recipients get their
-//! routes ([`plan`]), and what has come of it is committed. Only then is there a 250.
+//! routes ([`plan`]), and what has come of it is committed, or has been taken by its next hop
+//! ([`Handoff`]). Only then is there a 250.
 
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ mod budget;
 mod content;
 pub mod events;
 mod gather;
+mod handoff;
 mod hosts;
 mod notice;
 mod own;
@@ -30,6 +32,7 @@ mod verify;
 
 pub use events::Events;
 pub use gather::{Gather, GatherError};
+pub use handoff::{Handed, Handoff, Said};
 pub use hosts::{Hosts, Share};
 pub use notice::Notice;
 pub use own::OwnMail;
@@ -44,7 +47,7 @@ pub use suppressions::{
 pub use verify::{Action, OnFail, Verification, Whose};
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
 use tracing::{error, info, warn};
@@ -159,6 +162,7 @@ pub struct Intake {
     budget: Budget,
     suppressions: Option<Arc<Suppressions>>,
     returns: Option<Arc<Returns>>,
+    handoff: OnceLock<Weak<dyn Handoff>>,
 }
 
 /// What the door stands on.
@@ -200,6 +204,7 @@ impl Intake {
             keys: RwLock::new(rooms.keys),
             suppressions: None,
             returns: None,
+            handoff: OnceLock::new(),
         }
     }
 
@@ -294,14 +299,23 @@ impl Intake {
     }
 
     /// Takes a message, and gives the reply to each group of recipients. When one of them is positive,
-    /// the message is durable and ours, for the recipients of these groups; when none is, nothing of it
-    /// is kept.
+    /// the message is durable and ours, for the recipients of these groups, or their next hop has taken
+    /// it; when none is, nothing of it is kept.
     pub async fn accept(&self, message: Message, door: Door, rules: Rules<'_>) -> Vec<Reply> {
         let id = message.envelope.id;
         let mut answers = Answers::new(rules.groups);
         let bringer = Bringer::of(&message);
         let reply = match self.prepare(message, door, rules, &mut answers).await {
-            Ok(Some(Ready { prepared, lowered })) => {
+            Ok(Some(ready)) => {
+                // What was promised becomes durable with the message, or there is no promise.
+                let ready = match rules.promise {
+                    Some(_) => ready,
+                    None => match self.go_through(ready, &answers).await {
+                        Ok(replies) => return replies,
+                        Err(ready) => ready,
+                    },
+                };
+                let Ready { prepared, lowered, .. } = ready;
                 let reply = queued_as(id, lowered);
                 let facts = rules.promise.map(|of| of(&answers.replies(&reply)));
                 self.commit(prepared.with_facts(facts.unwrap_or_default()), lowered).await
@@ -376,8 +390,8 @@ impl Intake {
         verified.seal(&verification, self.keys(), &mut content, received).await?;
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, received));
         let stage = Finish { envelope, facts, content, waiting, sign, received };
-        let prepared = self.finish(hooks, stage, answers).await?;
-        Ok(Some(Ready { prepared, lowered }))
+        let (prepared, through) = self.finish(hooks, stage, answers).await?;
+        Ok(Some(Ready { prepared, lowered, through }))
     }
 
     fn verification(&self) -> Arc<Verification> {
@@ -417,13 +431,14 @@ impl Intake {
         Ok(())
     }
 
-    /// Routes the recipients and seals the message.
+    /// Routes the recipients and seals the message. True when it may be tried while its submitter waits,
+    /// as far as its routes go.
     async fn finish(
         &self,
         hooks: &dyn Hooks,
         stage: Finish,
         answers: &mut Answers<'_>,
-    ) -> Result<Prepared, Reply> {
+    ) -> Result<(Prepared, bool), Reply> {
         let Finish { envelope, facts, content, waiting, sign, received } = stage;
         let size = content.len();
         let eight_bit = content.is_eight_bit().await?;
@@ -449,7 +464,7 @@ impl Intake {
         };
         entry.expires = entry.terms.expires(received, self.queue.lifetime(&entry));
         let (header, body) = content.into_parts();
-        Ok(Prepared::new(entry, header, body))
+        Ok((Prepared::new(entry, header, body), plan.through))
     }
 
     /// Recipients that are on the suppression list bounce without an attempt: those that policy added, or
@@ -507,6 +522,8 @@ struct Ready {
     prepared: Prepared,
     /// It is less urgent than its field said.
     lowered: Option<Priority>,
+    /// Its routes let it be tried while its submitter waits.
+    through: bool,
 }
 
 /// A message that policy has judged.

@@ -70,7 +70,7 @@ impl Intake {
         content.put_on_top(&trace::received(&self.config.hostname, &facts, &envelope, now));
         let stage = Finish { envelope, facts, content, waiting, sign, received: now };
         match self.finish(&*self.hooks, stage, &mut Answers::new(&groups)).await {
-            Ok(prepared) => Some(prepared),
+            Ok((prepared, _)) => Some(prepared),
             Err(reply) => {
                 error!(message = %notice.about, %reply, "a notice cannot be read back, dropped");
                 None

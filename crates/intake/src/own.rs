@@ -52,7 +52,7 @@ impl Intake {
         let waiting = Waiting::default();
         let stage = Finish { envelope, facts, content, waiting, sign, received: now };
         let groups = [vec![0]];
-        let prepared = self.finish(&*self.hooks, stage, &mut Answers::new(&groups)).await?;
+        let (prepared, _) = self.finish(&*self.hooks, stage, &mut Answers::new(&groups)).await?;
         let reply = self.commit(prepared, None).await;
         if reply.is_positive() { Ok(id) } else { Err(reply) }
     }

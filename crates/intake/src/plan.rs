@@ -25,6 +25,8 @@ pub struct RoutePlan {
     pub routes: Vec<Route>,
     /// The recipients.
     pub recipients: Vec<RecipientEntry>,
+    /// All of them go as a configured route says that is for cut-through.
+    pub through: bool,
 }
 
 impl RoutePlan {
@@ -128,8 +130,12 @@ impl Intake {
             received: view.received,
             expires: view.expires.unwrap_or(view.received.after(self.config.lifetime)),
         };
-        let mut plan = RoutePlan::default();
+        let mut plan = RoutePlan { through: true, ..RoutePlan::default() };
         for recipient in view.recipients {
+            plan.through &= groups.as_ref().is_some_and(|groups| {
+                let chosen = groups.iter().any(|group| group.recipients.contains(&recipient.id));
+                !chosen && routing.goes_through(recipient.mailbox.domain())
+            });
             let fresh = waiting.state_of(recipient.id, moment.now);
             let (route, state) = match &groups {
                 None => (undecided(), moment.later(fresh)),

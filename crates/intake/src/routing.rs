@@ -36,6 +36,8 @@ pub struct RouteRule {
     pub certificate: Option<String>,
     /// Whether a copy is converted for hosts that cannot take the message as it is.
     pub convert: Convert,
+    /// Messages are tried while their submitters wait; see [`Handoff`](crate::Handoff).
+    pub cut_through: bool,
 }
 
 /// Where a rule's recipients go.
@@ -82,6 +84,12 @@ impl Routing {
             Via::Fail(reply) => Some(reply),
             Via::Mx | Via::Hosts(_) | Via::Discard => None,
         }
+    }
+
+    /// True when mail for `domain` is tried while its submitter waits. Where policy chooses a way, it is
+    /// not.
+    pub fn goes_through(&self, domain: &Domain) -> bool {
+        self.rule(domain).is_some_and(|rule| rule.cut_through)
     }
 
     fn rule(&self, domain: &Domain) -> Option<&RouteRule> {
@@ -209,6 +217,7 @@ mod tests {
             heed,
             certificate: None,
             convert: Convert::Always,
+            cut_through: false,
         }
     }
 

@@ -5,6 +5,9 @@
 //! some of its recipients. [`Queue::settle`] writes what became of them. A ticket that is dropped
 //! gives its recipients back, and after a crash everything that was in flight is due again: mail is
 //! delivered at least once, and twice only when an answer was lost.
+//!
+//! [`Queue::pass`] turns that round where a submitter waits: the ticket first, and durable is only what is
+//! left of the message after it.
 
 #![forbid(unsafe_code)]
 
@@ -34,6 +37,7 @@ mod shared;
 mod site;
 pub mod standing;
 mod summary;
+mod through;
 mod ticket;
 mod timekeeper;
 mod view;

@@ -34,6 +34,10 @@ impl Prepared {
         &self.arrival.entry
     }
 
+    pub(crate) fn arrival(&self) -> &Arrival {
+        &self.arrival
+    }
+
     pub(crate) fn into_arrival(self) -> Arrival {
         self.arrival
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 use waypost_mail::{Clock, Entry, MessageId, Timestamp};
-use waypost_spool::{Change, Content, Spool, SpoolError};
+use waypost_spool::{Content, Spool, SpoolError};
 
 use crate::classes::{ClassId, Doubt};
 use crate::finish::finish;
@@ -73,16 +73,8 @@ impl Queue {
     pub async fn commit(&self, prepared: Prepared) -> Result<MessageId, SpoolError> {
         let shared = self.shared.clone();
         finish(async move {
-            let mut arrival = prepared.into_arrival();
-            let (stored, arriving) = shared.arriving(arrival.entry)?;
-            arrival.entry = stored;
+            let arriving = shared.accept(prepared.into_arrival()).await?;
             let id = arriving.entry.id;
-            let result = shared.change(Change::Accept(Box::new(arrival))).await;
-            if let Err(error) = result {
-                shared.state().arriving.remove(&id);
-                return Err(error);
-            }
-            shared.metrics.committed.inc();
             shared.arrived(arriving);
             Ok(id)
         })
@@ -137,7 +129,10 @@ impl Queue {
     /// # Errors
     /// As [`Spool::content`].
     pub fn content(&self, id: MessageId) -> Result<Box<dyn Content>, SpoolError> {
-        self.shared.spool.content(id)
+        match self.shared.passing_content(id) {
+            Some(content) => Ok(Box::new(content)),
+            None => self.shared.spool.content(id),
+        }
     }
 
     /// When to try again what this ticket is about and has been attempted `tries` times, the last attempt

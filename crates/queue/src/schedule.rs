@@ -19,6 +19,7 @@ mod place;
 mod share;
 mod site;
 mod stages;
+mod through;
 mod wait;
 mod width;
 

@@ -12,7 +12,7 @@ use crate::index::marks;
 use crate::metrics::SettledLabels;
 use crate::shared::Shared;
 use crate::ticket::{Fate, Lease, Leased};
-use crate::{Prepared, Settled, Settlement};
+use crate::{Prepared, Settled, Settlement, through};
 use waypost_mutant::planted;
 
 /// What could not be written may have been delivered: it does not come again at once.
@@ -22,12 +22,12 @@ const MAX_REASON: usize = 512;
 
 /// What a settlement comes to.
 #[derive(Debug, Default)]
-struct Plan {
-    states: Vec<(u32, RecipientState)>,
-    detours: Detours,
-    fates: HashMap<u32, Fate>,
-    labels: Vec<SettledLabels>,
-    answered: bool,
+pub(crate) struct Plan {
+    pub(crate) states: Vec<(u32, RecipientState)>,
+    pub(crate) detours: Detours,
+    pub(crate) fates: HashMap<u32, Fate>,
+    pub(crate) labels: Vec<SettledLabels>,
+    pub(crate) answered: bool,
     /// The clock jumped while it was in hand.
     overtaken: bool,
 }
@@ -38,6 +38,9 @@ pub(crate) async fn settle(
     mut lease: Lease,
     settlement: Settlement,
 ) -> Result<(), SpoolError> {
+    if let Some(arrival) = shared.passing_arrival(lease.job.id) {
+        return through::settle(shared, lease, arrival, settlement).await;
+    }
     let mut plan = Plan::new(&shared, &lease, settlement.states);
     plan.detours.told = settlement.told;
     lease.pause = UNWRITTEN_PAUSE;
@@ -51,13 +54,7 @@ pub(crate) async fn settle(
     }
     let marks = marks(&states);
     write(&shared, &lease, states, detours, settlement.notice).await?;
-    for label in labels {
-        shared.metrics.settled.get_or_create(&label).inc();
-    }
-    if answered {
-        let now = shared.clock.now();
-        shared.state().schedule.answered(&lease.destination, now);
-    }
+    tell(&shared, &lease, &labels, answered);
     // Before they are given back: nobody else changes them now.
     let moved = moved.then(|| shared.spool.load(lease.job.id)).transpose();
     if let Err(error) = &moved {
@@ -77,6 +74,17 @@ pub(crate) async fn settle(
     }
     lease.end(&fates, moved.as_ref());
     Ok(())
+}
+
+/// What follows from it for the metrics and for the destination.
+pub(crate) fn tell(shared: &Shared, lease: &Lease, labels: &[SettledLabels], answered: bool) {
+    for label in labels {
+        shared.metrics.settled.get_or_create(label).inc();
+    }
+    if answered {
+        let now = shared.clock.now();
+        shared.state().schedule.answered(&lease.destination, now);
+    }
 }
 
 /// One change for all of it; none when nothing lasting happened.
@@ -112,7 +120,7 @@ async fn write(
 }
 
 impl Plan {
-    fn new(shared: &Shared, lease: &Lease, states: Vec<(u32, Settled)>) -> Plan {
+    pub(crate) fn new(shared: &Shared, lease: &Lease, states: Vec<(u32, Settled)>) -> Plan {
         let jumps = shared.state().time.jumps();
         let mut plan = Plan { overtaken: jumps != lease.jumps, ..Plan::default() };
         for (id, settled) in states {
@@ -164,6 +172,12 @@ impl Plan {
                 let state = RecipientState::Waiting { due: at, tries: leased.tries, last: None };
                 self.states.push((leased.id, state));
                 self.fates.insert(leased.id, Fate::Elsewhere(at));
+            }
+            Settled::Doomed(why) => {
+                let (due, cause) = (shared.clock.now(), why.label());
+                let last = Some(why.bounded());
+                let state = RecipientState::Waiting { due, tries: 0, last };
+                self.set(leased.id, state, Fate::Due(due), "deferred", cause);
             }
             Settled::Done(outcome) => self.done(leased, outcome),
         }

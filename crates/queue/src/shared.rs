@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
-use waypost_spool::{Change, Spool, SpoolError};
+use waypost_spool::{Arrival, Change, Spool, SpoolError};
 
 use crate::cache::Cache;
 use crate::classes::{ClassId, Classes};
@@ -23,6 +23,7 @@ use crate::leases::Leases;
 use crate::pace::Pace;
 use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
 use crate::selector::RecipientStanding;
+use crate::through::Passing;
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
 use crate::timekeeper::{Jump, Timekeeper};
 use crate::{Config, JumpLabels, Loading, Metrics, SiteLimits, Ticket, expired};
@@ -66,6 +67,8 @@ pub(crate) struct State {
     pub(crate) counts: Counts,
     /// Messages on their way into the spool: nobody may lease them before they are scheduled.
     pub(crate) arriving: HashSet<MessageId>,
+    /// Messages that are tried before they are durable.
+    pub(crate) passing: HashMap<MessageId, Passing>,
     pub(crate) damaged: HashSet<MessageId>,
     pub(crate) closed: bool,
     pub(crate) failed: bool,
@@ -177,6 +180,21 @@ impl Shared {
         let stored = state.time.arrive(&mut entry, now, self.even());
         state.arriving.insert(entry.id);
         Ok((stored, Arriving { jumps: state.time.jumps(), entry: Arc::new(entry) }))
+    }
+
+    /// Makes a message durable, which is to be scheduled then.
+    ///
+    /// # Errors
+    /// Nothing is kept of it then.
+    pub(crate) async fn accept(&self, mut arrival: Arrival) -> Result<Arriving, SpoolError> {
+        let (stored, arriving) = self.arriving(arrival.entry)?;
+        arrival.entry = stored;
+        if let Err(error) = self.change(Change::Accept(Box::new(arrival))).await {
+            self.state().arriving.remove(&arriving.entry.id);
+            return Err(error);
+        }
+        self.metrics.committed.inc();
+        Ok(arriving)
     }
 
     /// Schedules a message that has become durable.
@@ -350,6 +368,8 @@ impl Shared {
         let recipients = std::mem::take(&mut lease.recipients);
         let mut state = self.state();
         let now = self.look_at_clock(&mut state);
+        // What was never kept does not come back.
+        let passed = state.passing.remove(&lease.job.id).is_some();
         state.leases.give_back(lease.job.id, recipients.iter().map(|leased| leased.id));
         state.cache.remove(lease.job.id);
         state.counts.leased -= recipients.len() as i64;
@@ -360,8 +380,11 @@ impl Shared {
         let mut waiting = 0;
         let mut next: Option<Timestamp> = None;
         for leased in &recipients {
-            let given_back =
-                if leased.held { Fate::Held } else { Fate::Due(now.after(lease.pause)) };
+            let given_back = match leased.held {
+                _ if passed => Fate::Done,
+                true => Fate::Held,
+                false => Fate::Due(now.after(lease.pause)),
+            };
             match fates.get(&leased.id).copied().unwrap_or(given_back) {
                 Fate::Due(due) => {
                     let due = soon(due);
@@ -433,7 +456,7 @@ impl fmt::Debug for Shared {
 pub(crate) struct Arriving {
     pub(crate) entry: Arc<Entry>,
     /// How often the clock had jumped when it set out.
-    jumps: usize,
+    pub(crate) jumps: usize,
 }
 
 /// Recipients of a new message that share a way.
@@ -490,6 +513,7 @@ impl State {
             index: Index::new(classes),
             counts: Counts::default(),
             arriving: HashSet::new(),
+            passing: HashMap::new(),
             damaged: HashSet::new(),
             closed: false,
             failed: false,

@@ -81,6 +81,9 @@ pub enum Settled {
         /// Not before this moment.
         at: Timestamp,
     },
+    /// It bounces at its next turn, without an attempt: what tells its sender is part of the record of that
+    /// turn. For a ticket of [`Queue::pass`](crate::Queue::pass) and a permanent reason.
+    Doomed(Why),
     /// Kept until an operator releases it; says who holds it and why.
     Held(String),
     /// To be tried again another way; this attempt counts, and the message was rerouted once more.

@@ -202,8 +202,8 @@ pub trait Spool: Send + Sync + fmt::Debug {
 
 /// Gives recipients their new ways and states, and answers which have changed, by place. What is done
 /// stays done: a late or repeated settlement changes nothing, nor does one of a recipient the
-/// message does not have.
-pub(crate) fn advance(
+/// message does not have. So every spool does it, and who has a message that is in none yet.
+pub fn advance(
     entry: &mut Entry,
     states: &[(u32, RecipientState)],
     detours: &Detours,

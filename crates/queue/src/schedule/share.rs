@@ -170,6 +170,12 @@ impl Shares {
         if usize::from(class.0) < self.gates.len() { class } else { ClassId::default() }
     }
 
+    /// True when the share has less than its part under way, so many attempts being free.
+    pub(super) fn has_room(&self, ShareId(at): ShareId, free: usize) -> bool {
+        let share = self.shares.get(at).and_then(Option::as_ref);
+        share.is_some_and(|share| share.in_flight < part(free))
+    }
+
     /// An attempt of the share begins.
     pub(super) fn begin(&mut self, id: ShareId) {
         if let Some(share) = self.share_mut(id) {
