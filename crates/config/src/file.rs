@@ -46,6 +46,8 @@ const SPAN: &str = "write a number and a unit: 30s, 5m, 2h, 5d";
 const OCTETS: &str = "write a number and a unit: 64KiB, 25MiB, 1GiB";
 const PATTERN: &str = "write \"example.org\", \"*.example.org\" or \"*\"";
 const NETWORK: &str = "write an address with its prefix length, 192.0.2.0/24 or 2001:db8::/32";
+/// The longest that submitters may be kept waiting for their next hop.
+const LONGEST_PATIENCE: Duration = Duration::from_secs(300);
 const ADDRESS: &str = "write an address and a port: \"0.0.0.0:25\" or \"[::]:25\"";
 
 /// The whole file.
@@ -158,6 +160,7 @@ pub(crate) struct Delivery {
     pub(crate) priority_field: Option<bool>,
     pub(crate) connect_timeout: Option<Duration>,
     pub(crate) reply_timeout: Option<Duration>,
+    pub(crate) cut_through_patience: Option<Duration>,
     pub(crate) dane: Option<bool>,
     pub(crate) mta_sts: Option<bool>,
 }
@@ -358,11 +361,26 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         priority_field: section.boolean("priority-field", notes).map(|field| field.value),
         connect_timeout: span(&mut section, "connect-timeout", notes),
         reply_timeout: span(&mut section, "reply-timeout", notes),
+        cut_through_patience: patience(&mut section, notes),
         dane: section.boolean("dane", notes).map(|dane| dane.value),
         mta_sts: section.boolean("mta-sts", notes).map(|sts| sts.value),
     };
     section.end(notes);
     delivery
+}
+
+/// How long submitters wait for their next hop: they give up after 10 minutes (RFC 5321 §4.5.3.2.6), and
+/// some of what they give us is needed for the rest.
+fn patience(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Option<Duration> {
+    let given = section.parsed::<Span>("cut-through-patience", SPAN, notes)?;
+    let wait = given.value.0;
+    if wait < Duration::from_secs(1) || wait > LONGEST_PATIENCE {
+        let message = "'delivery.cut-through-patience' is not between 1s and 5m";
+        let hint = "submitters give up after ten minutes, many of them sooner: 1m is usual";
+        notes.add(&given.at, message, hint);
+        return None;
+    }
+    Some(wait)
 }
 
 fn tls_reports(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Option<TlsReports> {

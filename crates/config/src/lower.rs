@@ -334,6 +334,7 @@ fn routing(file: &File, notes: &mut Notes<'_>) -> (Routing, HashMap<String, Cred
             heed,
             certificate,
             convert,
+            cut_through: route.cut_through,
         });
     }
     for (name, hop) in &file.policy.hops {
@@ -434,6 +435,7 @@ fn delivery(
         given.recipients.unwrap_or(allowance.recipients_per_transaction);
     allowance.connection_rate = given.connection_rate;
     delivery.timeouts = timeouts(given);
+    delivery.patience = given.cut_through_patience.unwrap_or(delivery.patience);
     delivery.dane = given.dane.unwrap_or(delivery.dane);
     delivery.mta_sts = given.mta_sts.unwrap_or(delivery.mta_sts);
     Some(delivery)

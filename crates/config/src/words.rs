@@ -161,6 +161,9 @@ fn way(rule: &RouteRule) -> String {
     if rule.credentials.is_some() {
         text += ", after logging in";
     }
+    if rule.cut_through {
+        text += "; its reply is what the submitter hears (cut-through)";
+    }
     text
 }
 

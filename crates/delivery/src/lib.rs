@@ -36,6 +36,7 @@ mod source;
 mod stored;
 mod story;
 mod tape;
+mod through;
 mod timeouts;
 mod tls;
 
@@ -43,7 +44,7 @@ pub use demand::demanded;
 pub use dialer::{Dialer, Stream, TcpDialer};
 pub use metrics::{
     AttemptLabels, ConversionLabels, Metrics, PhaseLabels, ProtectionLabels, RecipientLabels,
-    ReplyLabels, TlsLabels,
+    ReplyLabels, ThroughLabels, TlsLabels,
 };
 pub use pool::ConnectionLimits;
 pub use proxy::{Proxy, ProxyProtocol, SocksLogin};
@@ -78,6 +79,7 @@ use crate::pool::Pool;
 use crate::remedy::Turns;
 use crate::restraint::Restraints;
 use crate::source::Resting;
+use crate::through::Passages;
 use crate::tls::BrokenStartTls;
 
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
@@ -122,6 +124,8 @@ pub struct Config {
     pub dane: bool,
     /// Policies of recipients' domains count, where a route does not say otherwise (RFC 8461).
     pub mta_sts: bool,
+    /// How long the submitter of a message is kept waiting while it is tried before it is durable.
+    pub patience: Duration,
     /// Rules that read replies. Without any, their numbers are read.
     pub rulebook: Arc<Rulebook>,
 }
@@ -146,6 +150,7 @@ impl Config {
             max_returned: waypost_mail::dsn::MAX_RETURNED,
             dane: true,
             mta_sts: true,
+            patience: Duration::from_secs(60),
             rulebook: Arc::default(),
         }
     }
@@ -194,6 +199,7 @@ pub struct Delivery {
     resting: Resting,
     rerouting: Turns,
     dials: Dials,
+    passages: Passages,
     metrics: Metrics,
 }
 
@@ -217,6 +223,7 @@ impl Delivery {
             resting: Resting::default(),
             rerouting: Turns::default(),
             dials: Dials::default(),
+            passages: Passages::default(),
             metrics,
         })
     }
@@ -247,8 +254,10 @@ impl Delivery {
     }
 
     /// Delivers until the queue is closed, then ends what is under way. When the future is dropped
-    /// before that, attempts stop where they are and their recipients go back to the queue.
+    /// before that, attempts stop where they are and their recipients go back to the queue; the same goes
+    /// for those at messages that are not durable, of which nothing is left then.
     pub async fn run(self: &Arc<Self>) {
+        let _stop = self.passages.stop();
         let mut attempts = JoinSet::new();
         let tend = self.pool.tend();
         tokio::pin!(tend);
@@ -267,7 +276,14 @@ impl Delivery {
         while let Some(ended) = attempts.join_next().await {
             report(ended);
         }
+        self.passages.end().await;
         self.pool.close().await;
+    }
+
+    /// The program is about to end: submitters that wait for their next hop wait no longer. Their messages
+    /// become durable at once, and the attempts go on.
+    pub fn hurry(&self) {
+        self.passages.hurry();
     }
 
     /// Bounces what is left of a message, for an operator who says why.
@@ -321,14 +337,19 @@ impl Delivery {
         let _under_way = UnderWay::new(&self.metrics);
         let span = debug_span!("attempt", message = %ticket.id, destination = ticket.destination);
         async {
-            let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
-            let tried = tokio::time::timeout(limit, attempt::attempt(self, &ticket)).await;
-            let tried = tried.unwrap_or_else(|_| Tried::cut_off(&ticket, self.parts.clock.now()));
+            let tried = self.try_once(&ticket).await;
             // A failure is in the log, and the queue has the recipients back.
             let _ = settle::settle(self, ticket, tried).await;
         }
         .instrument(span)
         .await;
+    }
+
+    /// One attempt, cut off when it takes much too long.
+    async fn try_once(&self, ticket: &Ticket) -> Tried {
+        let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
+        let tried = tokio::time::timeout(limit, attempt::attempt(self, ticket)).await;
+        tried.unwrap_or_else(|_| Tried::cut_off(ticket, self.parts.clock.now()))
     }
 
     /// The stored bytes of a message.

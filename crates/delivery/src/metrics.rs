@@ -25,6 +25,8 @@ pub struct Metrics {
     pub recipients: Family<RecipientLabels, Counter>,
     /// Refusals of next hops, by what they mean.
     pub replies: Family<ReplyLabels, Counter>,
+    /// Messages for cut-through, by what they came to.
+    pub through: Family<ThroughLabels, Counter>,
     /// Connections made ready.
     pub connections_opened: Counter,
     /// Connections that could not be made ready.
@@ -70,6 +72,14 @@ pub struct ReplyLabels {
     pub provider: String,
 }
 
+/// Labels of a message for cut-through.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct ThroughLabels {
+    /// `delivered` or `refused` (answered by the next hop alone), `kept` (some of it is durable), `late`
+    /// (durable because it took too long), `not-tried` (queued at once), or `lost` (storage failed).
+    pub result: &'static str,
+}
+
 /// Labels of a handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct TlsLabels {
@@ -107,6 +117,7 @@ impl Default for Metrics {
             in_flight: Gauge::default(),
             attempts: Family::default(),
             recipients: Family::default(),
+            through: Family::default(),
             replies: Family::default(),
             connections_opened: Counter::default(),
             connections_failed: Counter::default(),
@@ -131,6 +142,8 @@ impl Metrics {
         delivery.register("attempts", "Attempts ended", self.attempts.clone());
         delivery.register("recipients", "Recipients of attempts", self.recipients.clone());
         delivery.register("replies", "Refusals by what they mean", self.replies.clone());
+        let through = self.through.clone();
+        delivery.register("cut_through", "Messages tried before they were durable", through);
         let opened = self.connections_opened.clone();
         delivery.register("connections_opened", "Connections made ready", opened);
         let failed = self.connections_failed.clone();
@@ -193,6 +206,10 @@ impl Metrics {
         self.replies.get_or_create(&labels).inc();
     }
 
+    pub(crate) fn went_through(&self, result: &'static str) {
+        self.through.get_or_create(&ThroughLabels { result }).inc();
+    }
+
     pub(crate) fn recipient(&self, outcome: &'static str) {
         self.recipients.get_or_create(&RecipientLabels { outcome }).inc();
     }
@@ -225,6 +242,7 @@ mod tests {
         metrics.register(&mut registry);
         metrics.attempted("partial");
         metrics.recipient("bounced");
+        metrics.went_through("kept");
         metrics.encrypted("1.3");
         metrics.protected(Protection::Dane);
         metrics.waited(Phase::Eod, Duration::from_millis(70));
@@ -236,6 +254,7 @@ mod tests {
             "waypost_delivery_in_flight 0",
             "waypost_delivery_attempts_total{result=\"partial\"} 1",
             "waypost_delivery_recipients_total{outcome=\"bounced\"} 1",
+            "waypost_delivery_cut_through_total{result=\"kept\"} 1",
             "waypost_delivery_connections_reused_total 0",
             "waypost_delivery_tls_handshakes_total{version=\"1.3\"} 1",
             "waypost_delivery_protections_total{protection=\"dane\"} 1",

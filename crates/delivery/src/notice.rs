@@ -121,7 +121,7 @@ fn action(
         {
             Some(Action::Failed(why.clone()))
         }
-        Settled::Done(_) | Settled::Held(_) => None,
+        Settled::Done(_) | Settled::Held(_) | Settled::Doomed(_) => None,
         Settled::Again { why, .. }
         | Settled::Rested { why, .. }
         | Settled::Rerouted { why, .. } => {

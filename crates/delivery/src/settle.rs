@@ -47,9 +47,7 @@ pub(crate) async fn settle(
     ticket: Ticket,
     tried: Tried,
 ) -> Result<(), SpoolError> {
-    let plans = tried.fates.into_iter().zip(&ticket.recipients);
-    let plan = |(fate, recipient)| delivery.plan(&ticket, recipient, fate, tried.rest);
-    let mut plans: Vec<Plan> = plans.map(plan).collect();
+    let mut plans = delivery.plans(&ticket, tried.fates, tried.rest);
     // Until it is settled: reroutes are counted one by one.
     let (hop, security) = (tried.hop.as_deref(), tried.security);
     let _turn = delivery.judge(&ticket, &mut plans, hop).await;
@@ -90,6 +88,17 @@ pub(crate) async fn settle(
 }
 
 impl Delivery {
+    /// What is done about each of a ticket's recipients when policy says nothing.
+    pub(crate) fn plans(
+        &self,
+        ticket: &Ticket,
+        fates: Vec<Fate>,
+        rest: Option<Timestamp>,
+    ) -> Vec<Plan> {
+        let both = fates.into_iter().zip(&ticket.recipients);
+        both.map(|(fate, recipient)| self.plan(ticket, recipient, fate, rest)).collect()
+    }
+
     fn plan(
         &self,
         ticket: &Ticket,
@@ -162,7 +171,7 @@ impl Delivery {
 
     /// Who is no more there may get no more mail. When that cannot be written it is logged there, and the
     /// next bounce makes up for it.
-    async fn suppress(&self, entry: &Entry, recipient: &RecipientEntry, plan: &Plan) {
+    pub(crate) async fn suppress(&self, entry: &Entry, recipient: &RecipientEntry, plan: &Plan) {
         let Some(list) = self.parts.intake.suppressions() else { return };
         if let Settled::Done(Outcome::Bounced(why)) = &plan.settled {
             let user = entry.facts.identity.as_deref();
@@ -171,7 +180,7 @@ impl Delivery {
     }
 
     /// One event, one log line and one count per recipient.
-    fn tell(
+    pub(crate) fn tell(
         &self,
         message: MessageId,
         recipient: &RecipientEntry,
@@ -230,6 +239,9 @@ impl Delivery {
             Settled::Routed { route, at } => {
                 info!(%message, %rcpt, to = route.destination(), due = %at, "goes another way, or has one at last");
             }
+            Settled::Doomed(why) => {
+                info!(%message, attempt, hop, %rcpt, tls, %why, "refused, it bounces at its next turn");
+            }
             Settled::Held(reason) => {
                 info!(%message, hop, %rcpt, reason, "held");
                 self.metrics.recipient("held");
@@ -247,7 +259,7 @@ pub(crate) fn tries(recipient: &RecipientEntry) -> u32 {
 }
 
 /// The attempt in one word, for the metrics.
-fn result(plans: &[Plan]) -> &'static str {
+pub(crate) fn result(plans: &[Plan]) -> &'static str {
     let tried = plans.iter().filter_map(|plan| plan.outcome.as_ref());
     let delivered =
         plans.iter().filter(|p| matches!(p.outcome, Some(Outcome::Delivered { .. }))).count();

@@ -56,19 +56,19 @@ impl Intake {
     /// Hands the message over if it may go through, and answers its groups; else it comes back.
     pub(crate) async fn go_through(
         &self,
-        ready: Ready,
+        ready: Box<Ready>,
         answers: &Answers<'_>,
-    ) -> Result<Vec<Reply>, Ready> {
+    ) -> Result<Vec<Reply>, Box<Ready>> {
         let handoff = self.handoff.get().and_then(Weak::upgrade);
         let Some(handoff) = handoff.filter(|_| may_go_through(&ready, answers)) else {
             return Err(ready);
         };
-        let Ready { prepared, lowered, .. } = ready;
+        let Ready { prepared, lowered, .. } = *ready;
         let id = prepared.id();
         match handoff.hand(prepared, answers.groups().to_vec()).await {
             Handed::Back(prepared) => {
                 debug!(message = %id, "not the time for cut-through, the message is queued");
-                Err(Ready { prepared: *prepared, lowered, through: false })
+                Err(Box::new(Ready { prepared: *prepared, lowered, through: false }))
             }
             Handed::Answered(said) => {
                 let reply = |said| reply(id, said, lowered);

@@ -310,9 +310,9 @@ impl Intake {
                 // What was promised becomes durable with the message, or there is no promise.
                 let ready = match rules.promise {
                     Some(_) => ready,
-                    None => match self.go_through(ready, &answers).await {
+                    None => match self.go_through(Box::new(ready), &answers).await {
                         Ok(replies) => return replies,
-                        Err(ready) => ready,
+                        Err(ready) => *ready,
                     },
                 };
                 let Ready { prepared, lowered, .. } = ready;

@@ -45,7 +45,8 @@ impl Queue {
         let most = self.shared.config.recipients_per_transaction.max(1);
         let mut state = self.shared.state();
         let now = self.shared.look_at_clock(&mut state);
-        let one_way = one_way(prepared.entry(), most, now).filter(|_| !state.closed && !state.failed);
+        let one_way =
+            one_way(prepared.entry(), most, now).filter(|_| !state.closed && !state.failed);
         let Some(job) = one_way else { return Err(Box::new(prepared)) };
         let entry = prepared.entry();
         let mut index = Index::new(self.shared.classes.clone());

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -235,6 +235,8 @@ impl Relay {
         };
         let heeded = config.dane;
         let delivery = Delivery::new(parts, config);
+        let handoff: Weak<Delivery> = Arc::downgrade(&delivery);
+        intake.set_handoff(handoff);
         delivery.metrics().register(&mut registry);
 
         let kept = reports.clone();
@@ -326,6 +328,7 @@ impl Relay {
     /// finished stays in the spool.
     pub async fn drain(self) {
         self.controls.begin_to_drain();
+        self.controls.delivery.hurry();
         if let Err(failure) = self.inbound.await {
             error!(%failure, "the listeners ended by a bug");
         }

@@ -25,6 +25,8 @@ pub enum Act {
     Drop,
     /// Says nothing more, and keeps the connection.
     Hang,
+    /// The same; at [`Phase::Eod`] the message was taken.
+    Withhold,
     /// At [`Phase::StartTls`]: says 220, answers the handshake with something else, and closes.
     Garble,
 }
@@ -379,7 +381,7 @@ impl Visit {
     async fn starttls(&mut self) -> Option<()> {
         match self.act(Phase::StartTls, None) {
             None => {}
-            Some(Act::Hang) => return pending().await,
+            Some(Act::Hang | Act::Withhold) => return pending().await,
             Some(Act::Drop) => return None,
             Some(Act::Say(text)) => {
                 self.write(format!("{text}\r\n").as_bytes()).await;
@@ -415,7 +417,10 @@ impl Visit {
         match self.act(phase, None) {
             None => {}
             Some(Act::Say(text)) => return Some(Answer::Reply(reply(&text))),
-            Some(Act::Hang) => {
+            Some(act @ (Act::Hang | Act::Withhold)) => {
+                if phase == Phase::Eod && act == Act::Withhold {
+                    self.keep();
+                }
                 self.flush().await;
                 return pending().await;
             }

@@ -6,6 +6,8 @@
 mod a_message_is_damaged_while_it_waits;
 #[path = "kept/ends_before_an_answer_by_http.rs"]
 mod ends_before_an_answer_by_http;
+#[path = "kept/ends_while_its_submitter_waits.rs"]
+mod ends_while_its_submitter_waits;
 #[path = "kept/index_is_damaged_or_deleted.rs"]
 mod index_is_damaged_or_deleted;
 #[path = "kept/notices_are_told_once.rs"]

@@ -41,6 +41,10 @@ mod smart_host_wants_a_login;
 mod smart_hosts_share_the_mail;
 #[path = "out/starttls_is_missing_or_broken.rs"]
 mod starttls_is_missing_or_broken;
+#[path = "out/the_next_hop_answers.rs"]
+mod the_next_hop_answers;
+#[path = "out/the_next_hop_does_not_answer.rs"]
+mod the_next_hop_does_not_answer;
 #[path = "out/upstream_drops_after_data.rs"]
 mod upstream_drops_after_data;
 #[path = "out/upstream_drops_or_hangs.rs"]

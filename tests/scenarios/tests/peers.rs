@@ -55,6 +55,8 @@ mod opensmtpd_delivers_for_us;
 mod opensmtpd_submits;
 #[path = "peers/openssl_shows_a_certificate.rs"]
 mod openssl_shows_a_certificate;
+#[path = "peers/postfix_answers_the_submitter.rs"]
+mod postfix_answers_the_submitter;
 #[path = "peers/postfix_delivers_for_us.rs"]
 mod postfix_delivers_for_us;
 #[path = "peers/postfix_submits.rs"]

@@ -25,6 +25,7 @@ pub(crate) struct Route {
     pub(crate) heed: Heed,
     pub(crate) certificate: Option<Certificate>,
     pub(crate) convert: Convert,
+    pub(crate) cut_through: bool,
 }
 
 /// What we show to hosts that ask who we are.
@@ -77,10 +78,20 @@ pub(super) fn route(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<R
     let auth = login(&mut section, notes);
     let heed = heed(&mut section, tls, &via, notes);
     let certificate = certificate(&mut section, &via, notes);
+    let cut_through = cut_through(&mut section, &via, notes);
     let convert = convert(&mut section, notes);
     section.end(notes);
-    let domains = domains?.value;
-    Some(Route { domains, via: via?, source, tls, auth, heed, certificate, convert })
+    Some(Route {
+        domains: domains?.value,
+        via: via?,
+        source,
+        tls,
+        auth,
+        heed,
+        certificate,
+        convert,
+        cut_through,
+    })
 }
 
 /// What becomes of mail that a host cannot take as it is.
@@ -90,6 +101,26 @@ fn convert(section: &mut Section<'_>, notes: &mut Notes<'_>) -> Convert {
         Some("always") => Convert::Always,
         _ => Convert::Unsigned,
     }
+}
+
+/// Whether messages are tried while their submitters wait.
+fn cut_through(section: &mut Section<'_>, via: &Option<Via>, notes: &mut Notes<'_>) -> bool {
+    let Some(given) = section.boolean("cut-through", notes).filter(|given| given.value) else {
+        return false;
+    };
+    let (message, hint) = match via {
+        Some(Via::Hosts(hosts)) if hosts.len() > 1 => (
+            "'route.cut-through' is true where 'route.via' names several hosts",
+            "the reply of one next hop is passed on: name one host, or leave out cut-through",
+        ),
+        Some(Via::Fail(_) | Via::Discard) => (
+            "'route.cut-through' is true where the route leads nowhere",
+            "leave out cut-through: there is no next hop to wait for",
+        ),
+        Some(Via::Mx | Via::Hosts(_)) | None => return true,
+    };
+    notes.add(&given.at, message, hint);
+    false
 }
 
 /// Where mail goes, if anywhere: one of three keys says so, or none does.

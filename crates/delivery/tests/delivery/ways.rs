@@ -488,6 +488,7 @@ async fn what_failed_bounces_when_the_configuration_refuses_it_now() {
         heed,
         certificate: None,
         convert: waypost_mail::Convert::default(),
+        cut_through: false,
     };
     let (plan, home) = Plan::new();
     let routing = Routing { rules: vec![rule], ..Routing::default() };

@@ -17,7 +17,11 @@ fn comes_back(house: &House, entry: Entry, because: &str) {
     assert_eq!(back.id(), id, "{because}");
 }
 
-async fn settle(house: &House, ticket: Ticket, states: Vec<(u32, Settled)>) -> Result<(), SpoolError> {
+async fn settle(
+    house: &House,
+    ticket: Ticket,
+    states: Vec<(u32, Settled)>,
+) -> Result<(), SpoolError> {
     house.queue.settle(ticket, Settlement { states, ..Settlement::default() }).await
 }
 
