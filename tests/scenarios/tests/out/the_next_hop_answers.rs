@@ -94,12 +94,12 @@ async fn a_large_message_goes_from_its_file() {
 #[tokio::test]
 async fn who_is_refused_hears_it_in_its_own_words() {
     for phase in [Phase::Mail, Phase::Rcpt, Phase::Data, Phase::Eod] {
-        let refusal = Act::Say("550 5.7.9 not from here".into());
+        let refusal = Act::Say("550 5.7.1 not from here".into());
         let upstream = Upstream::new().on(phase, refusal);
         let way = through(&upstream).await;
         let mut peer = peer(&way).await;
         let reply = answer(&mut peer, &[BOB, CAROL]).await;
-        assert!(reply.starts_with("550 5.7.9 "), "{phase}: {reply}");
+        assert!(reply.starts_with("550 5.7.1 "), "{phase}: {reply}");
         assert!(reply.contains(": [127.0.0.1]:"), "{phase}: {reply}");
         assert!(reply.ends_with(" said: not from here"), "{phase}: {reply}");
         left_nothing(&way).await;
@@ -124,6 +124,21 @@ async fn who_is_put_off_after_the_whole_message_may_come_again() {
     assert!(reply.contains(" delivered to "), "{reply}");
     left_nothing(&way).await;
     assert_eq!(upstream.mails().len(), 1);
+    way.relay.stop().await;
+}
+
+/// A rule knows that this "never" means "later", which the submitter would not.
+#[tokio::test]
+async fn what_is_meant_otherwise_takes_the_queue() {
+    let refusal = Act::Say("550 5.7.1 Greylisted, please try again later".into());
+    let upstream = Upstream::new().once(Phase::Eod, refusal);
+    let way = through(&upstream).await;
+    let id = way.send().await;
+    let why = way.deferred(&id).await;
+    assert!(!why.is_permanent(), "{why}");
+    way.retry(&id).await;
+    way.settled(&id).await;
+    assert_eq!((upstream.mails().len(), way.alice.mails().len()), (1, 0));
     way.relay.stop().await;
 }
 
