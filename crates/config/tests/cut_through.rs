@@ -1,6 +1,6 @@
 //! Routes on which the next hop answers the submitter.
 
-#![expect(clippy::panic, clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![expect(clippy::panic, reason = "a test that cannot go on has failed")]
 
 use std::path::Path;
 use std::time::Duration;
