@@ -194,11 +194,18 @@ impl Passage {
         });
         let said: Vec<Said> = said.collect();
         let came = Came { entry, agreed, hop, security, lost: settled.is_err() };
-        self.say(said);
         came.tell(&delivery, &plans);
-        for ((recipient, plan), word) in recipients.iter().zip(&plans).zip(&words) {
-            let is_kept = kept.contains(&recipient.recipient.id);
-            came.tell_one(&delivery, recipient, plan, word.as_ref().filter(|_| !is_kept)).await;
+        let answered = |recipient: &RecipientEntry| !kept.contains(&recipient.recipient.id);
+        let all = || recipients.iter().zip(&plans).zip(&words);
+        for ((recipient, plan), word) in all() {
+            let word = word.as_ref().filter(|_| answered(recipient));
+            came.tell_one(&delivery, recipient, plan, word);
+        }
+        self.say(said);
+        for ((recipient, plan), word) in all() {
+            if answered(recipient) && word.as_ref().is_some_and(Word::is_lasting) {
+                delivery.suppress(&came.entry, recipient, plan).await;
+            }
         }
     }
 
@@ -244,7 +251,7 @@ struct Came {
 
 impl Came {
     /// What came of one recipient, who was answered for by `word`, or is kept.
-    async fn tell_one(
+    fn tell_one(
         &self,
         delivery: &Delivery,
         recipient: &RecipientEntry,
@@ -259,9 +266,6 @@ impl Came {
                 let (hop, reply) = (self.hop.as_deref(), &word.reply);
                 info!(%message, hop, %rcpt, %reply, "refused, and its submitter told so");
                 delivery.metrics.recipient("refused");
-                if word.is_lasting() {
-                    delivery.suppress(&self.entry, recipient, plan).await;
-                }
             }
             _ => delivery.tell(message, recipient, plan, self.hop.as_deref(), self.security),
         }

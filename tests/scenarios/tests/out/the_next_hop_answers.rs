@@ -9,7 +9,6 @@ use waypost_harness::upstream::{Act, Upstream};
 use waypost_mail::{Outcome, RecipientState};
 use waypost_scenarios::{Door, Home, Peer, Running};
 use waypost_smtp::Phase;
-use waypost_smtp::server::Offers;
 
 use crate::way::{ALICE, BOB, Way, patient};
 
@@ -256,17 +255,17 @@ async fn what_one_reply_cannot_say_takes_the_queue() {
     way.relay.stop().await;
 }
 
+/// It said so before it was asked, and so said nothing of this message.
 #[tokio::test]
 async fn what_the_next_hop_cannot_take_takes_the_queue_and_bounces() {
-    let upstream = Upstream::new().without("8BITMIME").offering(Offers::default());
+    let upstream = Upstream::new().max_size(200);
     let way = through(&upstream).await;
     let mut peer = peer(&way).await;
-    peer.expect(&format!("MAIL FROM:<{ALICE}> BODY=8BITMIME"), "250 ").await;
-    peer.expect(&format!("RCPT TO:<{BOB}>"), "250 ").await;
-    let reply = peer.data("Subject: x\r\n\r\ncaf\u{e9}\r\n").await;
+    peer.envelope(ALICE, &[BOB]).await;
+    let reply = peer.data(format!("{CONTENT}{}", "and so on\r\n".repeat(50))).await;
     assert!(reply.starts_with("250 2.0.0 OK queued as "), "{reply}");
-    way.relay.empty().await;
-    let told = !way.alice.mails().is_empty();
-    assert_eq!(told, upstream.mails().is_empty(), "it is converted, or its sender is told");
+    let notice = way.notices(1).await.remove(0);
+    assert!(notice.content.contains("Status: 5.3.4\r\n"), "{}", notice.content);
+    assert!(upstream.mails().is_empty());
     way.relay.stop().await;
 }
