@@ -175,6 +175,7 @@ fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
         Settled::Again { at, why } | Settled::Rested { at, why } => {
             Fared { next: Some(*at), ..why_of(label(), why) }
         }
+        Settled::Doomed(why) => why_of("refused", why),
         Settled::Later { at } => Fared { next: Some(*at), ..fared("postponed", String::new()) },
         Settled::Rerouted { route, at, why } => {
             let mut fared = Fared { next: Some(*at), ..why_of("rerouted", why) };

@@ -16,8 +16,9 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{Instrument, debug_span, info};
+use waypost_history::About;
 use waypost_hooks::EventKind;
-use waypost_intake::{Handed, Handoff, Said};
+use waypost_intake::{Handed, Handoff, Said, Story};
 use waypost_mail::{
     Category, Diagnosis, Disposition, Entry, Outcome, RecipientEntry, Security, Why,
 };
@@ -27,6 +28,7 @@ use waypost_smtp::Reply;
 use self::word::{Word, agreed};
 use crate::attempt::Tried;
 use crate::settle::{Plan, result};
+use crate::story::Told;
 use crate::{Delivery, UnderWay, settle};
 
 #[async_trait]
@@ -35,6 +37,7 @@ impl Handoff for Delivery {
         if self.passages.is_hurried() {
             return Handed::Back(Box::new(prepared));
         }
+        let story = Story::of(self.parts.events.pen(), &prepared);
         let ticket = match self.parts.queue.pass(prepared) {
             Ok(ticket) => ticket,
             Err(prepared) => {
@@ -44,7 +47,7 @@ impl Handoff for Delivery {
         };
         let (answer, answered) = oneshot::channel();
         let count = groups.len();
-        let passage = Passage { delivery: self.clone(), groups, answer };
+        let passage = Passage { delivery: self.clone(), groups, story, answer };
         let span =
             debug_span!("cut-through", message = %ticket.id, destination = ticket.destination);
         self.passages.begin(passage.make(ticket).instrument(span));
@@ -118,6 +121,7 @@ impl Drop for Stop<'_> {
 struct Passage {
     delivery: Arc<Delivery>,
     groups: Vec<Vec<u32>>,
+    story: Option<Story>,
     answer: oneshot::Sender<Vec<Said>>,
 }
 
@@ -145,7 +149,7 @@ impl Passage {
     }
 
     /// Makes the message durable while it is tried, and lets its submitter go. False when it cannot be.
-    async fn keep(self, ticket: &Ticket) -> bool {
+    async fn keep(mut self, ticket: &Ticket) -> bool {
         let kept = self.delivery.parts.queue.keep(ticket).await;
         let said = match &kept {
             Ok(()) => Said::Kept,
@@ -153,7 +157,8 @@ impl Passage {
         };
         self.delivery.metrics.went_through(if kept.is_ok() { "late" } else { "lost" });
         if kept.is_ok() {
-            self.delivery.tell_accepted(&ticket.entry, "kept while it is tried");
+            let story = self.story.take();
+            self.delivery.tell_accepted(&ticket.entry, story, "kept while it is tried");
         }
         let all = vec![said; self.groups.len()];
         self.say(all);
@@ -161,9 +166,9 @@ impl Passage {
     }
 
     /// Answers the groups that fared alike, and keeps what is left.
-    async fn end(self, ticket: Ticket, tried: Tried) {
+    async fn end(mut self, ticket: Ticket, tried: Tried) {
         let delivery = self.delivery.clone();
-        let Tried { fates, hop, security, rest, .. } = tried;
+        let Tried { fates, hop, security, rest, log, .. } = tried;
         let mut plans = delivery.plans(&ticket, fates, rest);
         let planned: Vec<Settled> = plans.iter().map(|plan| plan.settled.clone()).collect();
         // Until it is settled: reroutes are counted one by one.
@@ -177,6 +182,7 @@ impl Passage {
         let kept: HashSet<u32> =
             both.filter(|(_, word)| word.is_none()).flat_map(|(ids, _)| ids).copied().collect();
         let (entry, recipients) = (ticket.entry.clone(), ticket.recipients.clone());
+        let destination = ticket.destination.clone();
         for (recipient, plan) in recipients.iter().zip(&mut plans) {
             match kept.contains(&recipient.recipient.id) {
                 true => leave(plan),
@@ -194,7 +200,7 @@ impl Passage {
         });
         let said: Vec<Said> = said.collect();
         let came = Came { entry, agreed, hop, security, lost: settled.is_err() };
-        came.tell(&delivery, &plans);
+        came.tell(&delivery, self.story.take(), &plans);
         let answered = |recipient: &RecipientEntry| !kept.contains(&recipient.recipient.id);
         let all = || recipients.iter().zip(&plans).zip(&words);
         for ((recipient, plan), word) in all() {
@@ -203,10 +209,15 @@ impl Passage {
         }
         self.say(said);
         for ((recipient, plan), word) in all() {
+            // What was put off is not held against anybody.
             if answered(recipient) && word.as_ref().is_some_and(Word::is_lasting) {
                 delivery.suppress(&came.entry, recipient, plan).await;
             }
         }
+        let pen = delivery.parts.events.pen();
+        let dialogue = pen.dialogue();
+        let told = Told { log, destination, recipients, plans, dialogue };
+        pen.tell(About::Message(came.entry.id), told.weight(), || told.note());
     }
 
     /// The submitter may have gone.
@@ -229,13 +240,14 @@ impl Delivery {
         }
     }
 
-    fn tell_accepted(&self, entry: &Entry, how: &str) {
+    fn tell_accepted(&self, entry: &Entry, story: Option<Story>, how: &str) {
         let Entry { id, sender, size, terms, .. } = entry;
         let (user, priority) = (entry.facts.identity.as_deref(), terms.priority);
         let recipients = entry.recipients.len();
         info!(message = %id, %sender, user, size, recipients, %priority, through = how, "message accepted");
         let text = format!("cut-through: {how}");
         self.parts.events.tell(EventKind::MessageAccepted, Some(*id), text);
+        story.into_iter().for_each(|story| story.tell(self.parts.events.pen()));
     }
 }
 
@@ -272,7 +284,7 @@ impl Came {
     }
 
     /// What came of the message.
-    fn tell(&self, delivery: &Delivery, plans: &[Plan]) {
+    fn tell(&self, delivery: &Delivery, story: Option<Story>, plans: &[Plan]) {
         let words = || self.agreed.iter().flatten();
         let taken = words().any(Word::is_taken);
         let is_kept = self.agreed.iter().any(Option::is_none) && !self.lost;
@@ -286,11 +298,13 @@ impl Came {
         delivery.metrics.went_through(result);
         delivery.metrics.attempted(self::result(plans));
         match refusal {
-            _ if taken || is_kept => delivery.tell_accepted(&self.entry, result),
+            _ if taken || is_kept => delivery.tell_accepted(&self.entry, story, result),
             Some(Word { reply, .. }) => {
                 let (id, text) = (self.entry.id, reply.to_string());
                 info!(message = %id, %reply, "message refused by its next hop");
-                delivery.parts.events.tell(EventKind::MessageRefused, Some(id), text);
+                let events = &delivery.parts.events;
+                events.tell(EventKind::MessageRefused, Some(id), text);
+                story.into_iter().for_each(|story| story.tell_refused(events.pen(), reply));
             }
             None => {}
         }

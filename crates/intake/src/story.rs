@@ -27,7 +27,7 @@ pub struct Story {
 
 impl Story {
     /// Of somebody's mail, or mail of our own; nothing where nobody writes it.
-    pub(crate) fn of(pen: &Pen, prepared: &Prepared) -> Option<Story> {
+    pub fn of(pen: &Pen, prepared: &Prepared) -> Option<Story> {
         let entry = prepared.entry();
         let story = || Story { id: entry.id, accepted: accepted(entry, None), notice: None };
         (!pen.is_idle()).then(story)
@@ -51,7 +51,15 @@ impl Story {
         (!pen.is_idle()).then(story)
     }
 
-    /// It is durable.
+    /// Its next hop refused it, and its submitter was told so: nothing is kept.
+    pub fn tell_refused(self, pen: &Pen, reply: &Reply) {
+        let Accepted { session, listener, client, sender, .. } = self.accepted;
+        let (client, reply) = (client.unwrap_or_default(), reply.to_string());
+        let refused = Refused { session, listener, client, sender, reply };
+        pen.tell(About::Message(self.id), 512, || Note::Refused(Box::new(refused)));
+    }
+
+    /// It is durable, or with its next hop.
     pub fn tell(self, pen: &Pen) {
         let Story { id, accepted, notice } = self;
         if let (Some(notice), Some(about)) = (notice, accepted.notice_about) {
