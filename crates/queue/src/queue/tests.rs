@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use tokio::time::{Instant, timeout};
 use waypost_mail::{Outcome, RecipientState, Why};
 use waypost_smtp::Reply;
+use waypost_spool::Change;
 
 use super::*;
 use crate::house::{SlowSpool, all, delivered, house, house_on, ids, seconds, why};
