@@ -137,11 +137,17 @@ pub(crate) async fn settle(
         false => Some(shared.accept(arrival).await?),
     };
     settle::tell(&shared, &lease, &labels, answered);
-    // Before it is scheduled: nobody looks for whom somebody has in hand.
+    let Some(arriving) = arriving else {
+        lease.end(&HashMap::new(), None);
+        return Ok(());
+    };
+    // The slot goes back before the rest is scheduled: nobody looks for whom somebody has in hand. What
+    // was learned of the destination must not be forgotten in between, as if nothing waited for it.
+    let destination = lease.destination.clone();
+    shared.state().schedule.count(&destination, 1);
     lease.end(&HashMap::new(), None);
-    if let Some(arriving) = arriving {
-        shared.arrived(arriving);
-    }
+    shared.arrived(arriving);
+    shared.state().schedule.count(&destination, -1);
     Ok(())
 }
 
