@@ -543,7 +543,7 @@ mod tests {
     fn names_comments_and_domains_of_addresses() {
         assert_eq!(
             ascii("To: J\u{fc}rgen \"M. \u{fc}\" <j@b\u{fc}cher.example>, plain@x.example"),
-            "To: =?utf-8?q?J=C3=BCrgen_M=2E_=C3=BC?= <j@xn--bcher-kva.example>, plain@x.example"
+            "To: =?utf-8?q?J=C3=BCrgen_M=2E_=C3=BC?= <j@xn--bcher-kva.example>,\r\n plain@x.example"
         );
         assert_eq!(
             ascii("Cc: Fr\u{fc}he: a@b.example, c@d.example (\u{fc}ber);"),
