@@ -147,8 +147,9 @@ impl Gathered {
     /// What of it belongs to the message.
     fn about(self, id: MessageId) -> Found {
         let Gathered { mut notes, unread } = self;
-        // Stable: what was told in one millisecond keeps its order.
-        notes.sort_by_key(|told| told.at);
+        // Stable: what was told in one millisecond keeps its order, but for answers to questions, which have
+        // an order of their own and come from several threads.
+        notes.sort_by_key(|told| (told.at, stage(&told.note)));
         let own = |told: &&Told| told.about == About::Message(id);
         let Some(first) = notes.iter().find(own).map(|told| told.at) else {
             return Found { unread, ..Found::default() };
@@ -180,6 +181,17 @@ fn session(note: &Note) -> Option<SessionId> {
         Note::Refused(refused) => Some(refused.session),
         _ => None,
     }
+}
+
+/// The place of a plugin's answer among the questions about one message; of anything else after them.
+fn stage(note: &Note) -> usize {
+    const STAGES: [&str; 7] =
+        ["connect", "helo", "auth", "sender", "recipient", "recipients", "message"];
+    let asked = match note {
+        Note::Decided(decided) => STAGES.iter().position(|stage| *stage == decided.stage),
+        _ => None,
+    };
+    asked.unwrap_or(STAGES.len())
 }
 
 #[cfg(test)]

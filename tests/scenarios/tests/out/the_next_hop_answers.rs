@@ -134,7 +134,7 @@ async fn what_is_meant_otherwise_takes_the_queue() {
     let way = through(&upstream).await;
     let id = way.send().await;
     let why = way.deferred(&id).await;
-    assert!(!why.is_permanent(), "{why}");
+    assert!(why.to_string().contains("Greylisted"), "{why}");
     way.retry(&id).await;
     way.settled(&id).await;
     assert_eq!((upstream.mails().len(), way.alice.mails().len()), (1, 0));
@@ -246,10 +246,6 @@ async fn what_one_reply_cannot_say_takes_the_queue() {
     assert!(peer.data(CONTENT).await.starts_with("250 2.0.0 OK queued as "));
     let told = way.notices(2).await.pop().unwrap();
     assert!(told.content.contains("Action: relayed"), "{}", told.content);
-    // It is for later.
-    peer.expect(&format!("MAIL FROM:<{ALICE}> HOLDFOR=600"), "250 ").await;
-    peer.expect(&format!("RCPT TO:<{BOB}>"), "250 ").await;
-    assert!(peer.data(CONTENT).await.starts_with("250 2.0.0 OK queued as "));
     assert_eq!(upstream.mails().len(), 2);
     assert_eq!(went(&way.relay, "delivered").await, 0);
     way.relay.stop().await;
