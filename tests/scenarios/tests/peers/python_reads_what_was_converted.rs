@@ -105,7 +105,8 @@ async fn by_a_postfix_that_lacks_everything() {
     std::fs::create_dir(&mail).unwrap();
     std::os::unix::fs::chown(&mail, Some(65534), Some(65534)).unwrap();
     let lines = format!(
-        "virtual_mailbox_domains = dest.example\n\
+        "local_header_rewrite_clients =\n\
+         virtual_mailbox_domains = dest.example\n\
          virtual_mailbox_base = {}\n\
          virtual_mailbox_maps = inline:{{ {{ b@dest.example = b/ }} }}\n\
          virtual_minimum_uid = 1\n\
