@@ -21,8 +21,10 @@ pub enum FaultPoint {
     Sync,
     /// The log is synced, sled knows nothing.
     Synced,
-    /// sled's batch is applied and not flushed, nobody has an answer.
+    /// Readers see it, sled knows nothing, nobody has an answer.
     Applied,
+    /// sled was given what came together since the last time, and is not flushed.
+    Given,
     /// sled is flushed, as happens now and then.
     Flushed,
     /// Before a segment is removed.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use waypost_mail::{MessageId, Timestamp};
 
+use crate::ahead::Ahead;
 use crate::row::{self, Kept, Writes};
 use crate::rows::Rows;
 use crate::segment::{Place, Position};
@@ -12,10 +13,11 @@ use crate::segment::{Place, Position};
 const CHECKPOINT: &[u8] = b"c|";
 const LOST: &[u8] = b"b|";
 
-/// The index.
+/// The index: rows, and what is ahead of them.
 #[derive(Debug, Clone)]
 pub(crate) struct Index {
     rows: Arc<dyn Rows>,
+    ahead: Arc<Ahead>,
 }
 
 /// A fact of the ledger in the index.
@@ -38,21 +40,31 @@ pub(crate) struct Lost {
 
 impl Index {
     pub(crate) fn new(rows: Arc<dyn Rows>) -> Index {
-        Index { rows }
+        Index { rows, ahead: Arc::default() }
     }
 
-    /// Writes all or nothing, not yet flushed.
-    pub(crate) fn apply(&self, writes: Writes) -> Result<(), String> {
-        self.rows.apply(writes)
+    /// Writes, for readers at once; the rows have it after [`Index::give`].
+    pub(crate) fn apply(&self, writes: Writes) {
+        self.ahead.write(writes);
     }
 
-    /// What was applied is on the disk when this returns.
+    /// True when so much was applied that it is time to flush it.
+    pub(crate) fn is_heavy(&self) -> bool {
+        self.ahead.is_heavy()
+    }
+
+    /// Gives what was applied to the rows, all or nothing, not yet flushed.
+    pub(crate) fn give(&self) -> Result<(), String> {
+        self.ahead.give(&*self.rows)
+    }
+
+    /// What was given is on the disk when this returns.
     pub(crate) fn flush(&self) -> Result<(), String> {
         self.rows.flush()
     }
 
     pub(crate) fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        self.rows.get(key)
+        self.ahead.get(key).map_or_else(|| self.rows.get(key), Ok)
     }
 
     /// A message, absent when it has no row; `Some(Err)` when its rows do not fit together.
@@ -82,7 +94,8 @@ impl Index {
         from: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> bool,
     ) -> Result<(), String> {
-        self.rows.range(from, &mut |key, value| key.starts_with(prefix) && each(key, value))
+        let mut each = |key: &[u8], value: &[u8]| key.starts_with(prefix) && each(key, value);
+        self.ahead.range(&*self.rows, from, &mut each)
     }
 
     /// Everything in the log before this was in the index when it was last flushed.
@@ -100,7 +113,8 @@ impl Index {
     /// Says that records are lost, for all starts until one forgets it ([`forget_lost`]).
     pub(crate) fn keep_lost(&self, lost: &Lost) -> Result<(), String> {
         let value = postcard::to_stdvec(lost).map_err(|error| error.to_string())?;
-        self.apply(vec![(LOST.to_vec(), Some(value))])?;
+        self.apply(vec![(LOST.to_vec(), Some(value))]);
+        self.give()?;
         self.flush()
     }
 

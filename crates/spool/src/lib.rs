@@ -6,6 +6,7 @@
 
 #![deny(unsafe_code)]
 
+mod ahead;
 mod compact;
 mod config;
 mod content;

@@ -1,6 +1,6 @@
 //! The one thread that writes. It takes all changes that wait, and makes them durable together:
-//! append to the log, sync the log, one batch for sled, answer. sled is flushed now and then: what it
-//! loses in a crash is in the segment being written, which a start reads.
+//! append to the log, sync the log, let readers see it, answer. sled is given what came together now and then, in
+//! one batch, and flushed: what it loses in a crash is in the segment being written, which a start reads.
 
 use std::collections::HashMap;
 use std::io;
@@ -46,7 +46,7 @@ pub(crate) struct Writer {
     recent: HashMap<MessageId, Kept>,
     /// Recipients of all those.
     remembered: usize,
-    /// Since when sled has something that is not flushed.
+    /// Since when there is something that sled does not have on the disk.
     unflushed: Option<Instant>,
     /// sled is flushed with each group: while index and log are brought to one opinion, and by tools.
     pub(crate) eager: bool,
@@ -213,13 +213,18 @@ impl Writer {
         self.finish(group)
     }
 
-    /// What was applied to sled is on the disk when this returns.
+    /// sled has on the disk what was applied when this returns.
     pub(crate) fn flush(&mut self) -> Result<(), String> {
         if self.unflushed.is_some() {
-            self.shared.index.flush()?;
+            let shared = &self.shared;
+            let point = |point| shared.faults.hit(point).map_err(|error| error.to_string());
+            shared.space.guard();
+            shared.index.give()?;
+            point(FaultPoint::Given)?;
+            shared.index.flush()?;
             self.unflushed = None;
-            self.shared.metrics.syncs.inc();
-            self.shared.faults.hit(FaultPoint::Flushed).map_err(|error| error.to_string())?;
+            shared.metrics.syncs.inc();
+            point(FaultPoint::Flushed)?;
         }
         Ok(())
     }
@@ -483,8 +488,7 @@ impl Writer {
         }
         let point = |point| shared.faults.hit(point).map_err(|error| error.to_string());
         group.writes.push(checkpoint(self.log.position(0)));
-        shared.space.guard();
-        shared.index.apply(group.writes)?;
+        shared.index.apply(group.writes);
         point(FaultPoint::Applied)?;
         shared.space.spend(group.len);
         shared.metrics.groups.inc();
@@ -493,7 +497,7 @@ impl Writer {
         group.born.into_iter().for_each(|place| self.log.born(place));
         group.died.into_iter().for_each(|place| self.log.died(place));
         self.unflushed.get_or_insert_with(Instant::now);
-        if self.eager {
+        if self.eager || self.shared.index.is_heavy() {
             self.flush()?;
         }
         if self.remembered > REMEMBERED {

@@ -37,6 +37,7 @@ const POINTS: [FaultPoint; 11] = [
     FaultPoint::Sync,
     FaultPoint::Synced,
     FaultPoint::Applied,
+    FaultPoint::Given,
     FaultPoint::Flushed,
     FaultPoint::RemoveSegment,
     FaultPoint::BodyMoved,

@@ -56,19 +56,21 @@ async fn after_an_io_error_nothing_is_acknowledged_and_a_restart_has_it_all() {
 /// The index is flushed after the answer: what was acknowledged by then is in the log.
 #[tokio::test]
 async fn after_a_flush_that_fails_nothing_is_acknowledged_and_a_restart_has_it_all() {
-    let dir = tempfile::tempdir().unwrap();
-    let (config, on) = faulty(dir.path(), FaultPoint::Flushed, nix::libc::EIO);
-    let (spool, _) = open(&config);
-    on.store(true, Ordering::SeqCst);
-    spool.commit(accept(1, 1, "one")).await.unwrap();
-    assert!(!spool.failed().await.is_empty());
-    on.store(false, Ordering::SeqCst);
-    let later = spool.commit(accept(2, 1, "two")).await;
-    assert!(matches!(later, Err(SpoolError::Failed(_))), "{later:?}");
-    drop(spool);
-    let (spool, report) = open(&config);
-    assert_eq!((report.quarantined, ids(&*spool)), (0, vec![1]));
-    assert_eq!(bytes_of(&*spool, 1), [HEADER, b"one"].concat());
+    for point in [FaultPoint::Given, FaultPoint::Flushed] {
+        let dir = tempfile::tempdir().unwrap();
+        let (config, on) = faulty(dir.path(), point, nix::libc::EIO);
+        let (spool, _) = open(&config);
+        on.store(true, Ordering::SeqCst);
+        spool.commit(accept(1, 1, "one")).await.unwrap();
+        assert!(!spool.failed().await.is_empty());
+        on.store(false, Ordering::SeqCst);
+        let later = spool.commit(accept(2, 1, "two")).await;
+        assert!(matches!(later, Err(SpoolError::Failed(_))), "{point:?}: {later:?}");
+        drop(spool);
+        let (spool, report) = open(&config);
+        assert_eq!((report.quarantined, ids(&*spool)), (0, vec![1]), "{point:?}");
+        assert_eq!(bytes_of(&*spool, 1), [HEADER, b"one"].concat());
+    }
 }
 
 #[tokio::test]

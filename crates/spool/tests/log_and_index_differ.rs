@@ -118,7 +118,7 @@ async fn nor_does_it_return_when_the_start_that_finds_out_is_killed() {
     for size in [SMALL, LARGE] {
         let (dir, whole) = behind(size).await;
         let mut killed = 0;
-        for point in [FaultPoint::Synced, FaultPoint::Flushed] {
+        for point in [FaultPoint::Synced, FaultPoint::Given, FaultPoint::Flushed] {
             for groups in 1.. {
                 let what = format!("segments of {size}, ended at the {groups}. {point:?}");
                 let config = at(dir.path().join("copy"), &whole);
