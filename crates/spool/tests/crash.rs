@@ -28,7 +28,7 @@ const FAULT: &str = "WAYPOST_CRASH_FAULT";
 /// How long a child may say nothing new.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-const POINTS: [FaultPoint; 11] = [
+const POINTS: [FaultPoint; 12] = [
     FaultPoint::Roll,
     FaultPoint::Digest,
     FaultPoint::Digested,
