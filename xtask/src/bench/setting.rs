@@ -31,6 +31,8 @@ pub(crate) enum Duty {
     Secure,
     /// The same, and a DKIM signature by an RSA key of 2048 bits.
     Signed,
+    /// To ask the sink while the submitter waits, in the clear.
+    Through,
 }
 
 impl Duty {
@@ -40,6 +42,7 @@ impl Duty {
             Duty::Places => "places",
             Duty::Secure => "secure",
             Duty::Signed => "signed",
+            Duty::Through => "through",
         }
     }
 

@@ -206,12 +206,14 @@ fn routes(setting: &Setting<'_>) -> String {
     let Setting { sink, duty, .. } = setting;
     let tls = if duty.is_secure() { "encrypt" } else { "never" };
     let ways = if *duty == Duty::Places { places::ways() } else { Vec::new() };
+    let cut_through = *duty == Duty::Through;
     let rest = (duty.place(), vec!["*".to_owned()]);
     let route = |(place, domains): (places::Place, Vec<String>)| {
         let host = place.address();
         format!(
             "\n[[route]]\ndomains = {domains:?}\n\
-             via = [{{ host = \"{host}\", port = {sink} }}]\ntls = {tls:?}\n"
+             via = [{{ host = \"{host}\", port = {sink} }}]\ntls = {tls:?}\n\
+             cut-through = {cut_through}\n"
         )
     };
     ways.into_iter().chain([rest]).map(route).collect()

@@ -25,6 +25,8 @@ pub(crate) enum Workload {
     Secure,
     /// The same, and a DKIM signature.
     Signed,
+    /// The sink is asked while the submitter waits: no message is stored.
+    Through,
     /// As plain, while 100,000 messages wait for fifty domains that are down.
     Backlog,
 }
@@ -42,7 +44,7 @@ pub(crate) struct Load {
 }
 
 impl Workload {
-    pub(crate) const ALL: [Workload; 8] = [
+    pub(crate) const ALL: [Workload; 9] = [
         Workload::Plain,
         Workload::Many,
         Workload::Deferrals,
@@ -50,6 +52,7 @@ impl Workload {
         Workload::Fair,
         Workload::Secure,
         Workload::Signed,
+        Workload::Through,
         Workload::Backlog,
     ];
 
@@ -62,6 +65,7 @@ impl Workload {
             Workload::Fair => "1,000 wait for a slow one",
             Workload::Secure => "TLS on both sides",
             Workload::Signed => "TLS on both sides, DKIM",
+            Workload::Through => "cut-through",
             Workload::Backlog => "100,000 wait for the dead",
         }
     }
@@ -70,6 +74,7 @@ impl Workload {
         match self {
             Workload::Secure => Duty::Secure,
             Workload::Signed => Duty::Signed,
+            Workload::Through => Duty::Through,
             _ => Duty::Places,
         }
     }
@@ -78,7 +83,7 @@ impl Workload {
     pub(crate) fn excuse(self, relay: &str) -> Option<&'static str> {
         match (self, relay) {
             (_, "waypost") => None,
-            (Workload::Backlog, _) => Some("Waypost is held against itself"),
+            (Workload::Backlog | Workload::Through, _) => Some("Waypost is held against itself"),
             (Workload::Secure | Workload::Signed, "opensmtpd") => {
                 Some("Debian 12's build cannot be a server under TLS (OpenSMTPD's issue 1171)")
             }
