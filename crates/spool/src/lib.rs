@@ -14,6 +14,7 @@ mod digest;
 mod dirs;
 mod disk;
 mod fault;
+mod fresh;
 mod index;
 mod inspect;
 mod job;

@@ -16,10 +16,12 @@ use crate::content::{Stored, Unreadable};
 use crate::dirs::Dirs;
 use crate::disk::Disk;
 use crate::fault::Faults;
+use crate::fresh::{Fresh, Pieces};
 use crate::index::{FactRow, Index};
 use crate::job::{Encoded, Encoder, Job, Work};
 use crate::lock::Lock;
 use crate::log::Readers;
+use crate::memory::MemoryContent;
 use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::record::Fact;
@@ -39,6 +41,7 @@ pub struct LogSpool {
     shared: Arc<Shared>,
     /// Room for bodies that are read from their files into records, in KiB.
     read: Semaphore,
+    fresh: Fresh,
     thread: Option<JoinHandle<()>>,
     // After everything that uses the directory.
     _lock: Option<Lock>,
@@ -107,6 +110,7 @@ impl LogSpool {
         let spool = LogSpool {
             shared,
             read: Semaphore::new(READ_AT_ONCE),
+            fresh: Fresh::default(),
             thread: Some(thread),
             _lock: Some(lock),
         };
@@ -151,7 +155,7 @@ impl LogSpool {
         let shared = writer.shared.clone();
         let driver = Driver { writer, _ending: Ending(shared.clone()) };
         let read = Semaphore::new(READ_AT_ONCE);
-        let spool = LogSpool { shared, read, thread: None, _lock: None };
+        let spool = LogSpool { shared, read, fresh: Fresh::default(), thread: None, _lock: None };
         Ok((Arc::new(spool), driver, report))
     }
 
@@ -291,6 +295,7 @@ impl Spool for LogSpool {
             0 => None,
             octets => self.read.acquire_many(units(octets)).await.ok(),
         };
+        let fresh = Pieces::of(&change);
         let encoded = if Encoder::is_quick(&change) {
             encoder.encode(change)
         } else {
@@ -300,7 +305,11 @@ impl Spool for LogSpool {
         if let Err(SpoolError::Failed(text)) = &encoded {
             self.shared.fail(text);
         }
-        self.submit(encoded?).await
+        self.submit(encoded?).await?;
+        if let Some((id, pieces)) = fresh {
+            self.fresh.keep(id, pieces);
+        }
+        Ok(())
     }
 
     fn load(&self, id: MessageId) -> Result<Entry, SpoolError> {
@@ -320,6 +329,9 @@ impl Spool for LogSpool {
         for _ in 0..10 {
             let value = shared.sane(shared.index.get(&row::row_key(id)))?;
             let value = value.ok_or(SpoolError::Unknown(id))?;
+            if let Some(bytes) = self.fresh.take(id) {
+                return Ok(Box::new(MemoryContent(bytes)));
+            }
             let place = row::place_in(&value);
             let place = place
                 .ok_or_else(|| SpoolError::Damaged(id, "its row in the index is damaged".into()))?;

@@ -25,8 +25,17 @@ struct Waiting {
     jobs: VecDeque<Job>,
     /// How many of them somebody outside waits for.
     urgent: usize,
-    asleep: bool,
+    /// The writer sleeps until this comes.
+    asleep: Option<Until>,
     closed: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Until {
+    /// Any job.
+    Work,
+    /// One that somebody outside waits for.
+    Urgent,
 }
 
 impl Queue {
@@ -35,10 +44,10 @@ impl Queue {
         if waiting.closed {
             return Err(SpoolError::Failed("the spool is closed".into()));
         }
-        waiting.urgent += usize::from(!matches!(job.work, Work::Settle { .. }));
+        let urgent = !matches!(job.work, Work::Settle { .. });
+        waiting.urgent += usize::from(urgent);
         waiting.jobs.push_back(job);
-        if waiting.asleep {
-            waiting.asleep = false;
+        if waiting.asleep.take_if(|until| urgent || *until == Until::Work).is_some() {
             self.changed.notify_one();
         }
         Ok(())
@@ -48,7 +57,7 @@ impl Queue {
     pub(crate) fn take(&self, idle: Duration) -> Option<Vec<Job>> {
         let mut waiting = self.lock();
         if waiting.jobs.is_empty() && !waiting.closed {
-            waiting = self.sleep(waiting, idle);
+            waiting = self.sleep(waiting, Until::Work, idle);
         }
         let until = Instant::now() + COMPANY;
         while waiting.urgent == 0 && !waiting.jobs.is_empty() && !waiting.closed {
@@ -56,7 +65,7 @@ impl Queue {
             if left.is_zero() {
                 break;
             }
-            waiting = self.sleep(waiting, left);
+            waiting = self.sleep(waiting, Until::Urgent, left);
         }
         waiting.urgent = 0;
         let jobs: Vec<Job> = std::mem::take(&mut waiting.jobs).into();
@@ -73,12 +82,13 @@ impl Queue {
     fn sleep<'w>(
         &self,
         mut waiting: MutexGuard<'w, Waiting>,
+        until: Until,
         at_most: Duration,
     ) -> MutexGuard<'w, Waiting> {
-        waiting.asleep = true;
+        waiting.asleep = Some(until);
         let woken = self.changed.wait_timeout(waiting, at_most);
         let mut waiting = woken.unwrap_or_else(PoisonError::into_inner).0;
-        waiting.asleep = false;
+        waiting.asleep = None;
         waiting
     }
 
