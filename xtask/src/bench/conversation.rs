@@ -26,9 +26,9 @@ const SLOWNESS: Duration = Duration::from_millis(500);
 const END_OF_DATA: &[u8] = b"\r\n.\r\n";
 const GREETING: &[u8] = b"220 sink.bench.example ESMTP\r\n";
 const EHLO_REPLY: &[u8] =
-    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250 ENHANCEDSTATUSCODES\r\n";
+    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250 ENHANCEDSTATUSCODES\r\n";
 const SECURE_EHLO_REPLY: &[u8] =
-    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n";
+    b"250-sink.bench.example\r\n250-PIPELINING\r\n250-8BITMIME\r\n250-CHUNKING\r\n250-STARTTLS\r\n250 ENHANCEDSTATUSCODES\r\n";
 /// Recipients whose first attempt is put off.
 const LATER: &[u8] = b"<later";
 
@@ -73,12 +73,31 @@ where
     stream.flush().await
 }
 
+/// What comes next.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Awaits {
+    #[default]
+    Command,
+    /// A message up to its dot.
+    Data,
+    /// So many octets of one.
+    Chunk(Chunk),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Chunk {
+    octets: usize,
+    last: bool,
+}
+
 /// What came and is not yet understood, and the replies not yet sent.
 #[derive(Default)]
 struct Session {
     input: Vec<u8>,
     output: Vec<u8>,
-    in_data: bool,
+    awaits: Awaits,
+    /// The chunks of this message that were followed by others.
+    chunks: Vec<u8>,
     /// How much of `input` is known to hold no end of data.
     searched: usize,
     /// Recipients of this transaction that were taken.
@@ -101,12 +120,14 @@ impl Session {
     fn consume(&mut self, tally: &Mutex<Tally>) -> usize {
         let (mut taken, mut messages) = (0, 0);
         while !self.ended {
-            let was_data = self.in_data;
-            let length =
-                if was_data { self.message(taken, tally) } else { self.command(taken, tally) };
+            let (length, ended) = match self.awaits {
+                Awaits::Command => (self.command(taken, tally), false),
+                Awaits::Data => (self.message(taken, tally), true),
+                Awaits::Chunk(chunk) => (self.chunk(taken, chunk, tally), chunk.last),
+            };
             let Some(length) = length else { break };
             taken += length;
-            messages += usize::from(was_data);
+            messages += usize::from(ended);
         }
         self.input.drain(..taken);
         self.searched = self.searched.saturating_sub(taken);
@@ -129,8 +150,15 @@ impl Session {
                 b"220 2.0.0 go on\r\n"
             }
             b"DATA" if self.recipients == 0 => b"503 5.5.1 to whom?\r\n",
+            b"BDAT" => match chunk(line) {
+                Some(chunk) => {
+                    self.awaits = Awaits::Chunk(chunk);
+                    b""
+                }
+                None => b"501 5.5.4 how much?\r\n",
+            },
             b"DATA" => {
-                self.in_data = true;
+                self.awaits = Awaits::Data;
                 self.searched = from + end + 1;
                 b"354 go on\r\n"
             }
@@ -145,6 +173,7 @@ impl Session {
             }
             b"MAIL" | b"RSET" => {
                 self.recipients = 0;
+                self.chunks.clear();
                 b"250 2.0.0 ok\r\n"
             }
             b"NOOP" => b"250 2.0.0 ok\r\n",
@@ -163,12 +192,47 @@ impl Session {
         };
         let end = self.searched + end + END_OF_DATA.len();
         let now = Instant::now();
-        tally.lock().unwrap_or_else(PoisonError::into_inner).count(&self.input[from..end], now);
-        self.in_data = false;
+        let message = self.input[from..end].strip_suffix(b".\r\n").unwrap_or_default();
+        tally.lock().unwrap_or_else(PoisonError::into_inner).count(message, now);
+        self.awaits = Awaits::Command;
         self.recipients = 0;
         self.output.extend(b"250 2.0.0 kept\r\n");
         Some(end - from)
     }
+
+    /// One whole chunk at `from`, answered, and counted when it is the last of its message; its length.
+    fn chunk(&mut self, from: usize, chunk: Chunk, tally: &Mutex<Tally>) -> Option<usize> {
+        let octets = self.input.get(from..from + chunk.octets)?;
+        self.awaits = Awaits::Command;
+        let reply: &[u8] = match (self.recipients, chunk.last) {
+            (0, _) => b"503 5.5.1 to whom?\r\n",
+            (_, false) => {
+                self.chunks.extend(octets);
+                b"250 2.0.0 go on\r\n"
+            }
+            (_, true) => {
+                let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+                if self.chunks.is_empty() {
+                    tally.count(octets, Instant::now());
+                } else {
+                    self.chunks.extend(octets);
+                    tally.count(&self.chunks, Instant::now());
+                    self.chunks.clear();
+                }
+                self.recipients = 0;
+                b"250 2.0.0 kept\r\n"
+            }
+        };
+        self.output.extend(reply);
+        Some(chunk.octets)
+    }
+}
+
+/// `BDAT 1234 LAST` (RFC 3030 §2).
+fn chunk(line: &[u8]) -> Option<Chunk> {
+    let mut words = std::str::from_utf8(line).ok()?.split_ascii_whitespace().skip(1);
+    let octets = words.next()?.parse().ok()?;
+    Some(Chunk { octets, last: words.next().is_some_and(|word| word.eq_ignore_ascii_case("LAST")) })
 }
 
 /// True for the first attempt at a recipient that is to come later.
@@ -180,10 +244,16 @@ fn is_put_off(line: &[u8], tally: &Mutex<Tally>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::tally::Body;
 
     const TALK: &[u8] = b"EHLO a\r\nMAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\n\
         Received: x\r\nMessage-Id: <1@a>\r\n\r\nhello\r\n.\r\n\
         MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nMessage-ID: <1@a>\r\n\r\nhallo\r\n.\r\nQUIT\r\n";
+    const CHUNKS: &[u8] = b"MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nBDAT 28 LAST\r\n\
+        Message-Id: <1@a>\r\n\r\nhello\r\n\
+        MAIL FROM:<a@b>\r\nBDAT 7\r\nhello\r\n\
+        RCPT TO:<c@d>\r\nBDAT 24\r\nMessage-Id: <2@a>\r\n\r\nhelBDAT 4 last\r\nlo\r\n\
+        MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nMessage-ID: <3@a>\r\n\r\nhello\r\n.\r\nQUIT\r\n";
 
     #[test]
     fn counts_the_same_at_every_split() {
@@ -199,6 +269,26 @@ mod tests {
             assert!(session.ended && !session.encrypts, "cut at {cut}");
             assert_eq!((messages, tally.times("<1@a>")), (2, 2), "cut at {cut}");
             assert!(tally.body().unwrap_err().to_string().contains("differ"), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_message_in_chunks_is_that_message() {
+        for cut in 1..CHUNKS.len() {
+            let tally = Mutex::new(Tally::default());
+            let mut session = Session::default();
+            let mut messages = 0;
+            for part in [&CHUNKS[..cut], &CHUNKS[cut..]] {
+                session.input.extend(part);
+                messages += session.consume(&tally);
+            }
+            let tally = tally.into_inner().unwrap();
+            assert!(session.ended, "cut at {cut}");
+            let counted = ["<1@a>", "<2@a>", "<3@a>"].map(|id| tally.times(id));
+            assert_eq!((messages, counted), (3, [1; 3]), "cut at {cut}");
+            assert_eq!(tally.body().unwrap(), Body::of_lines("hello\r\n"), "cut at {cut}");
+            let replies = String::from_utf8(session.output).unwrap();
+            assert!(replies.contains("503"), "a chunk for nobody: {replies}");
         }
     }
 

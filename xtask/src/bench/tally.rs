@@ -33,9 +33,8 @@ pub(crate) struct Body {
 }
 
 impl Body {
-    /// Of lines that are followed by the dot.
     pub(crate) fn of_lines(lines: &str) -> Body {
-        Body::of(format!("{lines}.\r\n").as_bytes())
+        Body::of(lines.as_bytes())
     }
 
     fn of(octets: &[u8]) -> Body {
@@ -94,7 +93,7 @@ impl Tally {
         self.deferred.insert(recipient.to_vec())
     }
 
-    /// A message, from its first octet to the dot.
+    /// A message, without what ends it.
     pub(crate) fn count(&mut self, message: &[u8], now: Instant) {
         let header = memchr::memmem::find(message, b"\r\n\r\n").map_or(message.len(), |at| at + 4);
         let (header, body) = message.split_at(header);
@@ -143,7 +142,7 @@ mod tests {
     fn kinds_are_counted_apart_and_once() {
         let mut tally = Tally::default();
         for id in ["fast-1", "slow-1", "fast-2", "fast-2"] {
-            let message = format!("Message-ID: <{id}@x>\r\n\r\nx\r\n.\r\n");
+            let message = format!("Message-ID: <{id}@x>\r\n\r\nx\r\n");
             tally.count(message.as_bytes(), Instant::now());
         }
         assert_eq!(tally.of("fast").unwrap().0, 2);
