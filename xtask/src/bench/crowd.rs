@@ -18,6 +18,10 @@ use super::setting::NAME;
 const PER_CONNECTION: usize = 500;
 /// Longest wait for one reply.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// The same for a greeting; then the connection is tried again, so many times. Where only five may wait to be taken
+/// (OpenSMTPD), a SYN cookie lets us believe in one of which the relay knows nothing.
+const GREETING_PATIENCE: Duration = Duration::from_secs(2);
+const CONNECTION_TRIES: u32 = 30;
 
 /// One message: `kind-number` becomes its Message-ID.
 #[derive(Clone, Debug)]
@@ -68,9 +72,7 @@ async fn session(
     tls: Option<&TlsConnector>,
     letters: &[Letter],
 ) -> anyhow::Result<()> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
-    stream.set_nodelay(true)?;
-    say(&mut stream, b"", "220").await?;
+    let mut stream = greeted(port).await?;
     say(&mut stream, b"EHLO client.bench.example\r\n", "250").await?;
     let Some(tls) = tls else {
         return submit(&mut stream, body, letters).await;
@@ -79,6 +81,18 @@ async fn session(
     let mut stream = tls.connect(ServerName::try_from(NAME)?, stream).await?;
     say(&mut stream, b"EHLO client.bench.example\r\n", "250").await?;
     submit(&mut stream, body, letters).await
+}
+
+/// A connection whose greeting was heard.
+async fn greeted(port: u16) -> anyhow::Result<TcpStream> {
+    for _ in 0..CONNECTION_TRIES {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
+        stream.set_nodelay(true)?;
+        if let Ok(heard) = timeout(GREETING_PATIENCE, say(&mut stream, b"", "220")).await {
+            return heard.map(|()| stream);
+        }
+    }
+    bail!("the relay greets nobody")
 }
 
 async fn submit<S>(stream: &mut S, body: &str, letters: &[Letter]) -> anyhow::Result<()>

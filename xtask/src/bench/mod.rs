@@ -316,7 +316,7 @@ impl<'a> Bench<'a> {
     fn trace(&mut self, home: &Path) -> anyhow::Result<()> {
         eprintln!("counting syncs");
         let case = Case::new(HEADLINE.sessions, HEADLINE.reuse, HEADLINE.size, self.quick);
-        for relay in &self.relays {
+        for relay in self.relays.iter().filter(|relay| takes(relay.as_ref(), case)) {
             let file = home.join(format!("{}.strace", relay.name()));
             let running = relay.start(Some(&file))?;
             self.through(&running, case.warm_up())?;
@@ -335,9 +335,14 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// Relays that are several times slower than Postfix would take the night with every case.
+/// Relays that are several times slower than Postfix would take the night with every case. OpenSMTPD has a backlog of
+/// five connections, and smtp-source waits for ever for one that got lost there: it has part in the workloads.
 fn takes(relay: &dyn Relay, case: Case) -> bool {
-    case.is_for_all() || !["exim", "opensmtpd", "haraka"].contains(&relay.name())
+    match relay.name() {
+        "opensmtpd" => false,
+        "exim" | "haraka" => case.is_for_all(),
+        _ => true,
+    }
 }
 
 /// A relay that answers 250 before the disk has it would win every comparison.
