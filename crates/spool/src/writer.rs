@@ -485,13 +485,13 @@ impl Writer {
                 synced?;
             }
             shared.metrics.syncs.inc();
+            shared.metrics.groups.inc();
         }
         let point = |point| shared.faults.hit(point).map_err(|error| error.to_string());
         group.writes.push(checkpoint(self.log.position(0)));
         shared.index.apply(group.writes);
         point(FaultPoint::Applied)?;
         shared.space.spend(group.len);
-        shared.metrics.groups.inc();
         shared.metrics.bytes.inc_by(group.len);
         shared.metrics.group_seconds.observe(began.elapsed().as_secs_f64());
         group.born.into_iter().for_each(|place| self.log.born(place));

@@ -225,7 +225,7 @@ async fn one(left: u64, errno: i32, lasting: bool) -> Account {
 async fn every_call(errno: i32, lasting: bool) {
     let calm = one(u64::MAX, errno, lasting).await;
     assert_eq!(calm.failed, 0);
-    assert!(calm.seen > 100, "only {} calls: the stand-ins are not called", calm.seen);
+    assert!(calm.seen > 60, "only {} calls: the stand-ins are not called", calm.seen);
     let mut met = 0;
     let mut left = 0;
     loop {
@@ -236,7 +236,7 @@ async fn every_call(errno: i32, lasting: bool) {
         met += 1;
         left += 1;
     }
-    assert!(met > 60, "only {met} failures");
+    assert!(met > 50, "only {met} failures");
 }
 
 #[tokio::test]
