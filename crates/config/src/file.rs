@@ -154,6 +154,7 @@ pub(crate) struct Delivery {
     pub(crate) messages_per_connection: Option<u32>,
     pub(crate) recipients: Option<usize>,
     pub(crate) connection_rate: Option<Rate>,
+    pub(crate) chunking: Option<bool>,
     /// A file of providers.
     pub(crate) providers: Option<At<PathBuf>>,
     pub(crate) hosts_per_attempt: Option<usize>,
@@ -356,6 +357,7 @@ fn delivery(section: Option<Section<'_>>, notes: &mut Notes<'_>) -> Delivery {
         messages_per_connection: count(&mut section, "messages-per-connection", notes),
         recipients: count(&mut section, "recipients-per-transaction", notes),
         connection_rate: queue::rate(&mut section, "connection-rate", notes),
+        chunking: section.boolean("chunking", notes).map(|chunking| chunking.value),
         providers: path(&mut section, "providers", notes),
         hosts_per_attempt: count(&mut section, "hosts-per-attempt", notes),
         priority_field: section.boolean("priority-field", notes).map(|field| field.value),

@@ -434,6 +434,7 @@ fn delivery(
     allowance.recipients_per_transaction =
         given.recipients.unwrap_or(allowance.recipients_per_transaction);
     allowance.connection_rate = given.connection_rate;
+    allowance.chunking = given.chunking.unwrap_or(allowance.chunking);
     delivery.timeouts = timeouts(given);
     delivery.patience = given.cut_through_patience.unwrap_or(delivery.patience);
     delivery.dane = given.dane.unwrap_or(delivery.dane);

@@ -64,6 +64,7 @@ message-rate = "5/1s"
 connection-rate = "60/1m"
 messages-per-connection = 7
 recipients-per-transaction = 8
+chunking = false
 [[provider]]
 name = "none"
 domains = ["none.example"]
@@ -74,6 +75,7 @@ domains = ["none.example"]
     assert_eq!(all.allowance.connection_rate, per_second(60, 60));
     assert_eq!(all.allowance.messages_per_connection, 7);
     assert_eq!(all.allowance.recipients_per_transaction, 8);
+    assert!(!all.allowance.chunking && settings.startup.delivery.allowance.chunking);
     let none = provider(&settings, "none.example", &["mx.example"]).expect("none");
     assert_eq!(none.limits, SiteLimits { at_once: 12, first: 3, rate: per_second(100, 60) });
     assert_eq!(none.allowance, settings.startup.delivery.allowance);

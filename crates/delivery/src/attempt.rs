@@ -1,5 +1,6 @@
 //! One try at one ticket: the hosts of its route in order, until every recipient has its fate.
 
+mod answers;
 mod convert;
 mod copy;
 mod findings;
@@ -9,37 +10,28 @@ mod pacing;
 mod prepare;
 mod protection;
 mod trust;
+mod visit;
 mod ways;
 
-use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
 use tracing::debug;
 use waypost_dns::Host;
 use waypost_intake::patience;
 use waypost_mail::{NextHop, Outcome, RecipientState, Route, Rulebook, Security, Timestamp, Why};
-use waypost_mutant::planted;
 use waypost_queue::{Content, Ticket};
 use waypost_smtp::Phase;
-use waypost_smtp::client::{Credentials, Letter, Obstacle, RecipientResult};
+use waypost_smtp::client::Obstacle;
 
 use self::convert::Lacking;
 use self::trust::Found;
-use crate::connection::{Connection, Failure, Promise, Transfer, Wish};
+use self::visit::{key, source};
+use crate::connection::Promise;
 use crate::converted::Converted;
-use crate::demand::Demand;
-use crate::pool::Key;
-use crate::restraint::Way;
-use crate::source::{NoSource, choose};
-use crate::{Allowance, Delivery, SourceAddress};
+use crate::seats::Seats;
+use crate::{Allowance, Delivery};
 
 pub(crate) use self::logbook::{Logbook, LookedUp, Step, Visited};
-
-/// Sources of a pool that are tried at one host in one attempt.
-const MAX_SOURCES: usize = 3;
-/// Octets that are kept of the reply by which a message was taken.
-const KEPT_TEXT: usize = 512;
 
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
@@ -91,13 +83,6 @@ impl Tried {
     }
 }
 
-/// What a route has to show, where it has something.
-struct Means<'a> {
-    source: Option<&'a SourceAddress>,
-    login: Option<Credentials>,
-    identity: Option<Arc<CertifiedKey>>,
-}
-
 /// An attempt under way.
 struct Attempt<'a> {
     delivery: &'a Delivery,
@@ -125,6 +110,8 @@ struct Attempt<'a> {
     trouble: Option<String>,
     /// What the present site is called, and what it allows.
     site: Option<String>,
+    /// Connections to it, where it is a provider.
+    seats: Option<Seats>,
     allowance: Allowance,
     /// Read when the first host is ready to take it.
     content: Option<Arc<dyn Content>>,
@@ -179,6 +166,7 @@ impl<'a> Attempt<'a> {
             foreign: false,
             trouble: None,
             site: None,
+            seats: None,
             allowance: delivery.config.allowance,
             content: None,
             lacking: Vec::new(),
@@ -267,7 +255,7 @@ impl<'a> Attempt<'a> {
                     continue;
                 }
             };
-            if !self.enters(route, hop, &found, members) {
+            if !self.enters(route, hop, &found, members).await {
                 return trouble;
             }
             self.ready = false;
@@ -322,274 +310,10 @@ impl<'a> Attempt<'a> {
         Ok(found)
     }
 
-    /// Tries one host; from another source of the pool when one is of no use there.
-    async fn try_sources(
-        &mut self,
-        route: &Route,
-        hop: &NextHop,
-        found: &Found,
-        host: &Host,
-        demand: &Demand,
-        members: &[usize],
-    ) -> Result<(), Why> {
-        let mut spurned = Vec::new();
-        loop {
-            let from = source(self.delivery, self.ticket, route, host).ok().flatten();
-            self.spurned = false;
-            let tried = self.try_host(route, hop, found, host, demand, members).await;
-            self.log.leave(tried.as_ref().err());
-            match tried {
-                Err(why) if self.spurned => {
-                    spurned.extend(from.map(|from| from.address));
-                    let next = source(self.delivery, self.ticket, route, host).ok().flatten();
-                    let fresh = next.filter(|next| !spurned.contains(&next.address));
-                    if fresh.is_none() || spurned.len() >= MAX_SOURCES {
-                        return Err(why);
-                    }
-                }
-                ended => return ended,
-            }
-        }
-    }
-
-    /// Sends the message to one host. Recipients that are answered for get their fate; the error
-    /// says why the others should be tried at the next host.
-    async fn try_host(
-        &mut self,
-        route: &Route,
-        hop: &NextHop,
-        found: &Found,
-        host: &Host,
-        demand: &Demand,
-        members: &[usize],
-    ) -> Result<(), Why> {
-        let label = label(host);
-        self.hop = Some(label.clone());
-        self.security = None;
-        let tape = self.log.visit(&label, demand.words());
-        self.foreign = matches!(hop, NextHop::Mx(_)) && route.credentials.is_none();
-        let Means { source, login, identity } =
-            self.means(route, host, &label).inspect_err(|_| self.unprepared = true)?;
-        self.log.from(source.map(|source| source.address));
-        let way = self.way(hop, host, source);
-        self.go_easy(&way)?;
-        let key = key(route, hop, host, source);
-        let credentials = login.as_ref();
-        let wish = Wish {
-            host,
-            hop: &label,
-            demand,
-            observe: found.is_tested() && self.delivery.parts.reports.is_some(),
-            implicit_tls: key.implicit_tls,
-            identity: identity.as_ref(),
-            lmtp: key.lmtp,
-            credentials,
-            source,
-            tape: &tape,
-        };
-        let members = self.addressable(host.address, self.open(members.iter().copied()));
-        if members.is_empty() {
-            return Err(Why::NeedsSmtputf8(label));
-        }
-        let mut left = members.clone();
-        let mut waiting = self.delivery.pool.take(&key, demand).await;
-        let (mut copy, mut warned) = (None, false);
-        loop {
-            if waiting.is_none() {
-                match self.line_up(&key, demand, &left).await {
-                    ControlFlow::Continue(idle) => waiting = idle,
-                    ControlFlow::Break(()) => return Ok(()),
-                }
-            }
-            let reused = waiting.is_some();
-            let mut connection = match waiting.take() {
-                Some(connection) => connection,
-                None => self.dial(found, &wish, &way).await?,
-            };
-            connection.record(tape.clone());
-            self.log.connected(connection.security, reused.then_some(connection.messages));
-            self.answered = true;
-            self.security = Some(connection.security);
-            self.is_ready(hop);
-            if copy.is_none() {
-                let made = match self.unable(&connection, hop, host.address, &label) {
-                    Some(why) => Err(why),
-                    None => self.copy(route, connection.extensions(), &label, &members).await,
-                };
-                copy = match made {
-                    Ok(Some(made)) => Some(made),
-                    other => {
-                        self.delivery.pool.park(key, demand, connection);
-                        return other.map(|_| ());
-                    }
-                };
-            }
-            let Some(copy) = &copy else { return Ok(()) };
-            let room = if copy.verp { 1 } else { self.room(&connection, &left) };
-            let (batch, rest) = left.split_at(room.min(left.len()));
-            let letter = Letter { lmtp: key.lmtp, ..self.letter(route, copy, batch) };
-            match connection.transfer(letter, copy).await {
-                // Another host may take it as it is.
-                Err(obstacle) => {
-                    self.delivery.pool.park(key, demand, connection);
-                    return Err(self.lacks(obstacle, hop, host.address, &label));
-                }
-                // It closed while it was idle, and we only notice now.
-                Ok(transfer) if reused && is_stale(&transfer) => continue,
-                // After STARTTLS was refused it takes no clear text either on this connection.
-                Ok(transfer) if connection.starttls_refused && !warned && is_stale(&transfer) => {
-                    self.delivery.broken_starttls.remember(host.address);
-                    warned = true;
-                }
-                Ok(transfer) => {
-                    if reused {
-                        self.delivery.metrics.connections_reused.inc();
-                    }
-                    let promise = connection.promise(key.lmtp);
-                    batch.iter().for_each(|index| self.promises[*index] = Some(promise));
-                    if transfer.reusable {
-                        self.delivery.pool.park(key.clone(), demand, connection);
-                    }
-                    let crowded = self.answers(transfer, batch, host, &way)?;
-                    left = [&crowded, rest].concat();
-                    if left.is_empty() {
-                        return Ok(());
-                    }
-                    waiting = self.delivery.pool.take(&key, demand).await;
-                }
-            }
-        }
-    }
-
-    /// The error says that we sent too much this way, and not now.
-    fn go_easy(&mut self, way: &Way) -> Result<(), Why> {
-        let now = self.delivery.parts.clock.now();
-        let Some(until) = self.delivery.restraints.until(way, now) else { return Ok(()) };
-        self.rest = self.rest.max(Some(until));
-        Err(Why::BackedOff(way.to.clone()))
-    }
-
-    /// How many of the first of `members` the host takes at once (RFC 9422 §4).
-    fn room(&self, connection: &Connection, members: &[usize]) -> usize {
-        let domain = |index: &usize| self.ticket.recipients[*index].recipient.mailbox.domain();
-        let most = members.len().min(self.allowance.recipients_per_transaction.max(1));
-        connection.limits().room(members.iter().map(domain)).min(most)
-    }
-
-    /// What the configuration has for this route: where to come from, and what to log in with.
-    fn means(&self, route: &Route, host: &Host, hop: &str) -> Result<Means<'a>, Why> {
-        let source = source(self.delivery, self.ticket, route, host)?;
-        let (login, identity) =
-            (self.delivery.login(route, hop)?, self.delivery.identity(route, hop)?);
-        Ok(Means { source, login, identity })
-    }
-
-    fn is_ready(&mut self, hop: &NextHop) {
-        if !std::mem::replace(&mut self.ready, true) {
-            self.delivery.health.answered(hop);
-        }
-    }
-
-    async fn dial(&mut self, found: &Found, wish: &Wish<'_>, way: &Way) -> Result<Connection, Why> {
-        let opened = self.delivery.opener().open(wish).await;
-        self.count_opened(found, wish, &opened);
-        let failure = match opened {
-            Ok(connection) => {
-                return Ok(connection.for_messages(self.allowance.messages_per_connection));
-            }
-            Err(failure) => failure,
-        };
-        self.answered |= failure.is_answer();
-        self.unprepared |= matches!(failure, Failure::CannotLeave(_));
-        let spurned = wish.source.filter(|_| failure.is_about_source());
-        let troubled = failure.is_trouble();
-        let why = failure.why(wish.hop, wish.demand);
-        self.trouble = troubled.then(|| why.to_string());
-        if let Some(source) = spurned {
-            self.spurned = true;
-            let resting = &self.delivery.resting;
-            resting.rest(source.address, &self.ticket.destination, &why.to_string());
-        }
-        Err(self.diagnosed(why, wish.host, way))
-    }
-
     fn all(&mut self, members: &[usize], outcome: impl Fn() -> Outcome) {
         for index in members {
             self.fates[*index] = Some(Fate::Tried(outcome()));
         }
-    }
-
-    /// Gives each recipient the fate that the transfer says. After 421, after a connection lost before
-    /// the final dot, and from another address when ours is not wanted, the rest should be tried
-    /// elsewhere. Answers those for whom there was no room
-    /// beside others, who were taken: they go at once.
-    fn answers(
-        &mut self,
-        transfer: Transfer,
-        members: &[usize],
-        host: &Host,
-        way: &Way,
-    ) -> Result<Vec<usize>, Why> {
-        let hop = label(host);
-        let taken = |answer: &RecipientResult| answer.phase == Phase::Eod;
-        let some_taken = transfer.answers.iter().flatten().any(taken);
-        self.trouble = None;
-        let (mut elsewhere, mut crowded, mut unanswered) = (None, Vec::new(), Vec::new());
-        let mut answers = transfer.answers;
-        if planted!("answers are taken for those of others") {
-            answers.reverse();
-        }
-        for (index, answer) in members.iter().zip(answers) {
-            match answer {
-                Some(answer) if is_farewell(&answer) => {
-                    let why = refused(answer, &hop);
-                    self.trouble = Some(why.to_string());
-                    elsewhere = Some(self.diagnosed(why, host, way));
-                }
-                Some(answer) if some_taken && self.is_crowded_out(&answer, host) => {
-                    crowded.push(*index);
-                }
-                Some(answer) => {
-                    let phase = answer.phase;
-                    let outcome = self.outcome(answer, &hop, host, way);
-                    match outcome.why() {
-                        Some(why) if self.spurns(why, phase, way.source) => {
-                            elsewhere = Some(why.clone());
-                        }
-                        _ => self.fates[*index] = Some(Fate::Tried(outcome)),
-                    }
-                }
-                None => unanswered.push(*index),
-            }
-        }
-        let Some(failure) = transfer.failure else { return elsewhere.map_or(Ok(crowded), Err) };
-        let (ours, troubled) = (matches!(failure, Failure::Unreadable(_)), failure.is_trouble());
-        let why = failure.why(&hop, &Demand::Opportunistic).bounded();
-        self.trouble = troubled.then(|| why.to_string());
-        if ours {
-            self.all(&unanswered, || Outcome::Deferred(why.clone()));
-        } else if transfer.phase == Phase::Eod
-            && planted!("no reply to the final dot counts as yes")
-        {
-            let reply = waypost_smtp::Reply::OK;
-            let (hop, security) = (hop.to_owned(), Security::CLEAR);
-            let outcome = Outcome::Delivered { hop, reply, security };
-            self.all(&unanswered, || outcome.clone());
-        } else if transfer.phase == Phase::Eod {
-            // Who was refused before is in no doubt.
-            self.all(&unanswered, || Outcome::Unknown(why.clone()));
-        } else {
-            return Err(why);
-        }
-        elsewhere.map_or(Ok(crowded), Err)
-    }
-
-    fn outcome(&mut self, answer: RecipientResult, hop: &str, host: &Host, way: &Way) -> Outcome {
-        if !answer.reply.is_positive() {
-            return self.diagnosed(refused(answer, hop), host, way).into_outcome();
-        }
-        self.delivery.restraints.delivered(way, self.delivery.parts.clock.now());
-        delivered(answer, hop, self.security.unwrap_or(Security::CLEAR))
     }
 
     fn finish(self) -> Tried {
@@ -607,21 +331,6 @@ impl<'a> Attempt<'a> {
     }
 }
 
-/// The address that the route's pool has for this mail.
-fn source<'a>(
-    delivery: &'a Delivery,
-    ticket: &Ticket,
-    route: &Route,
-    host: &Host,
-) -> Result<Option<&'a SourceAddress>, Why> {
-    let Some(pool) = &route.source else { return Ok(None) };
-    let sender = ticket.entry.sender.to_string();
-    let (sources, resting) = (&delivery.config.sources, &delivery.resting);
-    let chosen = choose(sources, resting, pool, &ticket.destination, &sender, host.address);
-    let none = |error: NoSource| Why::Unreachable { hop: label(host), error: error.to_string() };
-    chosen.map(Some).map_err(none)
-}
-
 /// Of two reasons the one that leaves hope: a recipient bounces only when every way is closed.
 fn worth_keeping(known: Option<Why>, new: Why) -> Why {
     match known {
@@ -629,19 +338,6 @@ fn worth_keeping(known: Option<Why>, new: Why) -> Why {
         // A way that was not even tried tells less than one that was.
         Some(known) if matches!(new, Why::BackedOff(_)) && !known.is_permanent() => known,
         _ => new,
-    }
-}
-
-/// What a connection for this route to this host is filed under.
-fn key(route: &Route, hop: &NextHop, host: &Host, source: Option<&SourceAddress>) -> Key {
-    Key {
-        address: host.address,
-        name: host.name.clone(),
-        implicit_tls: matches!(hop, NextHop::Host { implicit_tls: true, .. }),
-        lmtp: matches!(hop, NextHop::Lmtp { .. }),
-        credentials: route.credentials.clone(),
-        certificate: route.certificate.clone(),
-        source: source.map(|source| (source.address, source.proxy.as_ref().map(|proxy| proxy.at))),
     }
 }
 
@@ -664,33 +360,6 @@ fn obstacle_why(obstacle: Obstacle, hop: &str) -> Why {
             Why::RequireTls { hop: hop.to_owned(), error }
         }
     }
-}
-
-fn delivered(answer: RecipientResult, hop: &str, security: Security) -> Outcome {
-    let mut reply = answer.reply;
-    if reply.text.len() > KEPT_TEXT {
-        let end = reply.text.floor_char_boundary(KEPT_TEXT);
-        reply.text.to_mut().truncate(end);
-    }
-    Outcome::Delivered { hop: hop.to_owned(), reply, security }
-}
-
-fn refused(answer: RecipientResult, hop: &str) -> Why {
-    let RecipientResult { phase, reply } = answer;
-    Why::Refused { hop: hop.to_owned(), phase, reply }.bounded()
-}
-
-/// 421 before the final dot: this host takes nothing more now, another one may.
-fn is_farewell(answer: &RecipientResult) -> bool {
-    answer.reply.code.get() == 421 && answer.phase < Phase::Eod
-}
-
-/// A connection that ended before MAIL was answered.
-fn is_stale(transfer: &Transfer) -> bool {
-    let farewell = |answer: &Option<RecipientResult>| {
-        answer.as_ref().is_none_or(|answer| is_farewell(answer) && answer.phase == Phase::Mail)
-    };
-    transfer.phase == Phase::Mail && !transfer.reusable && transfer.answers.iter().all(farewell)
 }
 
 #[cfg(test)]
@@ -717,14 +386,5 @@ mod tests {
         assert_eq!(kept(&passing, &lasting), passing);
         assert_eq!(kept(&lasting, &passing), passing);
         assert_eq!(kept(&passing, &Why::NoAddress("c".into())), Why::NoAddress("c".into()));
-    }
-
-    #[test]
-    fn long_replies_are_cut_where_they_are_kept() {
-        let reply = waypost_smtp::Reply::OK.with_text("ü".repeat(1000));
-        let answer = RecipientResult { phase: Phase::Eod, reply };
-        let kept = delivered(answer, "mx", Security::CLEAR);
-        let Outcome::Delivered { reply, .. } = kept else { panic!("not delivered: {kept:?}") };
-        assert_eq!(reply.text.len(), KEPT_TEXT);
     }
 }

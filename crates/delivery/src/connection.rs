@@ -1,164 +1,33 @@
 //! One connection to one host: opened, made ready, used for transactions, ended.
 
+mod failure;
+mod opener;
+
 use std::sync::Arc;
 
-use rustls::sign::CertifiedKey;
-use tokio::time::{Instant, timeout};
-use tracing::debug;
-use waypost_dns::Host;
-use waypost_mail::{Security, Why};
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+use waypost_mail::Security;
 use waypost_queue::Content;
 use waypost_smtp::client::{
-    Control, ControlStep, Credentials, Letter, Obstacle, ProtocolError, RecipientResult, Reuse,
-    Session, SessionConfig, SessionFailure, SessionStep, StartTls, Transaction, TransactionResult,
+    Control, ControlStep, Letter, Obstacle, RecipientResult, Reuse, Transaction, TransactionResult,
     TransactionStep,
 };
-use waypost_smtp::{BodyType, Extensions, Limits, Phase, ReversePath, Severity, Stuffer};
+use waypost_smtp::data::Lines;
+use waypost_smtp::{BodyType, Enhanced, Extensions, Limits, Phase, Reply, ReversePath, Stuffer};
 
 use crate::channel::Channel;
-use crate::demand::Demand;
-use crate::proxy::CannotLeave;
+use crate::seats::Seat;
 use crate::tape::Tape;
-use crate::tls::{BrokenStartTls, HandshakeError, Observed};
-use crate::{Config, Dialer, Metrics, SourceAddress};
+use crate::tls::HandshakeError;
+
+pub(crate) use self::failure::Failure;
+pub(crate) use self::opener::{Opener, Wish};
 
 /// Octets of a message that are read, encoded and written at once.
 const BLOCK: usize = 64 * 1024;
 /// Capacity that an idle connection's write buffer keeps.
 const KEPT_BUFFER: usize = 16 * 1024;
-
-/// Why a connection is of no use, or of none any more.
-#[derive(Debug)]
-pub(crate) enum Failure {
-    /// The source address, or the proxy that has it, is of no use.
-    CannotLeave(String),
-    /// There is no TCP connection.
-    Unreachable(String),
-    TimedOut(Phase),
-    Lost(Phase),
-    /// The session could not be made ready.
-    Session(Phase, SessionFailure),
-    /// The handshake failed, behind STARTTLS or on a port with implicit TLS.
-    Handshake(HandshakeError),
-    /// What came is not SMTP.
-    Protocol(Phase, ProtocolError),
-    /// Our own fault: the message cannot be read.
-    Unreadable(String),
-}
-
-impl Failure {
-    /// The same as the cause kept with the recipients.
-    pub(crate) fn why(self, hop: &str, demand: &Demand) -> Why {
-        let hop = hop.to_owned();
-        match self {
-            Failure::CannotLeave(error) | Failure::Unreachable(error) => {
-                Why::Unreachable { hop, error }
-            }
-            Failure::TimedOut(phase) => Why::TimedOut { hop, phase },
-            Failure::Lost(phase) => Why::ConnectionLost { hop, phase },
-            Failure::Handshake(error) => {
-                Why::TlsRequired { hop, error: format!("{error}{}", demand.reason()) }
-            }
-            Failure::Protocol(phase, error) => {
-                Why::ProtocolError { hop, phase, error: error.to_string() }
-            }
-            Failure::Unreadable(error) => Why::Unreadable(error),
-            Failure::Session(phase, failure) => session_why(hop, phase, failure, demand),
-        }
-    }
-
-    /// True when the host spoke SMTP with us and may do so again for another message.
-    pub(crate) fn is_answer(&self) -> bool {
-        match self {
-            Failure::Session(_, SessionFailure::Refused { phase, .. }) => *phase != Phase::Auth,
-            Failure::Lost(phase) | Failure::TimedOut(phase) => *phase > Phase::Auth,
-            Failure::Protocol(..) => true,
-            _ => false,
-        }
-    }
-
-    /// True when the host began to speak with us and would not go on: it may be that we asked too much.
-    pub(crate) fn is_trouble(&self) -> bool {
-        match self {
-            Failure::Lost(phase) => *phase > Phase::Connect,
-            // A host that does not say a word is down.
-            Failure::TimedOut(phase) => *phase > Phase::Auth,
-            Failure::Session(_, SessionFailure::Refused { phase, reply }) => {
-                *phase < Phase::Auth && reply.severity() == Severity::Transient
-            }
-            _ => false,
-        }
-    }
-
-    /// True when another source may fare better: this one is of no use, or the host takes nothing from it.
-    pub(crate) fn is_about_source(&self) -> bool {
-        match self {
-            Failure::CannotLeave(_) => true,
-            Failure::Session(
-                Phase::Greeting | Phase::Ehlo,
-                SessionFailure::Refused { reply, .. },
-            ) => reply.severity() == Severity::Permanent,
-            _ => false,
-        }
-    }
-
-    /// True when STARTTLS is what failed, so that clear text may still work.
-    pub(crate) fn is_about_starttls(&self) -> bool {
-        match self {
-            Failure::TimedOut(phase) | Failure::Lost(phase) => *phase == Phase::StartTls,
-            // Somebody meddles with this connection: nothing better comes of a second one.
-            Failure::Session(_, SessionFailure::Protocol(ProtocolError::InjectedBeforeTls)) => {
-                false
-            }
-            Failure::Session(phase, _) => *phase == Phase::StartTls,
-            Failure::Handshake(_) => true,
-            Failure::CannotLeave(_)
-            | Failure::Unreachable(_)
-            | Failure::Protocol(..)
-            | Failure::Unreadable(_) => false,
-        }
-    }
-}
-
-fn session_why(hop: String, phase: Phase, failure: SessionFailure, demand: &Demand) -> Why {
-    match failure {
-        SessionFailure::Refused { phase: Phase::Auth, reply } => {
-            Why::AuthFailed { hop, error: reply.to_string() }
-        }
-        SessionFailure::Refused { phase, reply } => Why::Refused { hop, phase, reply },
-        SessionFailure::StartTlsNotOffered | SessionFailure::StartTlsRefused(_) => {
-            Why::TlsRequired { hop, error: format!("{failure}{}", demand.reason()) }
-        }
-        SessionFailure::Protocol(error) => {
-            Why::ProtocolError { hop, phase, error: error.to_string() }
-        }
-        SessionFailure::AuthNotOffered
-        | SessionFailure::NoCommonMechanism { .. }
-        | SessionFailure::AuthNeedsTls
-        | SessionFailure::ServerUnproven => Why::AuthFailed { hop, error: failure.to_string() },
-    }
-}
-
-/// What a connection is to be like.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Wish<'a> {
-    pub(crate) host: &'a Host,
-    /// The host, as outcomes and logs name it.
-    pub(crate) hop: &'a str,
-    pub(crate) demand: &'a Demand,
-    pub(crate) implicit_tls: bool,
-    /// Something is to be learned of its certificate, though nothing is demanded of it.
-    pub(crate) observe: bool,
-    /// What we show to a host that asks who we are.
-    pub(crate) identity: Option<&'a Arc<CertifiedKey>>,
-    /// It speaks LMTP.
-    pub(crate) lmtp: bool,
-    pub(crate) credentials: Option<&'a Credentials>,
-    /// Where it comes from, when the route says so.
-    pub(crate) source: Option<&'a SourceAddress>,
-    /// Where it is written down how it is opened.
-    pub(crate) tape: &'a Tape,
-}
 
 /// A session that takes transactions.
 #[derive(Debug)]
@@ -176,6 +45,8 @@ pub(crate) struct Connection {
     most_messages: u32,
     /// The last transaction may still be open at the other end.
     needs_reset: bool,
+    /// Its place among those of its provider, if it has one.
+    pub(crate) seat: Option<Seat>,
     /// STARTTLS was offered and then refused, and the session went on in clear text.
     pub(crate) starttls_refused: bool,
 }
@@ -185,12 +56,33 @@ pub(crate) struct Connection {
 pub(crate) struct Transfer {
     /// Per recipient of the letter, in its order; absent where the host gave none.
     pub(crate) answers: Vec<Option<RecipientResult>>,
+    /// It was text, and went by BDAT, which is a choice.
+    pub(crate) counted: bool,
     /// Why answers are absent.
     pub(crate) failure: Option<Failure>,
     /// Where it ended.
     pub(crate) phase: Phase,
     /// True when the connection may be used again.
     pub(crate) reusable: bool,
+}
+
+impl Transfer {
+    /// The host offered CHUNKING and says that it does not know BDAT: nobody was taken, and whatever stands
+    /// between may have heard the message as commands.
+    pub(crate) fn is_misunderstood(&self) -> bool {
+        let mut last = self.answers.iter().flatten().filter(|answer| answer.phase >= Phase::Body);
+        let about_syntax = |reply: &Reply| {
+            let subject = reply.enhanced.map(|Enhanced(_, subject, _)| subject);
+            (500..=504).contains(&reply.code.get()) && subject.is_none_or(|subject| subject == 5)
+        };
+        self.counted && last.clone().next().is_some() && last.all(|a| about_syntax(&a.reply))
+    }
+
+    /// It ended without an answer while the message was on its way by BDAT: some do not get along with it.
+    pub(crate) fn is_lost_by_chunking(&self) -> bool {
+        let lost = matches!(self.failure, Some(Failure::Lost(_) | Failure::TimedOut(_)));
+        self.counted && lost && self.phase >= Phase::Body
+    }
 }
 
 /// A message as one next hop gets it.
@@ -206,6 +98,8 @@ pub(crate) struct Copy {
     pub(crate) form: Form,
     /// Each recipient gets one from a sender of its own.
     pub(crate) verp: bool,
+    /// Every line has its end, so that it can go without dots: looked at when somebody wants to know.
+    pub(crate) whole: OnceCell<bool>,
 }
 
 /// What a host has to take with a message.
@@ -220,6 +114,22 @@ impl Copy {
     /// Octets before dots are doubled.
     pub(crate) fn len(&self) -> u64 {
         self.prefix.len() as u64 + self.content.len()
+    }
+
+    /// True when every line ends with CRLF, the last one too. All of it is read for that, once.
+    pub(crate) async fn is_of_whole_lines(&self) -> bool {
+        *self.whole.get_or_init(|| async { self.lines().await.is_ok_and(|l| l.are_whole()) }).await
+    }
+
+    async fn lines(&self) -> Result<Lines, Failure> {
+        let (mut lines, mut offset) = (Lines::default(), 0);
+        lines.look(&self.prefix);
+        while offset < self.content.len() {
+            let block = self.read(offset).await?;
+            lines.look(&block);
+            offset += block.len() as u64;
+        }
+        Ok(lines)
     }
 
     /// The next block. A message of more than one is read off the executor's threads.
@@ -237,174 +147,6 @@ impl Copy {
             return Err(Failure::Unreadable("the stored message ends early".to_owned()));
         }
         Ok(block)
-    }
-}
-
-/// Opens connections as a [`Wish`] has them.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Opener<'a> {
-    pub(crate) dialer: &'a dyn Dialer,
-    pub(crate) config: &'a Config,
-    pub(crate) metrics: &'a Metrics,
-    pub(crate) broken_starttls: &'a BrokenStartTls,
-}
-
-impl Opener<'_> {
-    /// A ready connection. Where TLS is optional and STARTTLS fails, a second one is made in clear
-    /// text at once (RFC 7435 §3).
-    pub(crate) async fn open(&self, wish: &Wish<'_>) -> Result<Connection, Failure> {
-        let optional = *wish.demand == Demand::Opportunistic && !wish.implicit_tls;
-        let address = wish.host.address;
-        let starttls = match wish.demand {
-            _ if wish.implicit_tls => StartTls::Active,
-            Demand::Never => StartTls::Never,
-            Demand::Opportunistic if self.broken_starttls.contains(address) => {
-                wish.tape.about_tls(|| "STARTTLS is not tried, it failed there lately".to_owned());
-                StartTls::Never
-            }
-            Demand::Opportunistic => StartTls::IfOffered,
-            Demand::Encrypt | Demand::Verify | Demand::Sts | Demand::Dane(_) => StartTls::Required,
-        };
-        match self.open_once(wish, starttls).await {
-            Err(failure) if optional && failure.is_about_starttls() => {
-                debug!(hop = wish.hop, ?failure, "STARTTLS failed, going on in clear text");
-                wish.tape.about_tls(|| "a second connection in clear text".to_owned());
-                self.broken_starttls.remember(address);
-                self.open_once(wish, StartTls::Never).await
-            }
-            other => other,
-        }
-    }
-
-    async fn open_once(&self, wish: &Wish<'_>, starttls: StartTls) -> Result<Connection, Failure> {
-        let opened = self.open_session(wish, starttls).await;
-        if let Some(words) = about_tls(&opened, starttls) {
-            wish.tape.about_tls(|| words);
-        }
-        match &opened {
-            Ok(connection) => {
-                self.metrics.protected(connection.security.protection);
-                self.metrics.connections_opened.inc()
-            }
-            Err(_) => self.metrics.connections_failed.inc(),
-        };
-        opened
-    }
-
-    async fn open_session(
-        &self,
-        wish: &Wish<'_>,
-        starttls: StartTls,
-    ) -> Result<Connection, Failure> {
-        let mut channel = self.dial(wish).await?;
-        let mut security = Security::CLEAR;
-        let observed = wish.observe.then(Observed::default);
-        if starttls == StartTls::Active {
-            (channel, security) = self.encrypt(channel, wish, observed.as_ref()).await?;
-        }
-        let mut session = Session::new(SessionConfig {
-            ehlo_name: wish
-                .source
-                .and_then(|source| source.ehlo.clone())
-                .unwrap_or_else(|| self.config.ehlo_name.clone()),
-            lmtp: wish.lmtp,
-            tls: starttls,
-            credentials: wish.credentials.cloned(),
-            allow_plaintext_auth: false,
-            nonce: wish.credentials.map(|_| rand::random()).unwrap_or_default(),
-        });
-        loop {
-            match session.step() {
-                SessionStep::NeedInput => channel.exchange(&mut session).await?,
-                SessionStep::Upgrade => {
-                    (channel, security) = self.encrypt(channel, wish, observed.as_ref()).await?;
-                    session.upgraded();
-                }
-                SessionStep::Ready => break,
-                SessionStep::Failed(failure) => {
-                    return Err(Failure::Session(session.phase(), failure));
-                }
-            }
-        }
-        Ok(Connection {
-            channel,
-            extensions: session.extensions().clone(),
-            buffer: Vec::new(),
-            security,
-            observed: observed.and_then(|observed| observed.flaw()),
-            messages: 0,
-            most_messages: u32::MAX,
-            needs_reset: false,
-            starttls_refused: starttls == StartTls::IfOffered && session.declined_starttls(),
-        })
-    }
-
-    async fn dial(&self, wish: &Wish<'_>) -> Result<Channel, Failure> {
-        let timeouts = &self.config.timeouts;
-        let since = Instant::now();
-        let dial = self.dialer.dial(wish.host.address, wish.source);
-        let dialed = timeout(timeouts.connect, dial).await;
-        let stream = match dialed {
-            Err(_) => return Err(Failure::TimedOut(Phase::Connect)),
-            Ok(Err(error)) if CannotLeave::is(&error) => {
-                return Err(Failure::CannotLeave(error.to_string()));
-            }
-            Ok(Err(error)) => return Err(Failure::Unreachable(error.to_string())),
-            Ok(Ok(stream)) => stream,
-        };
-        self.metrics.waited(Phase::Connect, since.elapsed());
-        wish.tape.waited(Phase::Connect, since.elapsed());
-        wish.tape.note(|| format!("connected to {}", wish.host.address));
-        Ok(Channel::new(stream, timeouts.clone(), self.metrics.clone(), wish.tape.clone()))
-    }
-
-    async fn encrypt(
-        &self,
-        channel: Channel,
-        wish: &Wish<'_>,
-        observed: Option<&Observed>,
-    ) -> Result<(Channel, Security), Failure> {
-        let timeouts = &self.config.timeouts;
-        let since = Instant::now();
-        let stream = channel.into_stream();
-        let (host, demand, identity) = (wish.host, wish.demand, wish.identity);
-        let handshake = self.config.tls.encrypt(stream, host, demand, identity, observed);
-        let (stream, version) = match timeout(timeouts.starttls, handshake).await {
-            Err(_) => return Err(Failure::TimedOut(Phase::StartTls)),
-            Ok(Err(error)) => return Err(Failure::Handshake(error)),
-            Ok(Ok(done)) => done,
-        };
-        self.metrics.encrypted(version.label());
-        self.metrics.waited(Phase::StartTls, since.elapsed());
-        wish.tape.waited(Phase::StartTls, since.elapsed());
-        let security = Security { protection: wish.demand.protection(), version: Some(version) };
-        wish.tape.note(|| format!("TLS handshake done: {security}"));
-        let tape = wish.tape.clone();
-        Ok((Channel::new(stream, timeouts.clone(), self.metrics.clone(), tape), security))
-    }
-}
-
-/// What is to be said of the TLS of a connection that was opened, or was not, besides what it proves.
-fn about_tls(opened: &Result<Connection, Failure>, starttls: StartTls) -> Option<String> {
-    match opened {
-        Ok(connection) if connection.security.version.is_some() => {
-            let flaw = connection.observed.as_ref()?;
-            Some(format!("its certificate would not do where it must: {}", flaw.text))
-        }
-        Ok(connection) if connection.starttls_refused => Some("STARTTLS was refused".to_owned()),
-        Ok(_) if starttls == StartTls::IfOffered => Some("STARTTLS is not offered".to_owned()),
-        Ok(_) => None,
-        Err(Failure::Handshake(error)) => Some(error.to_string()),
-        Err(Failure::Session(_, failure)) if starttls != StartTls::Never => match failure {
-            SessionFailure::StartTlsNotOffered | SessionFailure::StartTlsRefused(_) => {
-                Some(failure.to_string())
-            }
-            _ => None,
-        },
-        Err(failure) if failure.is_about_starttls() => {
-            Some("the connection ended at STARTTLS".to_owned())
-        }
-        Err(_) => None,
     }
 }
 
@@ -469,6 +211,12 @@ impl Connection {
         self
     }
 
+    /// The same connection, counted by its provider as long as it lives.
+    pub(crate) fn seated(mut self, seat: Option<Seat>) -> Connection {
+        self.seat = seat;
+        self
+    }
+
     /// What this host takes at most.
     pub(crate) fn limits(&self) -> &Limits {
         &self.extensions.limits
@@ -487,7 +235,9 @@ impl Connection {
         letter: Letter,
         copy: &Copy,
     ) -> Result<Transfer, Obstacle> {
+        let is_binary = letter.body == BodyType::BinaryMime;
         let mut transaction = Transaction::new(letter, &self.extensions)?;
+        let counted = transaction.is_counted() && !is_binary;
         self.messages += 1;
         let mut ended = self.drive(&mut transaction, copy).await;
         if matches!(ended, Err(Failure::Lost(_))) {
@@ -503,11 +253,13 @@ impl Connection {
             Ok(TransactionResult { recipients, reuse }) => {
                 self.needs_reset = reuse == Reuse::AfterReset;
                 let answers = recipients.into_iter().map(Some).collect();
-                Transfer { answers, failure: None, phase, reusable: reuse != Reuse::Never }
+                let reusable = reuse != Reuse::Never;
+                Transfer { answers, counted, failure: None, phase, reusable }
             }
             Err(failure) => {
                 let answers = transaction.lost();
-                Transfer { answers, failure: Some(failure), phase, reusable: false }
+                let failure = Some(failure);
+                Transfer { answers, counted, failure, phase, reusable: false }
             }
         })
     }
@@ -587,7 +339,7 @@ impl Connection {
         self.channel.close().await;
     }
 
-    async fn control(&mut self, mut control: Control) -> Option<waypost_smtp::Reply> {
+    async fn control(&mut self, mut control: Control) -> Option<Reply> {
         loop {
             match control.step() {
                 ControlStep::NeedInput => self.channel.exchange(&mut control).await.ok()?,

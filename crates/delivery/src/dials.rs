@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use waypost_queue::Rate;
 
 /// An attempt waits for its connection no longer; it is made later then.
-const LONGEST_WAIT: Duration = Duration::from_secs(60);
+pub(crate) const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Sites remembered. One is forgotten once its rate gives all it can.
 const REMEMBERED: usize = 50_000;
 

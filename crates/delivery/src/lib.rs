@@ -22,6 +22,7 @@ mod demand;
 mod dialer;
 mod dials;
 mod health;
+mod lapses;
 mod metrics;
 mod notice;
 mod pool;
@@ -30,6 +31,7 @@ mod reaction;
 mod remedy;
 mod reports;
 mod restraint;
+mod seats;
 mod settle;
 mod sites;
 mod source;
@@ -75,12 +77,12 @@ use crate::attempt::{Fate, Tried};
 use crate::connection::Opener;
 use crate::dials::Dials;
 use crate::health::Health;
+use crate::lapses::Lapses;
 use crate::pool::Pool;
 use crate::remedy::Turns;
 use crate::restraint::Restraints;
 use crate::source::Resting;
 use crate::through::Passages;
-use crate::tls::BrokenStartTls;
 
 /// An attempt that is kept going line by line is cut off after this time, and one second more for
 /// [`SLOWEST`] octets of the message: a hostile host must not hold a place for days.
@@ -194,7 +196,8 @@ pub struct Delivery {
     rulebook: RwLock<Arc<Rulebook>>,
     restraints: Restraints,
     pool: Pool,
-    broken_starttls: BrokenStartTls,
+    broken_starttls: Lapses,
+    broken_chunking: Lapses,
     health: Health,
     resting: Resting,
     rerouting: Turns,
@@ -207,7 +210,6 @@ impl Delivery {
     /// Delivery that does nothing until it is [run](Delivery::run).
     pub fn new(parts: Parts, config: Config) -> Arc<Delivery> {
         let pool = Pool::new(config.connections.clone());
-        let (broken_starttls, metrics) = (BrokenStartTls::default(), Metrics::default());
         let credentials = RwLock::new(config.credentials.clone());
         let certificates = RwLock::new(config.certificates.clone());
         Arc::new(Delivery {
@@ -218,13 +220,14 @@ impl Delivery {
             restraints: Restraints::default(),
             config,
             pool,
-            broken_starttls,
+            broken_starttls: Lapses::default(),
+            broken_chunking: Lapses::default(),
             health: Health::default(),
             resting: Resting::default(),
             rerouting: Turns::default(),
             dials: Dials::default(),
             passages: Passages::default(),
-            metrics,
+            metrics: Metrics::default(),
         })
     }
 

@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::connection::Connection;
 use crate::demand::Demand;
+use crate::seats::{Seat, Seats};
 use crate::tape::Tape;
 
 /// How long and how often a connection is used.
@@ -85,15 +86,24 @@ impl Pool {
         self.idle().by_key.contains_key(key)
     }
 
-    /// Keeps a connection, unless it was used often enough.
+    /// The idle connection to this provider that came first, which is to make room for another one.
+    pub(crate) fn make_room(&self, seats: &Seats) -> Option<Connection> {
+        let of_them =
+            |parked: &Parked| parked.connection.seat.as_ref().is_some_and(|seat| seat.is_of(seats));
+        self.idle().oldest(of_them).map(|parked| parked.connection)
+    }
+
+    /// Keeps a connection, unless it was used often enough or somebody waits for its place.
     pub(crate) fn park(&self, key: Key, demand: &Demand, mut connection: Connection) {
         connection.record(Tape::blank());
-        if connection.is_worn_out() || self.limits.idle_connections == 0 {
+        let wanted = connection.seat.as_ref().is_some_and(Seat::is_wanted);
+        if wanted || connection.is_worn_out() || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;
         }
         let mut idle = self.idle();
-        let surplus = if idle.count >= self.limits.idle_connections { idle.oldest() } else { None };
+        let surplus =
+            if idle.count >= self.limits.idle_connections { idle.oldest(|_| true) } else { None };
         let demand = demand.clone();
         idle.park(key, Parked { demand, connection, since: Instant::now() });
         drop(idle);
@@ -153,12 +163,17 @@ impl Idle {
         self.by_key.values().filter_map(|list| list.first()).map(|parked| parked.since).min()
     }
 
-    fn oldest(&mut self) -> Option<Parked> {
-        let since = self.first_since()?;
-        let of_that_age = |list: &Vec<Parked>| list.first().is_some_and(|p| p.since == since);
-        let key = self.by_key.iter().find(|(_, list)| of_that_age(list))?.0.clone();
+    /// Of those that are meant the one that is idle longest.
+    fn oldest(&mut self, is_meant: impl Fn(&Parked) -> bool) -> Option<Parked> {
+        let first = |(key, list): (_, &Vec<Parked>)| {
+            let at = list.iter().position(&is_meant)?;
+            Some((list[at].since, key, at))
+        };
+        let firsts = self.by_key.iter().filter_map(first);
+        let (_, key, at) = firsts.min_by_key(|(since, ..)| *since)?;
+        let key: Key = Key::clone(key);
         let list = self.by_key.get_mut(&key)?;
-        let parked = list.remove(0);
+        let parked = list.remove(at);
         if list.is_empty() {
             self.by_key.remove(&key);
         }

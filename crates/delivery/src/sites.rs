@@ -6,9 +6,11 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use waypost_dns::Mx;
-use waypost_mail::{DomainPattern, NextHop, Route};
+use waypost_mail::{DomainPattern, NextHop};
 use waypost_queue::{Rate, Site, SiteLimits};
 use waypost_smtp::Domain;
+
+use crate::seats::Seats;
 
 /// A longer list of exchangers is cut where it becomes the name of a site, in octets.
 const LONGEST_NAME: usize = 200;
@@ -23,6 +25,9 @@ pub struct Allowance {
     pub recipients_per_transaction: usize,
     /// New connections in a time; any number when absent.
     pub connection_rate: Option<Rate>,
+    /// Messages go by BDAT where CHUNKING is offered, if they can go so as they are. Binary ones do
+    /// anyhow.
+    pub chunking: bool,
 }
 
 impl Default for Allowance {
@@ -32,6 +37,7 @@ impl Default for Allowance {
             // RFC 5321 §4.5.3.1.8: every server takes so many.
             recipients_per_transaction: 100,
             connection_rate: None,
+            chunking: true,
         }
     }
 }
@@ -53,49 +59,63 @@ pub struct Provider {
 
 /// Who is behind what, in the order of the configuration: the first that knows a way has it.
 #[derive(Debug, Clone, Default)]
-pub struct Providers(Vec<(Provider, Arc<Site>)>);
+pub struct Providers(Vec<Known>);
+
+/// A provider, and what is in use of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Known {
+    provider: Provider,
+    site: Arc<Site>,
+    /// Its connections, idle ones included.
+    pub(crate) seats: Seats,
+}
+
+impl Known {
+    /// What may be asked of its connections.
+    pub(crate) fn allowance(&self) -> Allowance {
+        self.provider.allowance
+    }
+}
 
 impl Providers {
     /// These.
     pub fn new(providers: Vec<Provider>) -> Providers {
-        let site = |provider: Provider| {
+        let known = |provider: Provider| {
             let (name, limits) = (provider.name.clone(), Some(provider.limits));
-            (provider, Arc::new(Site { name, limits }))
+            let seats = Seats::new(provider.limits.at_once);
+            Known { provider, site: Arc::new(Site { name, limits }), seats }
         };
-        Providers(providers.into_iter().map(site).collect())
+        Providers(providers.into_iter().map(known).collect())
     }
 
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Provider> {
-        self.0.iter().map(|(provider, _)| provider)
+        self.0.iter().map(|known| &known.provider)
     }
 
     /// The one that a hop leads to, by its name or by the best of the domain's `exchangers`.
     pub fn provider(&self, hop: &NextHop, exchangers: &[Mx]) -> Option<&Provider> {
-        self.find(hop, exchangers).map(|(provider, _)| provider)
+        self.find(hop, exchangers).map(|known| &known.provider)
     }
 
-    fn find(&self, hop: &NextHop, exchangers: &[Mx]) -> Option<&(Provider, Arc<Site>)> {
-        self.0.iter().find(|(provider, _)| provider.has(hop, exchangers))
+    fn find(&self, hop: &NextHop, exchangers: &[Mx]) -> Option<&Known> {
+        self.0.iter().find(|known| known.provider.has(hop, exchangers))
     }
 
-    /// The site that this way leads to, and what it allows. A lane is policy's own group, and hosts that
-    /// nobody said anything about are a destination of their own.
+    /// The site that this hop leads to, and the provider that it is, if it is one. Hosts that nobody said
+    /// anything about are a destination of their own.
     pub(crate) fn site(
         &self,
-        route: &Route,
         hop: &NextHop,
         exchangers: &[Mx],
-    ) -> (Option<Arc<Site>>, Option<Allowance>) {
+    ) -> (Option<Arc<Site>>, Option<&Known>) {
         let known = self.find(hop, exchangers);
-        let allowance = known.map(|(provider, _)| provider.allowance);
         let site = match known {
-            _ if route.lane.is_some() => None,
-            Some((_, site)) => Some(site.clone()),
+            Some(known) => Some(known.site.clone()),
             None if exchangers.is_empty() => None,
             None => Some(Arc::new(Site { name: named(exchangers), limits: None })),
         };
-        (site, allowance)
+        (site, known)
     }
 }
 
@@ -139,8 +159,6 @@ fn named(exchangers: &[Mx]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use waypost_mail::TlsLevel;
-
     use super::*;
 
     fn mx(list: &[(u16, &str)]) -> Vec<Mx> {
@@ -167,8 +185,7 @@ mod tests {
     }
 
     fn site(providers: &Providers, hop: &NextHop, exchangers: &[Mx]) -> Option<String> {
-        let route = Route::new(hop.clone(), TlsLevel::Opportunistic);
-        providers.site(&route, hop, exchangers).0.map(|site| site.name.clone())
+        providers.site(hop, exchangers).0.map(|site| site.name.clone())
     }
 
     #[test]
@@ -201,11 +218,8 @@ mod tests {
         assert_eq!(site(&all, &by("shop.example"), &mx(&[(1, "aspmx.example")])), shop);
         let smart = NextHop::Host { host: "smart.example".into(), port: 587, implicit_tls: false };
         assert_eq!(site(&all, &smart, &[]), shop);
-        let route =
-            Route { lane: Some("bulk".into()), ..Route::new(smart.clone(), TlsLevel::Never) };
-        let (site, allowance) = all.site(&route, &smart, &[]);
-        assert_eq!(site, None, "a lane is a group of its own");
-        assert_eq!(allowance.map(|allowance| allowance.messages_per_connection), Some(7));
+        let known = all.site(&smart, &[]).1.unwrap();
+        assert_eq!(known.allowance().messages_per_connection, 7);
     }
 
     #[test]

@@ -1,7 +1,6 @@
 //! TLS as a client: checked against roots or TLSA records, or encrypted whatever the certificate.
 
 mod any;
-mod broken;
 mod named;
 mod observed;
 
@@ -28,7 +27,6 @@ use self::observed::ObservedCertificate;
 use crate::Stream;
 use crate::demand::{Demand, Named};
 
-pub(crate) use broken::BrokenStartTls;
 pub(crate) use observed::Observed;
 
 /// TLS cannot be set up on this machine.

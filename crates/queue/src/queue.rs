@@ -192,6 +192,16 @@ impl Queue {
         goes_on
     }
 
+    /// An attempt for a destination that does not belong to the site, a lane say, is about to begin there: it
+    /// counts for the rate of the site, which holds for all together.
+    ///
+    /// # Errors
+    /// The moment at which there may be leave, when there is none now; then nothing was counted.
+    pub fn charge(&self, site: &Site) -> Result<(), Timestamp> {
+        let now = self.shared.clock.now();
+        self.shared.state().schedule.charge(site, now)
+    }
+
     /// An attempt was more than the destination's site would bear: it broke off, or asked for less. There are
     /// fewer attempts at once from now on, and a rest when one at a time is too much. Call it before the
     /// ticket is settled.

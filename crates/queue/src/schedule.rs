@@ -460,12 +460,13 @@ impl Schedule {
         if rested || alone || awake || wider {
             self.advance(now);
         }
-        if awake {
-            self.review_site(at);
-        } else if rested {
+        if rested {
             self.review_place(to);
         } else if alone || wider {
             self.serve(to);
+        }
+        if awake {
+            self.review_site(at);
         }
     }
 

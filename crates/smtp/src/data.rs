@@ -54,6 +54,11 @@ impl Lines {
         self.bare
     }
 
+    /// True when every line ended with CRLF, the last one too.
+    pub fn are_whole(&self) -> bool {
+        !self.bare && !self.after_cr && self.at_start
+    }
+
     /// True when there was a NUL (RFC 5322 §2.2 leaves no place for it).
     pub fn has_nul(&self) -> bool {
         self.nul
@@ -69,8 +74,9 @@ impl Lines {
         self.longest > MAX_TEXT_LINE
     }
 
-    /// Whole passes of vectorised searches, instead of one look at every octet.
-    fn look(&mut self, text: &[u8]) {
+    /// Watches the next octets pass: in whole passes of vectorised searches, instead of one look at every
+    /// octet.
+    pub fn look(&mut self, text: &[u8]) {
         let Some(&last) = text.last() else { return };
         let is_pair = |at: usize| if at == 0 { self.after_cr } else { text[at - 1] == b'\r' };
         let (mut pairs, mut start, mut line) = (0, 0, self.line);
@@ -346,5 +352,22 @@ mod tests {
         let lines = decoder.lines();
         assert!(!lines.has_bare_line_ending() && lines.is_eight_bit());
         assert_eq!(lines.size(), 9);
+    }
+
+    #[test]
+    fn lines_are_whole_when_each_has_its_end() {
+        let of = |text: &[u8], cut: usize| {
+            let mut lines = Lines::default();
+            text.chunks(cut).for_each(|piece| lines.look(piece));
+            lines.are_whole()
+        };
+        for cut in 1..6 {
+            for whole in ["", "a\r\n", ".\r\n\r\n"] {
+                assert!(of(whole.as_bytes(), cut), "{whole:?} by {cut}");
+            }
+            for broken in ["a", "a\r", "a\n", "a\rb\r\n", "\r\r\n", "a\nb\r\n", "a\r\nb"] {
+                assert!(!of(broken.as_bytes(), cut), "{broken:?} by {cut}");
+            }
+        }
     }
 }

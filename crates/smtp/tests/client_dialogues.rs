@@ -198,6 +198,7 @@ impl Dialogue {
                 () => BodyType::SevenBit,
             },
             smtputf8: self.has("utf8"),
+            counted: self.has("counted"),
             lmtp: self.has("lmtp"),
             ret: self.has("full").then_some(Return::Full),
             envid: self.value("envid").map(str::to_owned),

@@ -152,6 +152,12 @@ impl Upstream {
         self
     }
 
+    /// Answers the next BDAT so, and takes no octet of it. Scripts for [`Phase::Data`] are about DATA: with
+    /// one CHUNKING is not offered.
+    pub fn once_at_bdat(self, reply: &str) -> Upstream {
+        self.put(Phase::Data, None, Act::Say(reply.to_owned()), 1)
+    }
+
     /// From now on does this whenever the phase comes.
     pub fn on(self, phase: Phase, act: Act) -> Upstream {
         self.add(phase, None, act, usize::MAX)
@@ -180,6 +186,11 @@ impl Upstream {
     }
 
     fn add(self, phase: Phase, recipient: Option<String>, act: Act, times: usize) -> Upstream {
+        let upstream = if phase == Phase::Data { self.without("CHUNKING") } else { self };
+        upstream.put(phase, recipient, act, times)
+    }
+
+    fn put(self, phase: Phase, recipient: Option<String>, act: Act, times: usize) -> Upstream {
         self.state().script.push(Line { phase, recipient, act, times });
         self
     }

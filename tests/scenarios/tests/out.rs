@@ -5,6 +5,8 @@
 #[path = "out/way.rs"]
 mod way;
 
+#[path = "out/chunks_are_sent.rs"]
+mod chunks_are_sent;
 #[path = "out/connections_are_shared_and_counted.rs"]
 mod connections_are_shared_and_counted;
 #[path = "out/destination_is_down.rs"]
@@ -13,6 +15,8 @@ mod destination_is_down;
 mod dnssec_names_the_certificate;
 #[path = "out/domain_asks_for_tls.rs"]
 mod domain_asks_for_tls;
+#[path = "out/domain_is_an_address.rs"]
+mod domain_is_an_address;
 #[path = "out/domain_says_where_its_mail_goes.rs"]
 mod domain_says_where_its_mail_goes;
 #[path = "out/mail_comes_back.rs"]

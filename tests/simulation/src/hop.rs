@@ -111,6 +111,7 @@ impl Hop {
             }
         }
         let said = self.server.take_output();
+        let said = self.offered(said);
         if !said.is_empty() && self.manner != Manner::Silent {
             self.say(said, mood, random);
         }
@@ -207,6 +208,16 @@ impl Hop {
         self.manner = manner;
         self.said += words.len() as u64;
         self.down.extend(words);
+    }
+
+    /// Every other host does without CHUNKING, so that mail goes in lines too.
+    fn offered(&self, mut said: Vec<u8>) -> Vec<u8> {
+        const OFFER: &[u8] = b"250-CHUNKING\r\n";
+        let at = said.windows(OFFER.len()).position(|line| line == OFFER);
+        if let Some(at) = at.filter(|_| self.host.is_multiple_of(2)) {
+            said.drain(at..at + OFFER.len());
+        }
+        said
     }
 
     /// Lets octets go one way or the other; false when there are none.

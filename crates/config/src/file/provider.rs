@@ -23,6 +23,7 @@ pub(crate) struct Provider {
     pub(crate) messages_per_connection: Option<u32>,
     pub(crate) message_rate: Option<Rate>,
     pub(crate) recipients: Option<usize>,
+    pub(crate) chunking: Option<bool>,
 }
 
 /// A file of them, and where it comes from.
@@ -67,6 +68,7 @@ fn provider(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Provider>
     let messages_per_connection = count(&mut section, "messages-per-connection", notes);
     let message_rate = rate(&mut section, "message-rate", notes);
     let recipients = count(&mut section, "recipients-per-transaction", notes);
+    let chunking = section.boolean("chunking", notes).map(|chunking| chunking.value);
     section.end(notes);
     Some(Provider {
         name: name?.map(|name| name.0),
@@ -78,5 +80,6 @@ fn provider(mut section: Section<'_>, notes: &mut Notes<'_>) -> Option<Provider>
         messages_per_connection,
         message_rate,
         recipients,
+        chunking,
     })
 }

@@ -52,6 +52,7 @@ fn provider(given: &file::Provider, usual: SiteLimits, allowance: Allowance) -> 
                 .recipients
                 .unwrap_or(allowance.recipients_per_transaction),
             connection_rate: given.connection_rate.or(allowance.connection_rate),
+            chunking: given.chunking.unwrap_or(allowance.chunking),
         },
     }
 }

@@ -12,22 +12,24 @@ pub(super) fn flow(settings: &Settings) -> String {
     let (queue, delivery) = (&settings.startup.queue, &settings.startup.delivery);
     let (first, most) = (queue.first_per_destination, queue.per_destination);
     let mut text = format!(
-        "How much at once\n  each destination, or all that share its exchangers: {} to {most} attempts{}{}",
+        "How much at once\n  each destination, or all that share its exchangers: {} to {most} attempts{}{}{}",
         first.min(most),
         rate(queue.rate_per_destination, "attempts"),
         rate(delivery.allowance.connection_rate, "connections"),
+        if delivery.allowance.chunking { "" } else { "; by DATA" },
     );
     for provider in delivery.providers.iter() {
         let (limits, allowance) = (provider.limits, provider.allowance);
         let _ = write!(
             text,
-            "\n  {}: {} to {}, {} messages a connection{}{}",
+            "\n  {}: {} to {}, {} messages a connection{}{}{}",
             provider.name,
             limits.first.min(limits.at_once),
             limits.at_once,
             allowance.messages_per_connection,
             rate(limits.rate, "attempts"),
             rate(allowance.connection_rate, "connections"),
+            if allowance.chunking { "" } else { "; by DATA" },
         );
     }
     if let Some(pack) = &settings.startup.provider_pack {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use tokio::sync::OnceCell;
 use waypost_identity::Verp;
 use waypost_intake::SENDER_FIELD;
 use waypost_mail::header::field;
@@ -72,7 +73,7 @@ impl<'a> Attempt<'a> {
             Some(copy) => copy,
             None => self.content().await.map_err(Halt::Unread)?,
         };
-        Ok(Copy { prefix, sender, content, form, verp: false })
+        Ok(Copy { prefix, sender, content, form, verp: false, whole: OnceCell::new() })
     }
 
     /// The copy with what bounces of it are known by, where the class of this mail has that.

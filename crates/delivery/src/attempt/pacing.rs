@@ -1,21 +1,39 @@
 //! What an attempt keeps to because of others that go to the same site: slots, connections, recipients.
 
 use std::ops::ControlFlow;
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
-use waypost_mail::{NextHop, Outcome, Route, Why};
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, sleep, timeout};
+use waypost_mail::{NextHop, Outcome, Route, Timestamp, Why};
+use waypost_queue::Site;
 
 use super::trust::Found;
 use super::{Attempt, Fate};
 use crate::connection::Connection;
 use crate::demand::Demand;
-use crate::dials::Leave;
+use crate::dials::{self, LONGEST_WAIT};
 use crate::pool::Key;
+use crate::seats::Seat;
+use crate::sites::Known;
+
+/// Between two looks at a rate.
+const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// How long the answer to QUIT is waited for when the connection makes room for another.
+const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
+
+/// A connection may be used.
+pub(super) enum Leave {
+    /// This one.
+    Idle(Connection),
+    /// A new one, counted by its provider if it has one.
+    New(Option<Seat>),
+}
 
 impl Attempt<'_> {
-    /// Tells the queue what stands behind the destination. False when there is no room left there, which
-    /// nobody knew before: all `members` wait in line then.
-    pub(super) fn enters(
+    /// Tells the queue what stands behind the destination. False when there is no room left there: all
+    /// `members` wait then.
+    pub(super) async fn enters(
         &mut self,
         route: &Route,
         hop: &NextHop,
@@ -23,46 +41,89 @@ impl Attempt<'_> {
         members: &[usize],
     ) -> bool {
         let config = &self.delivery.config;
-        let (site, allowance) = config.providers.site(route, hop, &found.exchangers);
-        self.allowance = allowance.unwrap_or(config.allowance);
-        let site = site.filter(|_| route.hops.first() == Some(hop));
+        let (site, known) = config.providers.site(hop, &found.exchangers);
+        self.allowance = known.map_or(config.allowance, Known::allowance);
+        self.seats = known.map(|known| known.seats.clone());
         self.site = site.as_ref().map(|site| site.name.clone());
-        let queue = &self.delivery.parts.queue;
-        if site.is_none_or(|site| queue.belongs(self.ticket, &site)) {
-            return true;
-        }
-        for index in self.open(members.iter().copied()) {
-            self.fates[index] = Some(Fate::InLine);
-        }
+        let Some(site) = site else { return true };
+        // A lane has mail for many, and the queue counts an attempt for the first host of its route.
+        let elsewhere = route.lane.is_some() || route.hops.first() != Some(hop);
+        let waits = match elsewhere {
+            true if known.is_none() => None,
+            true => self.charged(&site).await.err().map(Some),
+            false if self.delivery.parts.queue.belongs(self.ticket, &site) => None,
+            false => Some(None),
+        };
+        let Some(until) = waits else { return true };
+        self.wait_for_room(members, || until.map_or(Fate::InLine, Fate::Postponed));
         false
     }
 
-    /// Waits until the site may get one more connection; answers with one that became idle meanwhile.
-    /// Breaks when that takes too long: all `members` are tried later then.
+    fn wait_for_room(&mut self, members: &[usize], fate: impl Fn() -> Fate) {
+        for index in self.open(members.iter().copied()) {
+            self.fates[index] = Some(fate());
+        }
+    }
+
+    /// Counts the attempt for the rate of a provider to which its destination does not belong, as soon as
+    /// there is leave; or says when there is, if that takes long.
+    async fn charged(&self, site: &Site) -> Result<(), Timestamp> {
+        let (queue, clock) = (&self.delivery.parts.queue, &self.delivery.parts.clock);
+        let began = Instant::now();
+        loop {
+            let Err(until) = queue.charge(site) else { return Ok(()) };
+            let wait = until.since(clock.now());
+            if began.elapsed() + wait > LONGEST_WAIT {
+                return Err(until);
+            }
+            sleep(wait.max(SHORTEST_WAIT)).await;
+        }
+    }
+
+    /// Waits until there may be one more connection; answers with leave for it, or with one that became
+    /// idle meanwhile. Breaks when that takes too long: all `members` are tried later then.
     pub(super) async fn line_up(
         &mut self,
         key: &Key,
         demand: &Demand,
         members: &[usize],
-    ) -> ControlFlow<(), Option<Connection>> {
+    ) -> ControlFlow<(), Leave> {
+        let Ok(seat) = self.seat().await else {
+            let at = self.delivery.parts.clock.now().after(LONGEST_WAIT);
+            self.wait_for_room(members, || Fate::Postponed(at));
+            return ControlFlow::Break(());
+        };
         let Some(rate) = self.allowance.connection_rate else {
-            return ControlFlow::Continue(None);
+            return ControlFlow::Continue(Leave::New(seat));
         };
         let site = self.site.as_deref().unwrap_or(&self.ticket.destination);
         match self.delivery.dials.ask(site, rate, Instant::now()) {
-            Leave::In(wait) if wait.is_zero() => ControlFlow::Continue(None),
-            Leave::In(wait) => {
+            dials::Leave::In(wait) if wait.is_zero() => ControlFlow::Continue(Leave::New(seat)),
+            dials::Leave::In(wait) => {
                 sleep(wait).await;
-                ControlFlow::Continue(self.delivery.pool.take(key, demand).await)
+                let idle = self.delivery.pool.take(key, demand).await;
+                ControlFlow::Continue(idle.map_or(Leave::New(seat), Leave::Idle))
             }
-            Leave::NotBefore(wait) => {
+            dials::Leave::NotBefore(wait) => {
                 let at = self.delivery.parts.clock.now().after(wait);
-                for index in self.open(members.iter().copied()) {
-                    self.fates[index] = Some(Fate::Postponed(at));
-                }
+                self.wait_for_room(members, || Fate::Postponed(at));
                 ControlFlow::Break(())
             }
         }
+    }
+
+    /// Leave for a connection where there may be so many: an idle one makes room, or one that ends.
+    async fn seat(&self) -> Result<Option<Seat>, Elapsed> {
+        let Some(seats) = &self.seats else { return Ok(None) };
+        loop {
+            if let Some(seat) = seats.take() {
+                return Ok(Some(seat));
+            }
+            let Some(idle) = self.delivery.pool.make_room(seats) else { break };
+            // It is gone in either case.
+            let _ = timeout(LONGEST_FAREWELL, idle.quit()).await;
+        }
+        timeout(LONGEST_WAIT, seats.wait()).await
     }
 
     /// Tells the schedule how the destination and its site fare; that something was delivered it sees

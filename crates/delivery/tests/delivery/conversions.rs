@@ -165,7 +165,7 @@ async fn binary_mail_becomes_what_the_host_takes() {
         let content = &upstream.mails()[0].content;
         assert!(content.ends_with("base64\r\n\r\nAGJhcmUNZW5kcwo=\r\n"), "{content}");
         let heard = upstream.heard();
-        assert!(!heard.contains("BODY=") && !heard.contains("BDAT"), "{heard}");
+        assert!(!heard.contains("BODY="), "{heard}");
     }
     let able = Upstream::new().offering(Offers { binary_mime: true, ..Offers::default() });
     assert_eq!(status(&able, binary()).await, None);

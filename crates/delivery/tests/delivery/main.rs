@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
 
 mod attempts;
+mod chunking;
 mod connections;
 mod conversions;
 mod dane;

@@ -16,9 +16,9 @@ pub(super) struct Flow {
     pub(super) missing: Option<Missing>,
     pub(super) timer: Option<Timestamp>,
     pub(super) stage: Stage,
-    /// How far each slot of its destination moves it back in line: the less, the more it weighs.
+    /// How far each place in line moves its share back: the less, the more it weighs.
     pub(super) stride: u64,
-    /// Its place in line: the lowest is next.
+    /// Its place in line, while it stands there: the lowest is next.
     pub(super) pass: u64,
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use waypost_mail::Timestamp;
 
-use super::Schedule;
 use super::directory::Before;
+use super::flow::Stage;
+use super::{Schedule, ShareId};
 use crate::Site;
 
 impl Schedule {
@@ -34,6 +35,23 @@ impl Schedule {
         true
     }
 
+    /// An attempt begins at a site to which its destination does not belong: it counts for the rate there. The
+    /// error says when to ask again, there being no leave now.
+    pub(crate) fn charge(&mut self, site: &Site, now: Timestamp) -> Result<(), Timestamp> {
+        if site.limits.unwrap_or(self.limits.site).rate.is_none() {
+            return Ok(());
+        }
+        self.advance(now);
+        let at = self.shared_site(site);
+        let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return Ok(()) };
+        let opens = site.opens(now);
+        if opens <= now {
+            site.spend(now);
+        }
+        self.forget_site_if_idle(at);
+        if opens > now { Err(opens) } else { Ok(()) }
+    }
+
     /// Moves a destination with its flows and slots from one site to another.
     fn move_to(&mut self, at: usize, from: usize, to: usize) {
         let Some(place) = self.places.get_mut(at).and_then(Option::as_mut) else { return };
@@ -41,13 +59,16 @@ impl Schedule {
         let enrolled = place.enrolled.take();
         place.site = to;
         let mut passes = (0, 0);
+        let flows: Vec<usize> = place.flows.values().copied().collect();
+        let shares: Vec<ShareId> = place.flows.keys().copied().collect();
         if let Some(site) = self.sites.get_mut(from).and_then(Option::as_mut) {
             if let Some(pass) = enrolled {
                 site.line.remove(&(pass, at));
             }
-            place.flows.values().for_each(|flow| {
+            flows.iter().for_each(|flow| {
                 site.over.remove(flow);
             });
+            shares.iter().for_each(|share| site.leave(*share));
             site.members.remove(&at);
             site.in_flight = site.in_flight.saturating_sub(in_flight);
             site.offered = site.offered.saturating_sub(offered);
@@ -62,9 +83,12 @@ impl Schedule {
         // It stands in the new line as far behind its head as it stood in the old one.
         let stands = |pass: u64| passes.1.saturating_add(pass.saturating_sub(passes.0));
         place.line = place.line.iter().map(|(pass, flow)| (stands(*pass), *flow)).collect();
-        for flow in place.flows.values() {
-            if let Some(flow) = self.flows.get_mut(*flow).and_then(Option::as_mut) {
-                flow.pass = stands(flow.pass);
+        for flow in flows {
+            let Some(flow) = self.flows.get_mut(flow).and_then(Option::as_mut) else { continue };
+            flow.pass = stands(flow.pass);
+            if let Some(site) = self.sites.get_mut(to).and_then(Option::as_mut) {
+                let behind = (flow.stage == Stage::Queued).then(|| flow.pass + flow.stride);
+                site.come(flow.share, behind);
             }
         }
         self.forget_site_if_idle(from);

@@ -77,6 +77,9 @@ impl Schedule {
         );
         if let Some(place) = &mut self.places[to] {
             place.flows.insert(share, at);
+            if let Some(site) = &mut self.sites[place.site] {
+                site.come(share, None);
+            }
         }
         at
     }
@@ -89,6 +92,9 @@ impl Schedule {
         self.vacant_flows.push(at);
         if let Some(place) = &mut self.places[flow.place] {
             place.flows.remove(&flow.share);
+            if let Some(site) = &mut self.sites[place.site] {
+                site.leave(flow.share);
+            }
         }
         self.shares.detach(flow.share);
         self.forget_if_idle(flow.place);

@@ -18,7 +18,7 @@ const GREED: usize = 3;
 const FEW: usize = 16;
 
 /// A tenant within a class, by number: valid while it has flows or attempts under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ShareId(usize);
 
 /// All classes and tenants.

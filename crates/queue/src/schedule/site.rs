@@ -1,6 +1,6 @@
 //! What stands behind destinations, seen by the schedule: its slots, its rest, and who stands in line.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use waypost_mail::Timestamp;
@@ -8,8 +8,18 @@ use waypost_mutant::planted;
 
 use super::bucket::Bucket;
 use super::place::Rest;
+use super::share::ShareId;
 use super::width::Width;
 use crate::SiteLimits;
+
+/// Where a share stands in the line of a site.
+#[derive(Debug, Default)]
+struct Standing {
+    /// Its flows that lead to the site.
+    flows: usize,
+    /// Where the next of them stands, unless the line has gone further.
+    next: u64,
+}
 
 /// The hosts of one destination, or of many that share them.
 #[derive(Debug)]
@@ -27,6 +37,9 @@ pub(super) struct SiteState {
     pub(super) over: BTreeSet<usize>,
     /// The place in line of whoever had the last slot: who comes new stands there.
     pub(super) pass: u64,
+    /// Shares with flows that lead here: each stands in line once, so to speak, for however many
+    /// destinations it has mail.
+    shares: HashMap<ShareId, Standing>,
     pub(super) in_flight: usize,
     /// Slots promised to flows that wait for their turn.
     pub(super) offered: usize,
@@ -49,6 +62,7 @@ impl SiteState {
             line: BTreeSet::new(),
             over: BTreeSet::new(),
             pass: 0,
+            shares: HashMap::new(),
             in_flight: 0,
             offered: 0,
             failures: 0,
@@ -57,6 +71,42 @@ impl SiteState {
             width: Width::new(limits.first.min(at_once)),
             at_once,
             bucket: limits.rate.map(Bucket::new),
+        }
+    }
+
+    /// A flow of the share leads here from now on; one that stands in line already has the next one of its
+    /// share stand `behind`.
+    pub(super) fn come(&mut self, share: ShareId, behind: Option<u64>) {
+        let standing = self.shares.entry(share).or_default();
+        standing.flows += 1;
+        standing.next = standing.next.max(behind.unwrap_or_default());
+    }
+
+    /// A flow of the share leads here no more.
+    pub(super) fn leave(&mut self, share: ShareId) {
+        let Some(standing) = self.shares.get_mut(&share) else { return };
+        standing.flows = standing.flows.saturating_sub(1);
+        if standing.flows == 0 {
+            self.shares.remove(&share);
+        }
+    }
+
+    /// Where a flow of the share stands that asks for a slot: behind whoever had the last one, and behind
+    /// the other flows of its share.
+    pub(super) fn stand(&mut self, share: ShareId, stride: u64) -> u64 {
+        let standing = self.shares.entry(share).or_default();
+        let pass = standing.next.max(self.pass);
+        standing.next = pass.saturating_add(stride);
+        pass
+    }
+
+    /// The flow that stood there did not want a slot: the next one of its share stands there, if nobody of
+    /// it is behind.
+    pub(super) fn step_aside(&mut self, share: ShareId, pass: u64, stride: u64) {
+        if let Some(standing) = self.shares.get_mut(&share)
+            && standing.next == pass.saturating_add(stride)
+        {
+            standing.next = pass;
         }
     }
 
@@ -110,7 +160,7 @@ impl SiteState {
     /// When it is to be looked at again, from `now` on.
     pub(super) fn next(&mut self, now: Timestamp) -> Option<Timestamp> {
         let rest = self.rest.as_ref().map(|rest| rest.until);
-        let waits = !self.line.is_empty() && self.has_slot();
+        let waits = !self.line.is_empty() && self.has_slot() && !self.is_resting(now);
         let opens = waits.then(|| self.opens(now)).filter(|opens| *opens > now);
         let left = self.members.is_empty();
         let forgotten = self.bucket.as_mut().filter(|_| left).map(|bucket| bucket.full(now));

@@ -14,7 +14,9 @@ impl Schedule {
             self.timers.remove(&(timer, Timer::Flow(at)));
         }
         let (stage, to) = (flow.stage, flow.place);
-        let only_over = self.rests(to);
+        // While its site rests it stands in line there, so that the end of the rest is one step, however many
+        // destinations there are.
+        let only_over = self.rests_alone(to);
         let Some(flow) = self.flows.get(at).and_then(Option::as_ref) else { return };
         match stage {
             Stage::Idle => {}
@@ -35,18 +37,19 @@ impl Schedule {
             self.queue_up(at);
             return;
         }
+        let missing = missing.map(|missing| missing.max(self.site_rests_until(to)));
         self.search.starved |= missing.is_some_and(|missing| missing <= self.now);
         let later = missing.filter(|missing| *missing > self.now);
         self.set_timer(at, moment.into_iter().chain(later).min());
         self.forget_flow_if_idle(at);
     }
 
-    /// What is over does not wait until the rate of its site lets it.
+    /// What is over does not wait for the rate of its site, nor for the end of its rest.
     fn look_for_what_is_over(&mut self, at: usize, to: usize) {
         let (now, site_at) = (self.now, self.site_of(to));
         let Some(site) = self.sites.get_mut(site_at).and_then(Option::as_mut) else { return };
         let Some(flow) = self.flows.get(at).and_then(Option::as_ref) else { return };
-        if site.bucket.is_none() {
+        if flow.stage != Stage::Queued {
             return;
         }
         if !flow.is_over(now) {
@@ -62,11 +65,11 @@ impl Schedule {
         flow.stage = Stage::Queued;
         let to = flow.place;
         let Some(place) = &mut self.places[to] else { return };
-        let site = place.site;
-        flow.pass = flow.pass.max(self.sites[site].as_ref().map_or(0, |site| site.pass));
+        let Some(site) = &mut self.sites[place.site] else { return };
+        flow.pass = site.stand(flow.share, flow.stride);
         place.line.insert((flow.pass, at));
-        self.look_for_what_is_over(at, to);
         self.serve(to);
+        self.look_for_what_is_over(at, to);
     }
 
     /// Something about this destination is new: it may have a slot for one of its flows.
@@ -108,21 +111,23 @@ impl Schedule {
             let only_over = self.rests(to);
             let Some(flow) = &mut self.flows[at] else { continue };
             flow.stage = Stage::Idle;
-            if flow.pick(now, only_over).is_none() {
-                self.enrol(to);
-                self.review(at);
-                continue;
-            }
-            let share = flow.share;
+            let (share, stride) = (flow.share, flow.stride);
             let over = flow.is_over(now);
-            let admitted = !over && self.shares.admit(share, now);
-            if !over && !admitted {
+            let wants = flow.pick(now, only_over).is_some();
+            let admitted = wants && !over && self.shares.admit(share, now);
+            if !wants || !over && !admitted {
+                if let Some(site) = &mut self.sites[site] {
+                    site.step_aside(share, pass, stride);
+                }
                 self.enrol(to);
-                self.hold_back(at, share);
+                if wants {
+                    self.hold_back(at, share)
+                } else {
+                    self.review(at)
+                }
                 continue;
             }
             flow.stage = Stage::Offered { admitted };
-            flow.pass = pass + flow.stride;
             self.occupy(to, 1);
             self.shares.offer(share, at);
         }
@@ -130,14 +135,14 @@ impl Schedule {
     }
 
     /// The flow that gets the next slot of a site, its destination and its place in line; nothing while
-    /// there is none, or no leave.
+    /// there is none. While the site rests, or its rate gives no leave, only what is over has its turn.
     fn next_in_line(&mut self, site: usize) -> Option<(usize, usize, u64)> {
         let now = self.now;
         let site = self.sites.get_mut(site)?.as_mut()?;
         if !site.has_slot() {
             return None;
         }
-        if site.opens(now) > now {
+        if site.is_resting(now) || site.opens(now) > now {
             let over = site.over.iter().find_map(|at| {
                 let flow = self.flows.get(*at)?.as_ref()?;
                 let place = self.places.get(flow.place)?.as_ref()?;
@@ -298,7 +303,8 @@ impl Schedule {
         self.forget_if_idle(to);
     }
 
-    /// Decides anew whether a site rests, for all its destinations.
+    /// Decides anew whether a site rests. Its destinations stand in line meanwhile, and are looked at one by one
+    /// only where mail of theirs is not in memory.
     pub(super) fn review_site(&mut self, at: usize) {
         let now = self.now;
         let Some(site) = self.sites.get_mut(at).and_then(Option::as_mut) else { return };
@@ -306,8 +312,10 @@ impl Schedule {
             site.rest = None;
             self.resting -= 1;
         }
-        let members: Vec<usize> = site.members.iter().copied().collect();
-        members.into_iter().for_each(|to| self.review_place(to));
+        if self.search.incomplete > 0 {
+            let members: Vec<usize> = site.members.iter().copied().collect();
+            members.into_iter().for_each(|to| self.review_place(to));
+        }
         self.grant(at);
         self.forget_site_if_idle(at);
     }
@@ -349,6 +357,19 @@ impl Schedule {
         self.rest_until(to).is_some()
     }
 
+    /// The destination rests, whatever stands behind it does.
+    fn rests_alone(&self, to: usize) -> bool {
+        let place = self.places.get(to).and_then(Option::as_ref);
+        place.is_some_and(|place| place.is_resting(self.now))
+    }
+
+    /// Until when what stands behind the destination rests; a moment that is over if it does not.
+    fn site_rests_until(&self, to: usize) -> Timestamp {
+        let site = self.sites.get(self.site_of(to)).and_then(Option::as_ref);
+        let rest = site.filter(|site| site.is_resting(self.now)).and_then(|s| s.rest.as_ref());
+        rest.map_or(Timestamp(0), |rest| rest.until)
+    }
+
     fn rest_until(&self, to: usize) -> Option<Timestamp> {
         let place = self.places.get(to)?.as_ref()?;
         let own = place.rest.as_ref().filter(|_| place.is_resting(self.now));
@@ -359,6 +380,7 @@ impl Schedule {
     }
 
     fn set_timer(&mut self, at: usize, time: Option<Timestamp>) {
+        let time = time.filter(|time| *time < Timestamp(u64::MAX));
         if let (Some(flow), Some(time)) = (&mut self.flows[at], time) {
             if let Some(timer) = flow.timer.replace(time) {
                 self.timers.remove(&(timer, Timer::Flow(at)));

@@ -20,8 +20,12 @@ pub struct Letter {
     pub sender: ReversePath,
     /// For whom. Without any nothing is sent at all.
     pub recipients: Vec<Addressee>,
-    /// Octets of the message before dots are doubled; exactly so many for a binary one.
+    /// Octets of the message before dots are doubled; exactly so many where it is `counted` or binary.
     pub size: u64,
+    /// Every line ends with CRLF, the last one too, so that it may go as it is, without dots, to who
+    /// counts its octets: by BDAT where CHUNKING is offered (RFC 3030 §3). A binary one goes so whatever
+    /// this says. Not by LMTP: nobody has said how many replies a chunk has there.
+    pub counted: bool,
     /// What the body contains.
     pub body: BodyType,
     /// A header field is internationalized. Addresses speak for themselves.
@@ -75,6 +79,7 @@ impl Letter {
             deliver_by: None,
             priority: Priority::default(),
             submitter: None,
+            counted: false,
             lmtp: false,
         }
     }
@@ -90,6 +95,11 @@ impl Letter {
             return Some(Obstacle::DeliverBy);
         }
         obstacle(extensions, self.body, self.needs_smtputf8(), self.size)
+    }
+
+    fn is_counted(&self, extensions: &Extensions) -> bool {
+        let offered = extensions.chunking && !self.lmtp;
+        self.body == BodyType::BinaryMime || self.counted && offered
     }
 
     fn needs_smtputf8(&self) -> bool {
@@ -190,6 +200,7 @@ pub struct Transaction {
     wire: Wire,
     letter: Letter,
     pipelined: bool,
+    counted: bool,
     dsn: bool,
     recipients: Vec<Fate>,
     awaited: Awaited,
@@ -230,6 +241,7 @@ impl Transaction {
         let mut transaction = Transaction {
             wire: Wire::default(),
             pipelined: extensions.pipelining,
+            counted: letter.is_counted(extensions),
             dsn: extensions.dsn,
             recipients: vec![Fate::Open; letter.recipients.len()],
             awaited: Awaited::Mail,
@@ -279,7 +291,7 @@ impl Transaction {
 
     /// True when the message goes out as it is, counted by BDAT, and not in lines with dots.
     pub fn is_counted(&self) -> bool {
-        self.letter.body == BodyType::BinaryMime
+        self.counted
     }
 
     /// What is going on, or where it ended.
@@ -338,6 +350,10 @@ impl Transaction {
                 self.end(Reply::OK, Reuse::AsIs);
             }
             (Awaited::Eod, _) if self.letter.lmtp => self.one_answered(reply),
+            // RFC 3030 §2: what a refused chunk leaves behind is cleared.
+            (Awaited::Eod, Severity::Transient | Severity::Permanent) if self.counted => {
+                self.end(reply, Reuse::AfterReset);
+            }
             (Awaited::Eod, _) => self.end(reply, Reuse::AsIs),
             // Yes to what was not sent yet: the replies are out of step with the commands.
             (Awaited::Body | Awaited::EarlyEod, Severity::Positive) => {
@@ -376,7 +392,8 @@ impl Transaction {
                 self.send_rcpt(index + 1);
             }
         } else if self.is_counted() && self.has_taken() {
-            // One chunk: it is followed by the message, without a reply in between (RFC 3030 §2).
+            // One chunk: it is followed by the message, without a reply in between (RFC 3030 §2). Not before
+            // somebody is known to be taken (RFC 3030 §4.2 would allow it): nobody's mail goes to nobody.
             self.awaited = Awaited::Body;
             self.wire.command(&format!("BDAT {} LAST", self.letter.size));
         } else if self.pipelined && !self.is_counted() {

@@ -16,8 +16,8 @@ use waypost_delivery::ClientTls;
 use waypost_dns::sts::{Advice, Mode, Policies};
 use waypost_dns::tlsrpt::{ReportTo, report_to};
 use waypost_dns::{
-    Dane, Dnssec, Hickory, Host, OwnAddresses, Resolver as _, Search, Validator, Vouched, dane,
-    hosts,
+    Dane, Dnssec, Hickory, Host, Mx, OwnAddresses, Resolver as _, Search, Validator, Vouched, dane,
+    ways,
 };
 use waypost_intake::{Routing, Via};
 use waypost_mail::{
@@ -45,6 +45,8 @@ pub struct Outlook {
     pub tls: TlsLevel,
     /// What the limits of the destination are filed under.
     pub destination: String,
+    /// The provider that the first hop leads to: its limits count.
+    pub provider: Option<String>,
     /// Attempts at it at a time.
     pub at_a_time: usize,
     /// Messages over one connection.
@@ -192,23 +194,29 @@ pub async fn look(args: &ProbeRouteArgs) -> Result<Outlook> {
     let asks_dnssec =
         route.tls != TlsLevel::Never && route.heed.dane.unwrap_or(ground.delivery.dane && by_mx);
     let dnssec = if asks_dnssec { Some(ground.validator.works().await) } else { None };
-    let mut hops = Vec::new();
+    let (mut hops, mut provider) = (Vec::new(), None);
     if let Some(refusal) = refusal(&ground.routing, &domain) {
         let (hop, trouble) = (domain.to_string(), Some(refusal));
         hops.push(HopSeen { hop, proven: None, trouble, permanent: true, hosts: Vec::new() });
     }
     if hops.is_empty() {
         for hop in &route.hops {
-            hops.push(ground.hop(&route, hop, dnssec == Some(true), &sts).await);
+            let (seen, exchangers) = ground.hop(&route, hop, dnssec == Some(true), &sts).await;
+            if hops.is_empty() {
+                provider = ground.delivery.providers.provider(hop, &exchangers);
+            }
+            hops.push(seen);
         }
     }
+    let allowance = provider.map_or(ground.delivery.allowance, |provider| provider.allowance);
     Ok(Outlook {
         domain: domain.to_string(),
         route: entry(&ground.routing, &domain),
         tls: route.tls,
         destination: route.destination(),
-        at_a_time: ground.at_a_time,
-        messages_per_connection: ground.delivery.allowance.messages_per_connection,
+        provider: provider.map(|provider| provider.name.clone()),
+        at_a_time: provider.map_or(ground.at_a_time, |provider| provider.limits.at_once),
+        messages_per_connection: allowance.messages_per_connection,
         hosts_per_attempt: ground.delivery.hosts_per_attempt,
         dnssec,
         policy: sts.policy.as_ref().map(|policy| PolicySeen {
@@ -224,16 +232,23 @@ pub async fn look(args: &ProbeRouteArgs) -> Result<Outlook> {
 }
 
 impl Ground {
-    async fn hop(&self, route: &Route, hop: &NextHop, validates: bool, sts: &Advice) -> HopSeen {
+    /// A hop, and all exchangers of its domain.
+    async fn hop(
+        &self,
+        route: &Route,
+        hop: &NextHop,
+        validates: bool,
+        sts: &Advice,
+    ) -> (HopSeen, Vec<Mx>) {
         let search =
             Search::new(self.delivery.mx_port, &self.delivery.own_addresses, rand::random());
         let by_name = matches!(hop, NextHop::Mx(Domain::Name(_)));
         let (found, proven) = if validates && by_name {
             let vouched = Vouched::new(&*self.resolver, &self.validator);
-            let found = hosts(&vouched, hop, &search).await;
+            let found = ways(&vouched, hop, &search).await;
             (found, Some(vouched.is_secure()))
         } else {
-            (hosts(&*self.resolver, hop, &search).await, None)
+            (ways(&*self.resolver, hop, &search).await, None)
         };
         let mut seen = HopSeen {
             hop: hop.to_string(),
@@ -242,9 +257,11 @@ impl Ground {
             permanent: false,
             hosts: Vec::new(),
         };
+        let mut exchangers = Vec::new();
         match found {
-            Ok(hosts) => {
-                for host in hosts {
+            Ok(ways) => {
+                exchangers = ways.exchangers;
+                for host in ways.hosts {
                     seen.hosts.push(self.host(route, &host, validates, proven, sts).await);
                 }
             }
@@ -253,7 +270,7 @@ impl Ground {
                 seen.trouble = Some(why.to_string());
             }
         }
-        seen
+        (seen, exchangers)
     }
 
     async fn host(
@@ -382,8 +399,9 @@ fn describe(outlook: &Outlook) -> String {
     }
     let Outlook { destination, at_a_time, messages_per_connection, hosts_per_attempt, .. } =
         outlook;
+    let whose = outlook.provider.as_ref().map_or(destination, |provider| provider);
     let limits = format!(
-        "{destination}: {at_a_time} attempts at a time, {hosts_per_attempt} hosts in each, \
+        "{whose}: {at_a_time} attempts at a time, {hosts_per_attempt} hosts in each, \
          {messages_per_connection} messages over one connection"
     );
     line(&mut text, "limits", &limits);

@@ -9,8 +9,8 @@ const FLEET: usize = 5;
 
 /// Each of the first connections hangs at this phase.
 async fn world(phase: Phase) -> (Upstream, Home) {
-    let upstream = (0..FLEET)
-        .fold(Upstream::new().without("PIPELINING"), |upstream, _| upstream.once(phase, Act::Hang));
+    let in_lines = Upstream::new().without("PIPELINING").without("CHUNKING");
+    let upstream = (0..FLEET).fold(in_lines, |upstream, _| upstream.once(phase, Act::Hang));
     let home = Home::new().trusting().route("*", upstream.listen().await.unwrap()).set(
         "delivery",
         "reply-timeout",

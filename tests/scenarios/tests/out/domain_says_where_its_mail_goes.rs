@@ -24,6 +24,12 @@ servfail MX 10 mx1
 six      MX 10 both
 both     AAAA ::1
          A 127.0.0.2
+many     MX 10 worn
+many     MX 20 both4
+worn     A 127.0.0.4
+         A 127.0.0.5
+both4    AAAA ::1
+         A 127.0.0.3
 mx1      A 127.0.0.2
 mx2      A 127.0.0.3
 nobody   A 127.0.0.4
@@ -109,6 +115,34 @@ async fn the_other_family_takes_what_one_does_not() {
     assert_eq!(world.taken(), (1, 0), "nobody listens at ::1, and one attempt is enough");
     let failed = world.way.relay.counter("waypost_delivery_connections_failed_total").await;
     assert_eq!(failed, 1);
+}
+
+#[tokio::test]
+async fn family_is_a_preference_with_the_other_to_fall_back_on() {
+    for (family, failed) in [("both", 1), ("ipv4-first", 0)] {
+        let zone = Zone::serve(ZONE).await;
+        let (one, _two) = pair().await;
+        let port = one.local_addr().unwrap().port();
+        let upstream = Upstream::new();
+        upstream.attend(one);
+        let home = patient(Home::new()).dns(zone.addr, port);
+        let way = Way::through(home.set("dns", "family", &format!("{family:?}"))).await;
+        let id = way.post(ALICE, &["bob@six.there.example"], "Hello").await;
+        way.settled(&id).await;
+        assert_eq!(upstream.mails().len(), 1, "{family}");
+        let counted = way.relay.counter("waypost_delivery_connections_failed_total").await;
+        assert_eq!(counted, failed, "{family}");
+    }
+}
+
+#[tokio::test]
+async fn all_addresses_of_all_exchangers_are_tried_in_one_attempt() {
+    let world = world(Upstream::new()).await;
+    let id = world.send("many.there.example").await;
+    world.way.settled(&id).await;
+    assert_eq!(world.taken(), (0, 1), "the last address of the last exchanger");
+    let failed = world.way.relay.counter("waypost_delivery_connections_failed_total").await;
+    assert_eq!(failed, 3, "two of the first exchanger, and the other family of the second");
 }
 
 #[tokio::test]

@@ -25,6 +25,7 @@ mx = [\"*.example\"]
 connections = 1
 messages-per-connection = 20
 recipients-per-transaction = 2
+chunking = false
 ";
 
 /// Many domains behind one exchanger, and one behind another.
@@ -123,6 +124,7 @@ async fn a_provider_of_the_configuration_has_limits_of_its_own() {
     let mails = upstream.mails();
     let sizes: Vec<usize> = mails[DOMAINS..].iter().map(|mail| mail.to.len()).collect();
     assert_eq!(sizes, [2, 1], "two transactions");
+    assert!(!upstream.heard().contains("BDAT"), "by DATA, though CHUNKING is offered");
     way.relay.stop().await;
 }
 

@@ -6,6 +6,7 @@ use clap::Parser as _;
 use waypost::args::{Cli, Command, ProbeCommand};
 use waypost::probe::route::{Outlook, look};
 use waypost_harness::knot::Knot;
+use waypost_harness::zone::Zone;
 use waypost_scenarios::Home;
 
 async fn probe(home: &Home, domain: &str) -> Outlook {
@@ -57,4 +58,19 @@ async fn hosts_in_order_and_what_each_must_prove() {
     assert!(outlook.route.contains("number 1"), "{}", outlook.route);
     assert_eq!(outlook.hops[0].hosts[0].address, "127.0.0.1:2525");
     assert_eq!(outlook.destination, "127.0.0.1:2525");
+}
+
+#[tokio::test]
+async fn limits_are_those_of_the_provider_behind_the_domain() {
+    let zone = Zone::serve("$ORIGIN example.\na MX 10 mx.big\nb MX 10 mx.small\nmx.big A 192.0.2.1\nmx.small A 192.0.2.2\n").await;
+    let home = Home::new().trusting().dns(zone.addr, 25).set("queue", "per-destination", "9");
+    let pack = home.path("providers.toml");
+    let text = "version = \"1\"\nsource = \"this story\"\n[[provider]]\nname = \"big\"\n\
+                mx = [\"mx.big.example\"]\nconnections = 3\nmessages-per-connection = 7\n";
+    fs::write(&pack, text).unwrap();
+    let home = home.set("delivery", "providers", &format!("{pack:?}"));
+    let limits =
+        |outlook: Outlook| (outlook.provider, outlook.at_a_time, outlook.messages_per_connection);
+    assert_eq!(limits(probe(&home, "a.example").await), (Some("big".to_owned()), 3, 7));
+    assert_eq!(limits(probe(&home, "b.example").await), (None, 9, 100));
 }

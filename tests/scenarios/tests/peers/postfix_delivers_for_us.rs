@@ -49,6 +49,8 @@ async fn into_a_mailbox_and_back_to_the_sender() {
     peer.deliver("a@sender.example", &["b@dest.example", "nobody@dest.example"], &content).await;
     relay.empty().await;
     postfix.logs("status=sent (delivered to maildir)").await;
+    // It says so when the connection ends: the message came by BDAT, since CHUNKING is offered.
+    postfix.logs(" bdat=1 ").await;
 
     let inbox = postfix.path("mail/b/new");
     eventually("it is in the mailbox", || {

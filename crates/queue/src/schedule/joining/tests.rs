@@ -1,8 +1,10 @@
 use std::time::Duration;
 
+use waypost_mail::MessageId;
+
 use super::*;
-use crate::schedule::Taken;
 use crate::schedule::tests::*;
+use crate::schedule::{Band, Job, Lane, Taken};
 use crate::{Rate, SiteLimits};
 
 fn site(name: &str, limits: Option<SiteLimits>) -> Arc<Site> {
@@ -157,6 +159,23 @@ fn a_rate_counts_for_all_destinations_of_a_site_and_outlives_them() {
 }
 
 #[test]
+fn a_rate_counts_for_attempts_of_others_too() {
+    let (mut s, provider) = (crowd(30), site("provider", limits(20, 20, Some((5, 10)))));
+    assert_eq!((0..3).filter(|_| s.charge(&provider, at(0)).is_ok()).count(), 3);
+    let on = attempt_all(&mut s, &provider, at(0));
+    assert_eq!(on.len(), 2, "three of the five are a lane's");
+    succeed(&mut s, on, at(0));
+    let opens = s.charge(&provider, at(0)).unwrap_err();
+    assert!(opens > at(1) && opens <= at(3), "a token takes two seconds: {opens}");
+
+    // Nothing else leads there, and it is remembered as long as its rate counts.
+    let mut s = schedule(20, 100);
+    assert!(s.charge(&provider, at(0)).is_ok() && s.site_names.len() == 1);
+    assert_eq!((s.take(at(20)), s.site_names.len(), s.timers.len()), (None, 0, 0));
+    assert!(s.charge(&site("free", limits(1, 1, None)), at(0)).is_ok() && s.site_names.is_empty());
+}
+
+#[test]
 fn what_is_over_does_not_wait_for_the_rate_of_its_site() {
     let (mut s, provider) = (crowd(1), site("provider", limits(20, 20, Some((1, 1000)))));
     let on = attempt_all(&mut s, &provider, at(0));
@@ -173,7 +192,6 @@ fn what_is_over_does_not_wait_for_the_rate_of_its_site() {
 
 #[test]
 fn urgent_mail_has_more_turns_at_a_site_whatever_domain_it_is_for() {
-    use crate::schedule::{Band, Job, Lane};
     let (mut s, provider) = (schedule(20, 10_000), site("provider", limits(1, 1, None)));
     for domain in 0..10 {
         s.directory.learn(&format!("d{domain}"), &provider);
@@ -184,13 +202,66 @@ fn urgent_mail_has_more_turns_at_a_site_whatever_domain_it_is_for() {
             _ => ("d0".to_owned(), Band::High),
         };
         s.count(&name, 1);
-        let job = Job { id: waypost_mail::MessageId(id), route: 0 };
+        let job = Job { id: MessageId(id), route: 0 };
         s.add(job, Lane { band, ..lane(&name) }, at(0), NEVER, at(0));
     }
     let order = one_by_one(&mut s, 260, at(0));
     let urgent = order.iter().filter(|id| **id % 2 == 1).count();
-    // Nine flows of weight 1 beside one of weight 4.
-    assert!((78..=82).contains(&urgent), "{urgent} of 260");
+    // However many domains the others have mail for.
+    assert!((206..=210).contains(&urgent), "{urgent} of 260");
+}
+
+#[test]
+fn who_has_mail_for_a_thousand_domains_of_a_site_does_not_delay_who_has_it_for_one() {
+    let (mut s, provider) = (schedule(20, 10_000), site("provider", limits(1, 1, None)));
+    let add_for = |s: &mut Schedule, id, name: &str, tenant| {
+        s.directory.learn(name, &provider);
+        s.count(name, 1);
+        let job = Job { id: MessageId(id), route: 0 };
+        s.add(job, Lane { tenant, ..lane(name) }, at(0), NEVER, at(0));
+    };
+    for id in 0..2000 {
+        add_for(&mut s, id, &format!("d{}", id % 1000), "crowd");
+    }
+    assert_eq!(one_by_one(&mut s, 3, at(0)), [0, 1, 2]);
+    for id in 0..10 {
+        add_for(&mut s, 5000 + id, "d7", "small");
+    }
+    let order = one_by_one(&mut s, 24, at(0));
+    let small = order.iter().filter(|id| **id >= 5000).count();
+    assert_eq!(small, 10, "every other turn is the small one's: {order:?}");
+    let domains: std::collections::BTreeSet<u64> =
+        order.iter().filter(|id| **id < 5000).map(|id| id % 1000).collect();
+    assert_eq!(domains.len(), 14, "and the domains of the crowd take turns");
+    let rest = one_by_one(&mut s, 5000, at(0));
+    assert_eq!((rest.len(), s.sites.iter().flatten().count()), (1983, 0), "nobody is forgotten");
+}
+
+#[test]
+fn a_rest_of_a_site_leaves_its_destinations_in_line() {
+    let (mut s, provider) = (crowd(500), site("provider", limits(4, 4, None)));
+    while s.site_names.is_empty() || s.sites.iter().flatten().any(|site| !site.shared) {
+        attempt_all(&mut s, &provider, at(0)).into_iter().for_each(|taken| {
+            s.rest(&taken.destination, "down".into(), at(0));
+            s.done(&taken.destination, taken.share, at(0));
+            s.add(taken.job, lane(&taken.destination), at(1), NEVER, at(0));
+        });
+    }
+    let state = |s: &Schedule| {
+        let site = s.sites.iter().flatten().next().unwrap();
+        (site.members.len(), site.line.len())
+    };
+    assert_eq!(take_all(&mut s, at(30)), []);
+    assert_eq!(state(&s), (500, 500), "due, and in line");
+    add_until(&mut s, 9000, "d3", at(31), at(32));
+    assert_eq!(take_all(&mut s, at(40)), [9000], "what is over does not wait");
+    done(&mut s, "d3", at(40));
+    let woken = s.wake().unwrap();
+    assert!(woken > at(40) && woken <= at(60), "{woken}");
+    let probe = attempt_all(&mut s, &provider, at(60));
+    assert_eq!((probe.len(), state(&s)), (1, (500, 499)));
+    succeed(&mut s, probe, at(60));
+    assert_eq!(attempt_all(&mut s, &provider, at(60)).len(), 3);
 }
 
 #[test]
