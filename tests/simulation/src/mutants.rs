@@ -57,6 +57,7 @@ pub const MUTANTS: &[Mutant] = &[
     mutant("delivery", "mutant: that a delay was told of is forgotten"),
     mutant("delivery", "mutant: who wants to hear nothing is told"),
     mutant("delivery", "mutant: success is told to who did not ask"),
+    mutant("spool", "mutant: what sled was not given yet is not there"),
     mutant("spool", "mutant: acknowledged before the log is synced"),
     mutant("spool", "mutant: a failed sync is taken for one that worked"),
     mutant("spool", "mutant: a row goes without DONE and TOMB"),
