@@ -105,7 +105,8 @@ struct Storm {
     sick: bool,
     is_clock_set: bool,
     clock_sets: usize,
-    /// How much time has gone by, whatever the clock says.
+    /// How much time has gone by, whatever the clock says, and a session's before: what is taken first may
+    /// have begun then.
     lived: Duration,
     restarts: usize,
     calm: bool,
@@ -136,7 +137,7 @@ impl Storm {
             sick: false,
             is_clock_set: false,
             clock_sets: 0,
-            lived: Duration::ZERO,
+            lived: record::SESSION,
             restarts: 0,
             calm: false,
         }

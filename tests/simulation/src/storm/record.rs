@@ -12,7 +12,7 @@ use crate::visit::wish_of;
 use crate::witness::{Asked, Letter, Note};
 
 /// No session lasts longer.
-const SESSION: Duration = Duration::from_secs(4 * 3600);
+pub(super) const SESSION: Duration = Duration::from_secs(4 * 3600);
 
 impl Storm {
     /// Takes note of what the spool was asked and what it answered, while the task of an attempt went on or
