@@ -17,6 +17,7 @@ mod clock;
 mod config;
 mod delay;
 mod finish;
+mod held;
 #[cfg(test)]
 mod house;
 mod index;
@@ -46,6 +47,7 @@ pub use classes::{
     Class, DAY_MINUTES, DEFAULT_CLASS, DEFAULT_WEIGHT, Doubt, MAX_CLASSES, Rate, Tenancy, Window,
 };
 pub use config::{Config, RestCurve, RetryCurve};
+pub use held::{Held, Limit};
 pub use loading::Loading;
 pub use metrics::{JumpLabels, Metrics, SettledLabels};
 pub use operate::{AdminError, Preview, Selected, Touched, Verb};

@@ -290,6 +290,7 @@ impl Queue {
                 expired: over,
                 out_of_turn: false,
                 late: Vec::new(),
+                held: Vec::new(),
                 lease,
             })
         };

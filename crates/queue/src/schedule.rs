@@ -13,6 +13,7 @@
 mod bucket;
 mod directory;
 mod flow;
+mod held;
 mod joining;
 mod keeping;
 mod place;
@@ -31,6 +32,7 @@ use waypost_mail::{MessageId, Timestamp};
 use waypost_mutant::planted;
 
 use crate::classes::{Band, ClassId, Classes};
+use crate::held::Held;
 use crate::{RestCurve, SiteLimits};
 use directory::Directory;
 use flow::Flow;
@@ -77,6 +79,8 @@ pub(crate) struct Taken {
     /// Its destination rests or its class has not let it go on: it is handed out because something of it
     /// is over or late, and nothing is to be tried before this moment.
     pub(crate) not_before: Option<Timestamp>,
+    /// What kept it from being handed out when it was due.
+    pub(crate) held: Vec<Held>,
 }
 
 /// How much at once.

@@ -293,7 +293,7 @@ impl Shared {
         taken: &Taken,
         now: Timestamp,
     ) -> Step {
-        let Taken { job, destination, share, not_before, .. } = taken;
+        let Taken { job, destination, share, not_before, held, .. } = taken;
         let over = expired(entry, now);
         let most = self.config.recipients_per_transaction.max(1);
         let turn_by = state.turn_by(entry, job.route, now);
@@ -322,6 +322,7 @@ impl Shared {
             expired: over,
             out_of_turn: not_before.is_some(),
             late: state.late(entry, &recipients, now),
+            held: held.clone(),
             lease: self.take(state, entry, *job, &recipients, Some(*share)),
             recipients,
         };

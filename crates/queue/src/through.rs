@@ -201,6 +201,7 @@ fn ticket(entry: &Entry, lease: Lease) -> Ticket {
         expired: false,
         out_of_turn: false,
         late: Vec::new(),
+        held: Vec::new(),
         lease,
     }
 }

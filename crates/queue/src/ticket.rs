@@ -8,6 +8,7 @@ use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, Route, Timestamp, 
 
 use crate::Prepared;
 use crate::classes::ClassId;
+use crate::held::Held;
 use crate::schedule::{Job, ShareId};
 use crate::shared::Shared;
 use waypost_mutant::planted;
@@ -41,6 +42,8 @@ pub struct Ticket {
     /// notices there are then: for [`Settlement::told`]. Some may not be due: they are here to be told
     /// of, not to be tried.
     pub late: Vec<(u32, u8)>,
+    /// What kept it from being handed out when it was due, in order of time.
+    pub held: Vec<Held>,
     pub(crate) lease: Lease,
 }
 

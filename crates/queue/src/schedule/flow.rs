@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use waypost_mail::Timestamp;
 
 use super::Job;
+use super::held::Diary;
 use super::share::{ShareId, stride};
 
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(super) struct Flow {
     pub(super) stride: u64,
     /// Its place in line, while it stands there: the lowest is next.
     pub(super) pass: u64,
+    /// What held it back.
+    pub(super) diary: Diary,
 }
 
 /// What a flow waits for.
@@ -59,6 +62,7 @@ impl Flow {
             stage: Stage::Idle,
             stride: stride(weight),
             pass: 0,
+            diary: Diary::default(),
         }
     }
 

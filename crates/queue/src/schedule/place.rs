@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use waypost_mail::Timestamp;
 
+use super::held::Cause;
 use super::share::ShareId;
 use super::site::SiteState;
 
@@ -31,6 +32,8 @@ pub(super) struct Place {
     pub(super) rest: Option<Rest>,
     pub(super) limit: Option<Limit>,
     pub(super) timer: Option<Timestamp>,
+    /// It had no slot of its own for a flow in line, for this reason, since one had the last.
+    pub(super) full: Option<Cause>,
 }
 
 #[derive(Debug)]
@@ -81,6 +84,7 @@ impl Place {
             rest: None,
             limit: None,
             timer: None,
+            full: None,
         }
     }
 

@@ -347,6 +347,16 @@ impl Shares {
         self.shares.get(at).and_then(Option::as_ref).map_or(ClassId::default(), |share| share.class)
     }
 
+    /// What the class of a share is called.
+    pub(super) fn class_name(&self, id: ShareId) -> &str {
+        self.classes.name(self.class_of(id))
+    }
+
+    /// Whose share it is.
+    pub(super) fn tenant(&self, ShareId(at): ShareId) -> Option<Arc<str>> {
+        Some(self.shares.get(at)?.as_ref()?.tenant.clone())
+    }
+
     fn share_mut(&mut self, ShareId(at): ShareId) -> Option<&mut Share> {
         self.shares.get_mut(at)?.as_mut()
     }

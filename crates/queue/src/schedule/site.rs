@@ -7,6 +7,7 @@ use waypost_mail::Timestamp;
 use waypost_mutant::planted;
 
 use super::bucket::Bucket;
+use super::held::Cause;
 use super::place::Rest;
 use super::share::ShareId;
 use super::width::Width;
@@ -47,6 +48,8 @@ pub(super) struct SiteState {
     pub(super) failures: u32,
     pub(super) rest: Option<Rest>,
     pub(super) timer: Option<Timestamp>,
+    /// Why nobody in line had a slot the last time that it was so.
+    pub(super) full: Cause,
     width: Width,
     at_once: usize,
     pub(super) bucket: Option<Bucket>,
@@ -68,6 +71,7 @@ impl SiteState {
             failures: 0,
             rest: None,
             timer: None,
+            full: Cause::SiteSlots,
             width: Width::new(limits.first.min(at_once)),
             at_once,
             bucket: limits.rate.map(Bucket::new),

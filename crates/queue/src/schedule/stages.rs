@@ -3,6 +3,7 @@
 use waypost_mail::Timestamp;
 
 use super::flow::{Flow, Stage};
+use super::held::Cause;
 use super::{Schedule, ShareId, Taken, Timer};
 use crate::classes::ClassId;
 
@@ -37,6 +38,7 @@ impl Schedule {
             self.queue_up(at);
             return;
         }
+        self.hold(at, only_over.then_some(Cause::Rest));
         let missing = missing.map(|missing| missing.max(self.site_rests_until(to)));
         self.search.starved |= missing.is_some_and(|missing| missing <= self.now);
         let later = missing.filter(|missing| *missing > self.now);
@@ -63,6 +65,7 @@ impl Schedule {
     pub(super) fn queue_up(&mut self, at: usize) {
         let Some(flow) = &mut self.flows[at] else { return };
         flow.stage = Stage::Queued;
+        flow.diary.turn(Some(Cause::Line), self.now);
         let to = flow.place;
         let Some(place) = &mut self.places[to] else { return };
         let Some(site) = &mut self.sites[place.site] else { return };
@@ -84,6 +87,9 @@ impl Schedule {
         let Some(place) = self.places.get_mut(to).and_then(Option::as_mut) else { return };
         let Some(site) = self.sites.get_mut(place.site).and_then(Option::as_mut) else { return };
         let first = place.line.first().filter(|_| place.has_slot(self.now));
+        if first.is_none() && !place.line.is_empty() {
+            place.full = Some(if place.failures > 0 { Cause::Probe } else { Cause::Slots });
+        }
         let first = first.map(|(pass, _)| *pass);
         if place.enrolled == first {
             return;
@@ -108,6 +114,7 @@ impl Schedule {
             if let Some(site) = &mut self.sites[site] {
                 site.over.remove(&at);
             }
+            self.leave_line(at, to);
             let only_over = self.rests(to);
             let Some(flow) = &mut self.flows[at] else { continue };
             flow.stage = Stage::Idle;
@@ -128,6 +135,7 @@ impl Schedule {
                 continue;
             }
             flow.stage = Stage::Offered { admitted };
+            flow.diary.turn(Some(Cause::Turn), now);
             self.occupy(to, 1);
             self.shares.offer(share, at);
         }
@@ -140,9 +148,11 @@ impl Schedule {
         let now = self.now;
         let site = self.sites.get_mut(site)?.as_mut()?;
         if !site.has_slot() {
+            site.full = Cause::SiteSlots;
             return None;
         }
         if site.is_resting(now) || site.opens(now) > now {
+            site.full = if site.is_resting(now) { Cause::SiteRest } else { Cause::SiteRate };
             let over = site.over.iter().find_map(|at| {
                 let flow = self.flows.get(*at)?.as_ref()?;
                 let place = self.places.get(flow.place)?.as_ref()?;
@@ -171,6 +181,7 @@ impl Schedule {
         if let Some(flow) = &mut self.flows[at] {
             flow.stage = Stage::HeldBack;
         }
+        self.hold(at, Some(Cause::Class));
         let class = self.shares.hold_back(share, at);
         self.look_again(class);
         self.review(at);
@@ -206,6 +217,7 @@ impl Schedule {
         if let Some(flow) = &mut self.flows[at] {
             flow.stage = Stage::Parked;
         }
+        self.hold(at, Some(Cause::Tenant));
         self.shares.park(share, at);
         self.serve(to);
     }
@@ -263,10 +275,13 @@ impl Schedule {
         self.in_flight += 1;
         self.shares.begin(share);
         self.look_again_if_held_back(share);
-        let expires = self.remove(job).map_or(Timestamp(u64::MAX), |slot| slot.expires);
+        self.hold(at, None);
+        let slot = self.remove(job);
+        let held = slot.map_or_else(Vec::new, |slot| self.held(at, slot.due));
+        let expires = slot.map_or(Timestamp(u64::MAX), |slot| slot.expires);
         self.review(at);
         self.serve(to);
-        Some(Taken { job, destination, share, expires, not_before })
+        Some(Taken { job, destination, share, expires, not_before, held })
     }
 
     fn look_again_if_held_back(&mut self, share: ShareId) {
