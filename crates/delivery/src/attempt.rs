@@ -31,7 +31,7 @@ use crate::converted::Converted;
 use crate::seats::Seats;
 use crate::{Allowance, Delivery};
 
-pub(crate) use self::logbook::{Logbook, LookedUp, Step, Visited};
+pub(crate) use self::logbook::{Logbook, LookedUp, Step, Visited, Waited};
 
 /// What is to become of a recipient, before policy has had its say.
 #[derive(Debug)]
@@ -74,7 +74,7 @@ impl Tried {
         Tried { promises, fates, hop: None, security: None, rest: None, log }
     }
 
-    /// What an attempt came to that took too long.
+    /// What an attempt came to that took too long, and did this until then.
     pub(crate) fn cut_off(ticket: &Ticket, now: Timestamp) -> Tried {
         let hop = ticket.destination.clone();
         let why = Why::TimedOut { hop, phase: Phase::Body };
@@ -95,7 +95,7 @@ struct Attempt<'a> {
     rulebook: Arc<Rulebook>,
     /// Until when the way rests on which we send too much, if it does.
     rest: Option<Timestamp>,
-    log: Logbook,
+    log: &'a mut Logbook,
     /// Some host spoke SMTP with us.
     answered: bool,
     /// A host of the present hop is ready for mail.
@@ -123,9 +123,10 @@ struct Attempt<'a> {
     copies: Vec<Arc<Converted>>,
 }
 
-/// Tries to deliver a ticket's recipients, each at most once.
-pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
-    let mut attempt = Attempt::new(delivery, ticket);
+/// Tries to deliver a ticket's recipients, each at most once. What is done is written down in `log`, which
+/// is whole too when the future is dropped.
+pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket, log: &mut Logbook) -> Tried {
+    let mut attempt = Attempt::new(delivery, ticket, log);
     attempt.pass_over_the_doomed();
     let open = attempt.open(0..ticket.recipients.len());
     match &ticket.route {
@@ -147,7 +148,7 @@ pub(crate) async fn attempt(delivery: &Delivery, ticket: &Ticket) -> Tried {
 }
 
 impl<'a> Attempt<'a> {
-    fn new(delivery: &'a Delivery, ticket: &'a Ticket) -> Attempt<'a> {
+    fn new(delivery: &'a Delivery, ticket: &'a Ticket, log: &'a mut Logbook) -> Attempt<'a> {
         let fates = ticket.recipients.iter().map(|_| None).collect();
         Attempt {
             delivery,
@@ -158,7 +159,7 @@ impl<'a> Attempt<'a> {
             security: None,
             rulebook: delivery.rulebook(),
             rest: None,
-            log: Logbook::begin(delivery.parts.events.pen(), delivery.parts.clock.now()),
+            log,
             answered: false,
             ready: false,
             spurned: false,
@@ -274,7 +275,8 @@ impl<'a> Attempt<'a> {
                     }
                 };
                 if let Err(why) = tried {
-                    let why = protection::judged(why, &self.ticket.entry.terms);
+                    let terms = &self.ticket.entry.terms;
+                    let why = protection::judged(why, terms, found.doubt().as_deref());
                     debug!(message = %self.ticket.id, hop = self.hop, %why, "next host");
                     unready = Some(why.clone()).filter(|_| !self.ready && !self.unprepared);
                     trouble = Some(worth_keeping(trouble, why));
@@ -297,7 +299,9 @@ impl<'a> Attempt<'a> {
         self.log.looked_up(hop, since, &found);
         let mut found = found?;
         if !found.is_trusted() && self.ticket.entry.terms.require_tls {
-            return Err(protection::untrusted(hop));
+            // Mail that asks for less may go there.
+            self.unprepared |= found.doubt().is_some();
+            return Err(protection::untrusted(hop, found.doubt().as_deref()));
         }
         let hosts = &mut found.hosts;
         if hosts.len() > 1 {
@@ -326,7 +330,7 @@ impl<'a> Attempt<'a> {
             hop: self.hop,
             security: self.security,
             rest: self.rest,
-            log: self.log.end(),
+            log: Logbook::blank(self.log.began),
         }
     }
 }

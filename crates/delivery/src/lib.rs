@@ -14,6 +14,7 @@
 
 #![forbid(unsafe_code)]
 
+mod account;
 mod attempt;
 mod channel;
 mod connection;
@@ -73,7 +74,8 @@ use waypost_queue::{AdminError, Content, Queue, Selected, SpoolError, Ticket, To
 use waypost_smtp::Domain;
 use waypost_smtp::client::Credentials;
 
-use crate::attempt::{Fate, Tried};
+use crate::account::Account;
+use crate::attempt::{Fate, Logbook, Tried};
 use crate::connection::Opener;
 use crate::dials::Dials;
 use crate::health::Health;
@@ -351,8 +353,16 @@ impl Delivery {
     /// One attempt, cut off when it takes much too long.
     async fn try_once(&self, ticket: &Ticket) -> Tried {
         let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
-        let tried = tokio::time::timeout(limit, attempt::attempt(self, ticket)).await;
-        tried.unwrap_or_else(|_| Tried::cut_off(ticket, self.parts.clock.now()))
+        let mut account = Account::open(self, ticket);
+        let attempt = attempt::attempt(self, ticket, account.log());
+        let tried = tokio::time::timeout(limit, attempt).await;
+        let tried = tried.unwrap_or_else(|_| Tried::cut_off(ticket, self.parts.clock.now()));
+        Tried { log: account.close(), ..tried }
+    }
+
+    /// One for an attempt that begins.
+    fn logbook(&self) -> Logbook {
+        Logbook::begin(self.parts.events.pen(), self.parts.clock.now())
     }
 
     /// The stored bytes of a message.

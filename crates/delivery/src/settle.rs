@@ -17,7 +17,7 @@ use crate::Delivery;
 use crate::attempt::{Fate, Tried};
 use crate::notice::kinds;
 use crate::reaction::{Reaction, reaction};
-use crate::story::Told;
+use crate::story::{Ended, Told};
 
 /// The soonest that policy can have something tried again.
 const SOONEST: Duration = Duration::from_secs(1);
@@ -60,7 +60,7 @@ pub(crate) async fn settle(
     let states = ids.zip(plans.iter().map(|plan| plan.settled.clone())).collect();
     let (message, recipients) = (ticket.id, ticket.recipients.clone());
     let entry = ticket.entry.clone();
-    let destination = ticket.destination.clone();
+    let (destination, held) = (ticket.destination.clone(), ticket.held.clone());
     let pen = delivery.parts.events.pen();
     let told_by = notice.as_ref().and_then(|notice| {
         let kinds = kinds(&ticket, &plans, &tried.promises);
@@ -76,7 +76,8 @@ pub(crate) async fn settle(
             }
             delivery.metrics.attempted(result(&plans));
             let dialogue = pen.dialogue();
-            let told = Told { log: tried.log, destination, recipients, plans, dialogue };
+            let (log, ended) = (tried.log, Ended::Settled(plans));
+            let told = Told { log, destination, recipients, held, ended, dialogue };
             pen.tell(About::Message(message), told.weight(), || told.note());
             told_by.into_iter().for_each(|story| story.tell(pen));
         }

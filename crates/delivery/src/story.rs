@@ -1,11 +1,11 @@
 //! An attempt as it is told to operators: words made of what was caught and settled, by the thread that
 //! writes the history.
 
-use waypost_history::{Attempt, Dialogue, Fared, Lookup, Note, Step, Visit};
+use waypost_history::{Attempt, Dialogue, Fared, Held, Lookup, Note, Step, Visit};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why};
 use waypost_queue::{Doubt, Settled};
 
-use crate::attempt::{Logbook, LookedUp, Step as Caught, Visited, label};
+use crate::attempt::{Logbook, LookedUp, Step as Caught, Visited, Waited, label};
 use crate::settle::{Plan, tries};
 use crate::tape::{Played, micros};
 
@@ -14,19 +14,28 @@ const MAX_RESULTS: usize = 100;
 /// Weight of a recipient in memory, about.
 const RECIPIENT: usize = 600;
 
-/// What is told of a ticket that is settled.
+/// What is told of a ticket that is settled, or was not.
 pub(crate) struct Told {
     pub(crate) log: Logbook,
     pub(crate) destination: String,
     pub(crate) recipients: Vec<RecipientEntry>,
-    pub(crate) plans: Vec<Plan>,
+    pub(crate) held: Vec<waypost_queue::Held>,
+    pub(crate) ended: Ended,
     pub(crate) dialogue: Dialogue,
+}
+
+/// How an attempt ended.
+pub(crate) enum Ended {
+    /// Each recipient is settled by its plan.
+    Settled(Vec<Plan>),
+    /// For this reason nobody is.
+    CutOff(&'static str),
 }
 
 impl Told {
     /// Octets that it takes in memory, about.
     pub(crate) fn weight(&self) -> usize {
-        self.log.weight() + RECIPIENT * self.plans.len()
+        self.log.weight() + RECIPIENT * self.recipients.len()
     }
 
     /// In words.
@@ -34,25 +43,65 @@ impl Told {
         let delivered = |plan: &Plan| matches!(plan.outcome, Some(Outcome::Delivered { .. }));
         let words = match self.dialogue {
             Dialogue::All => true,
-            Dialogue::Failures => !self.plans.iter().all(delivered),
+            Dialogue::Failures => match &self.ended {
+                Ended::Settled(plans) => !plans.iter().all(delivered),
+                Ended::CutOff(_) => true,
+            },
             Dialogue::None => false,
         };
         let number = self.recipients.iter().map(tries).max().unwrap_or_default().saturating_add(1);
-        let both = || self.recipients.iter().zip(&self.plans);
+        let began = self.log.began;
         let steps = self.log.steps.into_iter().map(|step| match step {
             Caught::Lookup(lookup) => Step::Lookup(Box::new(looked_up(lookup))),
             Caught::Visit(visit) => Step::Visit(Box::new(visited(visit, words))),
+            Caught::Waited(waited) => Step::Held(Box::new(waited_for(waited, began))),
         });
         Note::Attempt(Box::new(Attempt {
             number,
-            due: both().filter_map(|(recipient, _)| due(recipient)).min(),
-            began: self.log.began,
+            due: self.recipients.iter().filter_map(due).min(),
+            held: self.held.iter().map(held).collect(),
+            began,
             took_us: micros(self.log.took),
             destination: self.destination,
             steps: steps.collect(),
-            results: both().take(MAX_RESULTS).map(|(r, plan)| fared(r, plan)).collect(),
-            more: self.plans.len().saturating_sub(MAX_RESULTS) as u32,
+            results: self.ended.results(&self.recipients),
+            more: self.recipients.len().saturating_sub(MAX_RESULTS) as u32,
         }))
+    }
+}
+
+impl Ended {
+    /// What became of the first recipients.
+    fn results(&self, recipients: &[RecipientEntry]) -> Vec<Fared> {
+        let recipients = recipients.iter().take(MAX_RESULTS);
+        match self {
+            Ended::Settled(plans) => {
+                recipients.zip(plans).map(|(recipient, plan)| fared(recipient, plan)).collect()
+            }
+            Ended::CutOff(why) => recipients.map(|recipient| cut_off(recipient, why)).collect(),
+        }
+    }
+}
+
+/// What held the ticket back before it was its turn.
+fn held(held: &waypost_queue::Held) -> Held {
+    Held {
+        limit: held.by.label().to_owned(),
+        of: held.by.of().to_owned(),
+        words: held.by.to_string(),
+        since: held.since,
+        took_us: micros(held.until.since(held.since)),
+    }
+}
+
+/// What held the attempt itself back.
+fn waited_for(waited: Waited, began: Timestamp) -> Held {
+    Held {
+        limit: waited.limit.to_owned(),
+        of: waited.of,
+        words: waited.words,
+        since: began.after(waited.at),
+        took_us: micros(waited.took),
     }
 }
 
@@ -100,6 +149,7 @@ fn visited(visit: Visited, words: bool) -> Visit {
         security: visit.security,
         tls,
         reused: visit.reused,
+        conversion: visit.conversion,
         phases,
         error: visit.error.map(|why| why.to_string()),
         dialogue: lines,
@@ -130,9 +180,9 @@ fn protected(security: Security) -> String {
     }
 }
 
-/// What became of one recipient.
-fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
-    let fared = |outcome: &str, words: String| Fared {
+/// A recipient, and what became of it.
+fn plainly(recipient: &RecipientEntry, outcome: &str, words: String) -> Fared {
+    Fared {
         recipient: recipient.recipient.mailbox.to_string(),
         outcome: outcome.to_owned(),
         class: None,
@@ -141,7 +191,18 @@ fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
         rule: None,
         words,
         next: None,
-    };
+    }
+}
+
+/// What is to be said of a recipient of an attempt that was cut off.
+fn cut_off(recipient: &RecipientEntry, why: &str) -> Fared {
+    let words = format!("{why}: nothing that was done is settled");
+    plainly(recipient, "cut-off", words)
+}
+
+/// What became of one recipient.
+fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
+    let fared = |outcome: &str, words: String| plainly(recipient, outcome, words);
     let why_of = |outcome: &str, why: &Why| Fared {
         class: Some(why.label().to_owned()),
         status: Some(why.status().to_string()),

@@ -28,7 +28,7 @@ use waypost_smtp::Reply;
 use self::word::{Word, agreed};
 use crate::attempt::Tried;
 use crate::settle::{Plan, result};
-use crate::story::Told;
+use crate::story::{Ended, Told};
 use crate::{Delivery, UnderWay, settle};
 
 #[async_trait]
@@ -216,7 +216,8 @@ impl Passage {
         }
         let pen = delivery.parts.events.pen();
         let dialogue = pen.dialogue();
-        let told = Told { log, destination, recipients, plans, dialogue };
+        let (held, ended) = (Vec::new(), Ended::Settled(plans));
+        let told = Told { log, destination, recipients, held, ended, dialogue };
         pen.tell(About::Message(came.entry.id), told.weight(), || told.note());
     }
 

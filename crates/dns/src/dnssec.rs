@@ -8,6 +8,18 @@ use crate::dane::Tlsa;
 use crate::mx::MxAnswer;
 use crate::resolver::DnsError;
 
+/// Whether answers can be validated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validation {
+    /// They can.
+    Works,
+    /// They cannot at the moment: it is found out again after a while, so that what must be proven may be
+    /// later.
+    Fails,
+    /// Nobody here does that, nor will.
+    Off,
+}
+
 /// Who knows what DNSSEC proves. Names are host names in A-labels, with or without a trailing dot,
 /// always complete.
 ///
@@ -15,8 +27,13 @@ use crate::resolver::DnsError;
 /// forge or drop answers must not be able to turn protection off (RFC 7672 §2.1).
 #[async_trait]
 pub trait Dnssec: fmt::Debug + Send + Sync {
-    /// True when answers can be validated here at all. Where not, nothing else should be asked.
-    async fn works(&self) -> bool;
+    /// Whether answers can be validated here. Where not, nothing else should be asked.
+    async fn validation(&self) -> Validation;
+
+    /// True when answers can be validated here at all.
+    async fn works(&self) -> bool {
+        self.validation().await == Validation::Works
+    }
 
     /// What the domain says about where its mail goes, and whether that is proven.
     ///
@@ -45,8 +62,8 @@ pub struct NoDnssec;
 
 #[async_trait]
 impl Dnssec for NoDnssec {
-    async fn works(&self) -> bool {
-        false
+    async fn validation(&self) -> Validation {
+        Validation::Off
     }
 
     async fn mx(&self, _: &str) -> Result<(MxAnswer, bool), DnsError> {

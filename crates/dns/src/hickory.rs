@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig};
+use hickory_resolver::lookup::Lookup;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError as HickoryError, NetError};
 use hickory_resolver::proto::dnssec::{Proof, TrustAnchors};
@@ -24,6 +25,7 @@ use tokio::time::{Instant, timeout};
 use crate::metrics::Metrics;
 use crate::mx::{Mx, MxAnswer, is_host_name};
 use crate::resolver::{DnsError, Family, Resolver};
+use crate::sober::Sober;
 
 /// Answers kept in memory; the oldest make room.
 const CACHE_ANSWERS: u64 = 16_384;
@@ -84,7 +86,9 @@ pub enum SetupError {
 /// A [`Resolver`] that asks DNS servers and remembers the answers for as long as they say.
 #[derive(Debug, Clone)]
 pub struct Hickory {
-    resolver: TokioResolver,
+    plain: TokioResolver,
+    /// Asked instead where answers are validated.
+    sober: Option<HickoryResolver<Sober>>,
     timeout: Duration,
     family: Family,
     metrics: Metrics,
@@ -95,9 +99,11 @@ impl Hickory {
     pub fn new(config: Config) -> Result<Hickory, SetupError> {
         let anchors = config.trust_anchor.clone().map(trust_anchors).transpose()?;
         let anchors = anchors.map(|(anchors, _)| Arc::new(anchors));
-        let resolver = resolver(&config, anchors, TokioRuntimeProvider::default())?;
+        let plain = resolver(&config, anchors.clone(), TokioRuntimeProvider::default())?;
+        let sober = anchors.map(|anchors| resolver(&config, Some(anchors), Sober::default()));
+        let sober = sober.transpose()?;
         let metrics = Metrics::default();
-        Ok(Hickory { resolver, timeout: config.timeout, family: config.family, metrics })
+        Ok(Hickory { plain, sober, timeout: config.timeout, family: config.family, metrics })
     }
 
     /// Adds this resolver's counters to `registry`.
@@ -111,16 +117,25 @@ impl Hickory {
     }
 
     /// The resolver beneath, with its cache and servers, for who must have hickory's own: the library
-    /// that verifies senders.
+    /// that verifies senders. With a trust anchor it validates too, but who can answer for the servers can
+    /// make it take what is signed for unsigned: it is asked without the filter that this resolver has.
     pub fn beneath(&self) -> TokioResolver {
-        self.resolver.clone()
+        self.plain.clone()
+    }
+
+    /// What the servers say, validated where there is a trust anchor.
+    async fn ask(&self, question: &Question) -> Result<Lookup, NetError> {
+        let (name, record_type) = (question.name.clone(), question.record_type);
+        match &self.sober {
+            None => self.plain.lookup(name, record_type).await,
+            Some(sober) => sober.lookup(name, record_type).await,
+        }
     }
 
     /// The records of one type, or that there are none.
     async fn records(&self, question: &Question) -> Result<Found, DnsError> {
         let began = Instant::now();
-        let lookup = self.resolver.lookup(question.name.clone(), question.record_type);
-        let result = match timeout(self.timeout, lookup).await {
+        let result = match timeout(self.timeout, self.ask(question)).await {
             Err(_) => Err(question.timed_out(self.timeout)),
             Ok(Err(error)) => question.read_error(&error, self.timeout),
             Ok(Ok(lookup)) => {
@@ -149,8 +164,7 @@ impl Hickory {
         };
         let began = Instant::now();
         let question = Question { name, kind: label, record_type };
-        let lookup = self.resolver.lookup(question.name.clone(), record_type);
-        let found = match timeout(self.timeout, lookup).await {
+        let found = match timeout(self.timeout, self.ask(&question)).await {
             Err(_) => Err(question.timed_out(self.timeout)),
             Ok(Err(error)) => question.read_error(&error, self.timeout).map(|found| Answer {
                 nxdomain: matches!(found, Found::NoSuchName),

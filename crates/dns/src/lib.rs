@@ -22,7 +22,7 @@ mod validator;
 mod vouched;
 
 pub use dane::{Binding, DANE_EE, DANE_TA, Dane, Tlsa, dane};
-pub use dnssec::{Dnssec, NoDnssec};
+pub use dnssec::{Dnssec, NoDnssec, Validation};
 pub use hickory::{Answer, Config, Hickory, SetupError};
 pub use hosts::{Host, Search, Ways, hosts, ways};
 pub use metrics::Metrics;

@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{info, warn};
 
 use crate::dane::Tlsa;
-use crate::dnssec::Dnssec;
+use crate::dnssec::{Dnssec, Validation};
 use crate::hickory::{
     Config, LONGEST_NEGATIVE, Question, SetupError, complete, parse_name, plain_text, resolver,
     trust_anchors,
@@ -219,18 +219,18 @@ impl Validator {
 
 #[async_trait]
 impl Dnssec for Validator {
-    async fn works(&self) -> bool {
+    async fn validation(&self) -> Validation {
         let mut state = self.state.lock().await;
         match *state {
-            State::Works => return true,
-            State::Fails(until) if until > Instant::now() => return false,
+            State::Works => return Validation::Works,
+            State::Fails(until) if until > Instant::now() => return Validation::Fails,
             State::Unknown | State::Fails(_) => {}
         }
         match self.probe().await {
             Ok(()) => {
                 info!("DNSSEC works: DANE protects mail to domains that have it");
                 *state = State::Works;
-                true
+                Validation::Works
             }
             Err(error) => {
                 let unanswered =
@@ -241,7 +241,7 @@ impl Dnssec for Validator {
                     "DNSSEC does not work here, so DANE is off and no TLSA record protects mail: do the DNS servers hand on signatures?"
                 );
                 *state = State::Fails(Instant::now() + wait);
-                false
+                Validation::Fails
             }
         }
     }

@@ -219,6 +219,31 @@ async fn nothing_is_taken_away_by_who_can_answer_for_the_server() {
     assert!(dane(&validator, "alias.signed", 25).await.is_err(), "by way of an alias");
 }
 
+/// The resolver that finds the way validates too where it has a trust anchor, and is fooled no more easily.
+#[tokio::test]
+async fn nor_is_the_plain_resolver_fooled_where_it_has_a_trust_anchor() {
+    let knot = Knot::serve(&zones());
+    let anchor = file(knot.trust_anchor());
+    let honest = Hickory::new(config(knot.addr, &anchor)).unwrap();
+    let meddler = Meddler::before(knot.addr, LIES).await;
+    let plain = Hickory::new(config(meddler.addr, &anchor)).unwrap();
+    for domain in ["signed", "away.signed"] {
+        let truth = honest.mx(domain).await;
+        assert!(matches!(truth, Ok(MxAnswer::Exchangers(_))), "{domain}: {truth:?}");
+        let answer = plain.mx(domain).await;
+        assert!(matches!(answer, Err(DnsError::Bogus { .. })), "{domain}: {answer:?}");
+    }
+    let six: Vec<std::net::IpAddr> = vec!["2001:db8::1".parse().unwrap()];
+    assert_eq!(honest.addresses("six.signed").await, Ok(six));
+    assert!(plain.addresses("six.signed").await.is_err());
+    // What is unsigned, an alias or not there is found as before.
+    assert_eq!(honest.addresses("alias.signed").await.map(|all| all.len()), Ok(1));
+    assert_eq!(honest.addresses("half.signed").await.map(|all| all.len()), Ok(1));
+    assert_eq!(honest.addresses("mx.plain").await.map(|all| all.len()), Ok(1));
+    assert_eq!(honest.mx("nobody.signed").await, Ok(MxAnswer::NoSuchDomain));
+    assert_eq!(honest.mx("bare.signed").await, Ok(MxAnswer::Implicit));
+}
+
 #[tokio::test]
 async fn absence_is_proven_for_the_name_that_was_asked_for() {
     let knot = Knot::serve(&zones());

@@ -124,6 +124,10 @@ impl Way {
             }
         };
         let connector = TlsConnector::from(self.tls.clone());
-        connector.connect(name, stream).await.map_err(|e| failed(e.to_string()))
+        connector.connect(name, stream).await.map_err(|error| match error.get_ref() {
+            Some(inner) if inner.is::<rustls::Error>() => failed(error.to_string()),
+            // It is closed, or nothing comes: that says nothing about whom it belongs to.
+            _ => FetchError::Unreachable(format!("{origin}: {error}")),
+        })
     }
 }

@@ -18,8 +18,8 @@ mod writer;
 
 pub use archive::{Archive, ArchiveError, Found};
 pub use note::{
-    About, Accepted, Attempt, Decided, Fared, Goes, Line, Lookup, Note, Notice, Order, Refused,
-    Speaker, Step, Told, Visit,
+    About, Accepted, Attempt, Decided, Fared, Goes, Held, Line, Lookup, Note, Notice, Order,
+    Refused, Speaker, Step, Told, Visit,
 };
 pub use pen::Pen;
 

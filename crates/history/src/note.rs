@@ -156,6 +156,8 @@ pub struct Attempt {
     pub number: u32,
     /// Since when it was due: what lies between is what limits and other mail took.
     pub due: Option<Timestamp>,
+    /// What held it back between the two, as far as that is known, in order of time.
+    pub held: Vec<Held>,
     /// When it began.
     pub began: Timestamp,
     /// Microseconds it took.
@@ -178,6 +180,25 @@ pub enum Step {
     Lookup(Box<Lookup>),
     /// A host was tried.
     Visit(Box<Visit>),
+    /// A limit kept the attempt waiting, or ended it.
+    Held(Box<Held>),
+}
+
+/// A limit that kept recipients from being tried, or an attempt from going on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The kind of limit: `rest` of a destination or `site-rest` of its hosts; `policy-slots` or `probe` of
+    /// a destination, `site-slots` and `site-rate` of its hosts; `class`, `tenant` and `in-flight` of all
+    /// attempts; of an attempt under way `site`, `connections` and `connection-rate`, too.
+    pub limit: String,
+    /// Whose it is: a destination, a provider or its mail exchangers, a class, a tenant; empty for all.
+    pub of: String,
+    /// The same for a person.
+    pub words: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// Microseconds; none where it ended an attempt.
+    pub took_us: u64,
 }
 
 /// What was found out about a next hop before anybody was spoken to.
@@ -218,6 +239,8 @@ pub struct Visit {
     pub tls: String,
     /// Messages that had gone over the connection before this one; absent for a new connection.
     pub reused: Option<u32>,
+    /// What the host lacks, and what was done to a copy of the message for that.
+    pub conversion: Option<String>,
     /// Microseconds that the host took for each phase.
     pub phases: Vec<(String, u64)>,
     /// Why recipients went on to the next host, or were put off.
@@ -256,7 +279,8 @@ pub enum Speaker {
 pub struct Fared {
     /// The address.
     pub recipient: String,
-    /// `delivered`, `deferred`, `unknown`, `bounced`, `deleted`, `dropped`, `postponed`, `rerouted`, `routed` or `held`.
+    /// `delivered`, `deferred`, `unknown`, `bounced`, `deleted`, `dropped`, `postponed`, `rerouted`, `routed`, `held`, or
+    /// `cut-off` when the attempt came to no end.
     pub outcome: String,
     /// The cause in one word, as in the metrics.
     pub class: Option<String>,

@@ -12,7 +12,7 @@ pub(crate) const HEAD: usize = 28;
 /// A longer note is not written, and not read: its length is taken for damage.
 pub(crate) const MAX_NOTE: usize = 512 * 1024;
 /// What notes are written in. Kinds and fields at the end of [`Note`] need no other one.
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const MARK: [u8; 2] = *b"wn";
 
 /// What stands before a note.
@@ -180,6 +180,7 @@ mod tests {
             security: None,
             tls: String::new(),
             reused: None,
+            conversion: None,
             phases: Vec::new(),
             error: None,
             dialogue: vec![line],
@@ -188,6 +189,7 @@ mod tests {
         Note::Attempt(Box::new(Attempt {
             number: 1,
             due: None,
+            held: Vec::new(),
             began: Timestamp(5),
             took_us: 9,
             destination: "example".to_owned(),

@@ -6,8 +6,8 @@ use std::fmt;
 use waypost_mail::Timestamp;
 
 use crate::note::{
-    Accepted, Attempt, Decided, Fared, Line, Lookup, Note, Notice, Order, Refused, Speaker, Step,
-    Told, Visit,
+    Accepted, Attempt, Decided, Fared, Held, Line, Lookup, Note, Notice, Order, Refused, Speaker,
+    Step, Told, Visit,
 };
 
 /// What an event's details stand under.
@@ -145,18 +145,32 @@ impl Page<'_, '_> {
             && began.since(due).as_secs() > 0
         {
             let waited = span(began.since(due).as_micros() as u64);
-            self.line(0, &format!("it was due at {due} and waited {waited} for its turn: for limits, windows, rests or other mail"))?;
+            self.line(0, &format!("it was due at {due} and waited {waited} for its turn"))?;
+        }
+        for held in &attempt.held {
+            self.held(held)?;
         }
         for step in steps {
             match step {
                 Step::Lookup(lookup) => self.lookup(lookup)?,
                 Step::Visit(visit) => self.visit(visit)?,
+                Step::Held(held) => self.held(held)?,
             }
         }
         for fared in results {
             self.fared(fared)?;
         }
         self.more(attempt.more, "recipients")
+    }
+
+    fn held(&mut self, held: &Held) -> fmt::Result {
+        let Held { words, since, took_us, .. } = held;
+        match took_us {
+            0 => self.line(1, &format!("held back by {words}")),
+            took => {
+                self.line(1, &format!("held back by {words}, for {} from {since} on", span(*took)))
+            }
+        }
     }
 
     fn lookup(&mut self, lookup: &Lookup) -> fmt::Result {
@@ -184,6 +198,9 @@ impl Page<'_, '_> {
             self.line(1, &text)?;
         }
         self.line(1, &format!("TLS: {tls}; demanded: {demand}"))?;
+        if let Some(conversion) = &visit.conversion {
+            self.line(1, conversion)?;
+        }
         if !visit.phases.is_empty() {
             let phase = |(phase, took): &(String, u64)| format!("{phase} {}", span(*took));
             let phases: Vec<String> = visit.phases.iter().map(phase).collect();

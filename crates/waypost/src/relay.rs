@@ -355,8 +355,10 @@ impl Relay {
         // Its socket is closed when it is gone, and not before.
         let _ = self.admin.await;
         drop(self.controls);
+        alone(&self.spool).await;
         if let Some(history) = self.history {
-            // What it still has to write is written before another program may write there.
+            // What it still has to write, the steps of attempts that were cut off among it, is
+            // written before another program may write there.
             let _ = tokio::task::spawn_blocking(move || history.close()).await;
         }
         free(self.spool).await;
@@ -364,17 +366,21 @@ impl Relay {
     }
 }
 
-/// Frees the spool for another program. Tasks that end by themselves, such as the one that tells
-/// events, have it until they were run once more.
-async fn free(spool: Arc<LogSpool>) {
+/// Waits until nobody else has the spool. Tasks that end by themselves, such as the one that tells events,
+/// and attempts that are cut off, have it until they were run once more.
+async fn alone(spool: &Arc<LogSpool>) {
     let alone = async {
-        while Arc::strong_count(&spool) > 1 {
+        while Arc::strong_count(spool) > 1 {
             sleep(LETTING_GO).await;
         }
     };
     if timeout(PATIENCE, alone).await.is_err() {
         warn!("the spool is still in use by a part of this program that should have ended");
     }
+}
+
+/// Frees the spool for another program.
+async fn free(spool: Arc<LogSpool>) {
     // What was begun is written before it is free.
     let _ = tokio::task::spawn_blocking(move || drop(spool)).await;
 }

@@ -105,6 +105,11 @@ impl Running {
         text.lines().find_map(value).unwrap_or(0)
     }
 
+    /// Ends it as after a failure of its spool: what is under way is cut off.
+    pub async fn cut_off(self) {
+        self.relay.abandon().await;
+    }
+
     /// Ends it in order.
     pub async fn stop(self) {
         self.relay.drain().await;

@@ -124,6 +124,18 @@ impl Attempt<'_> {
         hop: &str,
     ) -> Result<Arc<Converted>, Halt> {
         let target = target(extensions, self.form().body);
+        let copy = self.copy_for(target, route, hop).await?;
+        let (form, signatures) = (self.form(), self.ticket.entry.sign.len());
+        self.log.converted(|| words(form, target, copy.is_same, signatures));
+        Ok(copy)
+    }
+
+    async fn copy_for(
+        &mut self,
+        target: Target,
+        route: &Route,
+        hop: &str,
+    ) -> Result<Arc<Converted>, Halt> {
         if let Some(known) = self.copies.iter().find(|copy| copy.is_for(target)) {
             return Ok(known.clone());
         }
@@ -191,6 +203,24 @@ impl Attempt<'_> {
         };
         let (hop, error) = (hop.to_owned(), error.to_string());
         Halt::Why(Why::Unconvertible { hop, header, error })
+    }
+}
+
+/// What was done for a host that such a copy is for, for a person.
+fn words(form: Form, target: Target, is_same: bool, signatures: usize) -> String {
+    let wants_ascii = target.ascii_header || target.body == BodyType::SevenBit;
+    let lacks = [
+        (form.body > target.body && target.body == BodyType::SevenBit, "8BITMIME"),
+        (form.body == BodyType::BinaryMime && target.body != form.body, "BINARYMIME"),
+        (form.smtputf8 && wants_ascii, "SMTPUTF8"),
+    ];
+    let lacks: Vec<&str> =
+        lacks.into_iter().filter(|(lacks, _)| *lacks).map(|(_, name)| name).collect();
+    let lacks = lacks.join(" and ");
+    match (is_same, signatures) {
+        (true, _) => format!("it lacks {lacks}, but nothing had to be changed for it"),
+        (false, 0) => format!("it lacks {lacks}: a converted copy was made"),
+        (false, _) => format!("it lacks {lacks}: a converted copy was made, and signed again"),
     }
 }
 

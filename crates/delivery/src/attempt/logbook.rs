@@ -36,6 +36,21 @@ pub(crate) struct Logbook {
 pub(crate) enum Step {
     Lookup(LookedUp),
     Visit(Visited),
+    Waited(Waited),
+}
+
+/// A limit that kept the attempt waiting, or ended it.
+#[derive(Debug)]
+pub(crate) struct Waited {
+    /// Its kind in one word.
+    pub(crate) limit: &'static str,
+    /// Whose it is.
+    pub(crate) of: String,
+    /// The same for a person.
+    pub(crate) words: String,
+    pub(crate) at: Duration,
+    /// How long the attempt waited for it; not at all where it ended.
+    pub(crate) took: Duration,
 }
 
 /// What was found out about a hop.
@@ -65,6 +80,8 @@ pub(crate) struct Visited {
     pub(crate) security: Option<Security>,
     /// Messages that the connection had carried before.
     pub(crate) reused: Option<u32>,
+    /// What was done to the message for this host.
+    pub(crate) conversion: Option<String>,
     pub(crate) error: Option<Why>,
     pub(crate) tape: Tape,
 }
@@ -135,6 +152,7 @@ impl Logbook {
             demand,
             security: None,
             reused: None,
+            conversion: None,
             error: None,
             tape: tape.clone(),
         });
@@ -157,6 +175,41 @@ impl Logbook {
         }
     }
 
+    /// The message is converted for it, in these words.
+    pub(super) fn converted(&mut self, words: impl FnOnce() -> String) {
+        if let Some(visit) = &mut self.visit {
+            visit.conversion.get_or_insert_with(words);
+        }
+    }
+
+    /// A limit keeps the attempt waiting for so long from now on; not at all where it ends.
+    pub(super) fn waits(
+        &mut self,
+        limit: &'static str,
+        of: &str,
+        took: Duration,
+        words: impl FnOnce() -> String,
+    ) {
+        if !self.idle {
+            let (of, words, at) = (of.to_owned(), words(), self.elapsed());
+            self.add(Step::Waited(Waited { limit, of, words, at, took }));
+        }
+    }
+
+    /// The same of a wait that is over.
+    pub(super) fn waited(
+        &mut self,
+        limit: &'static str,
+        of: &str,
+        took: Duration,
+        words: impl FnOnce() -> String,
+    ) {
+        self.waits(limit, of, took, words);
+        if let Some(Step::Waited(waited)) = self.steps.last_mut() {
+            waited.at = waited.at.saturating_sub(took);
+        }
+    }
+
     /// It is not spoken to any more; the error says why the next one should be.
     pub(super) fn leave(&mut self, error: Option<&Why>) {
         if let Some(mut visit) = self.visit.take() {
@@ -173,7 +226,7 @@ impl Logbook {
     }
 
     /// The attempt is over.
-    pub(super) fn end(mut self) -> Logbook {
+    pub(crate) fn end(mut self) -> Logbook {
         self.leave(None);
         self.took = self.elapsed();
         self
@@ -184,6 +237,7 @@ impl Logbook {
         let weight = |step: &Step| match step {
             Step::Lookup(lookup) => 200 + 64 * lookup.hosts.len(),
             Step::Visit(visit) => 300 + visit.tape.weight(),
+            Step::Waited(_) => 200,
         };
         self.steps.iter().map(weight).sum()
     }

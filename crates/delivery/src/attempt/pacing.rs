@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::error::Elapsed;
 use tokio::time::{Instant, sleep, timeout};
 use waypost_mail::{NextHop, Outcome, Route, Timestamp, Why};
-use waypost_queue::Site;
+use waypost_queue::{Rate, Site};
 
 use super::trust::Found;
 use super::{Attempt, Fate};
@@ -19,6 +19,8 @@ use crate::sites::Known;
 
 /// Between two looks at a rate.
 const SHORTEST_WAIT: Duration = Duration::from_millis(1);
+/// A shorter wait for a connection is not told of.
+const WORTH_TELLING: Duration = Duration::from_millis(100);
 /// How long the answer to QUIT is waited for when the connection makes room for another.
 const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
 
@@ -40,7 +42,8 @@ impl Attempt<'_> {
         found: &Found,
         members: &[usize],
     ) -> bool {
-        let config = &self.delivery.config;
+        let delivery = self.delivery;
+        let config = &delivery.config;
         let (site, known) = config.providers.site(hop, &found.exchangers);
         self.allowance = known.map_or(config.allowance, Known::allowance);
         self.seats = known.map(|known| known.seats.clone());
@@ -51,12 +54,25 @@ impl Attempt<'_> {
         let waits = match elsewhere {
             true if known.is_none() => None,
             true => self.charged(&site).await.err().map(Some),
-            false if self.delivery.parts.queue.belongs(self.ticket, &site) => None,
+            false if delivery.parts.queue.belongs(self.ticket, &site) => None,
             false => Some(None),
         };
         let Some(until) = waits else { return true };
+        self.tell_of(&site, until);
         self.wait_for_room(members, || until.map_or(Fate::InLine, Fate::Postponed));
         false
+    }
+
+    /// There is no room at a site, or not before a moment.
+    fn tell_of(&mut self, site: &Site, until: Option<Timestamp>) {
+        let name = &site.name;
+        let limit = if until.is_some() { "site-rate" } else { "site" };
+        self.log.waits(limit, name, Duration::ZERO, || match until {
+            Some(until) => format!("the rate of {name}, which gives leave at {until}"),
+            None => {
+                format!("the limits of {name}, whose hosts these turned out to be: back into line")
+            }
+        });
     }
 
     fn wait_for_room(&mut self, members: &[usize], fate: impl Fn() -> Fate) {
@@ -67,8 +83,9 @@ impl Attempt<'_> {
 
     /// Counts the attempt for the rate of a provider to which its destination does not belong, as soon as
     /// there is leave; or says when there is, if that takes long.
-    async fn charged(&self, site: &Site) -> Result<(), Timestamp> {
-        let (queue, clock) = (&self.delivery.parts.queue, &self.delivery.parts.clock);
+    async fn charged(&mut self, site: &Site) -> Result<(), Timestamp> {
+        let delivery = self.delivery;
+        let (queue, clock) = (&delivery.parts.queue, &delivery.parts.clock);
         let began = Instant::now();
         loop {
             let Err(until) = queue.charge(site) else { return Ok(()) };
@@ -76,6 +93,8 @@ impl Attempt<'_> {
             if began.elapsed() + wait > LONGEST_WAIT {
                 return Err(until);
             }
+            let name = &site.name;
+            self.log.waits("site-rate", name, wait, || format!("the rate of {name}"));
             sleep(wait.max(SHORTEST_WAIT)).await;
         }
     }
@@ -88,7 +107,10 @@ impl Attempt<'_> {
         demand: &Demand,
         members: &[usize],
     ) -> ControlFlow<(), Leave> {
-        let Ok(seat) = self.seat().await else {
+        let since = self.log.elapsed();
+        let seat = self.seat().await;
+        self.tell_of_seat(since);
+        let Ok(seat) = seat else {
             let at = self.delivery.parts.clock.now().after(LONGEST_WAIT);
             self.wait_for_room(members, || Fate::Postponed(at));
             return ControlFlow::Break(());
@@ -100,15 +122,30 @@ impl Attempt<'_> {
         match self.delivery.dials.ask(site, rate, Instant::now()) {
             dials::Leave::In(wait) if wait.is_zero() => ControlFlow::Continue(Leave::New(seat)),
             dials::Leave::In(wait) => {
+                self.log.waits("connection-rate", site, wait, || words(site, rate));
                 sleep(wait).await;
                 let idle = self.delivery.pool.take(key, demand).await;
                 ControlFlow::Continue(idle.map_or(Leave::New(seat), Leave::Idle))
             }
             dials::Leave::NotBefore(wait) => {
                 let at = self.delivery.parts.clock.now().after(wait);
+                self.log.waits("connection-rate", site, Duration::ZERO, || {
+                    format!("{}, which gives leave at {at}", words(site, rate))
+                });
                 self.wait_for_room(members, || Fate::Postponed(at));
                 ControlFlow::Break(())
             }
+        }
+    }
+
+    /// The attempt has waited since then for leave to connect.
+    fn tell_of_seat(&mut self, since: Duration) {
+        let site = self.site.as_deref().unwrap_or(&self.ticket.destination);
+        let took = self.log.elapsed().saturating_sub(since);
+        if took >= WORTH_TELLING {
+            self.log.waited("connections", site, took, || {
+                format!("the limit of connections to {site}, those included that were idle")
+            });
         }
     }
 
@@ -164,6 +201,10 @@ impl Attempt<'_> {
             self.delivery.parts.queue.pause_site(&self.ticket.destination, left, why);
         }
     }
+}
+
+fn words(site: &str, Rate { count, per }: Rate) -> String {
+    format!("the rate of new connections to {site} ({count} in {per:?})")
 }
 
 /// Nobody could speak to the hosts, whatever domain the mail is for.

@@ -15,17 +15,26 @@ pub(super) fn wanted<'a>(route: &'a Route, terms: &Terms) -> Cow<'a, Route> {
 }
 
 /// A host without verified TLS will not do for a message that requires it, today or tomorrow: the
-/// sender learns at once.
-pub(super) fn judged(why: Why, terms: &Terms) -> Why {
+/// sender learns at once. Unless what would vouch for it cannot be asked now.
+pub(super) fn judged(why: Why, terms: &Terms, doubt: Option<&str>) -> Why {
     match why {
-        Why::TlsRequired { hop, error } if terms.require_tls => Why::RequireTls { hop, error },
+        Why::TlsRequired { hop, error } if terms.require_tls => match doubt {
+            None => Why::RequireTls { hop, error },
+            Some(doubt) => Why::TlsRequired { hop, error: format!("{error}; {doubt}") },
+        },
         why => why,
     }
 }
 
 /// RFC 8689 §4.2.1: where TLS is required, the name that a certificate must carry comes from the
-/// configuration or from DNS with DNSSEC, or is the address itself. Of this hop nobody vouches for it.
-pub(super) fn untrusted(hop: &NextHop) -> Why {
+/// configuration or from DNS with DNSSEC, or is the address itself. Of this hop nobody vouches for it; while
+/// there is doubt about that, the message waits.
+pub(super) fn untrusted(hop: &NextHop, doubt: Option<&str>) -> Why {
+    if let Some(doubt) = doubt {
+        return Why::DnsFailed(format!(
+            "the message requires TLS on all its way, and it is not known now who vouches for the mail exchangers of {hop}: {doubt}"
+        ));
+    }
     let error = "its mail exchangers are not secured by DNSSEC".to_owned();
     Why::RequireTls { hop: hop.to_string(), error }
 }

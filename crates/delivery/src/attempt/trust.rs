@@ -2,7 +2,7 @@
 //! (RFC 7672, RFC 8461).
 
 use waypost_dns::sts::{Advice, Mode, Policy};
-use waypost_dns::{Dane, Host, Mx, Search, Vouched, Ways, dane, ways};
+use waypost_dns::{Dane, Host, Mx, Search, Validation, Vouched, Ways, dane, ways};
 use waypost_mail::{NextHop, Route, TlsLevel, Why};
 use waypost_smtp::Domain;
 
@@ -19,13 +19,15 @@ pub(super) struct Found {
     pub(super) domain: Option<String>,
     /// Their names come from the configuration, or from DNS with DNSSEC, or are addresses.
     secure: bool,
+    /// DNSSEC was to be asked and cannot be at the moment.
+    unproven: bool,
     pub(super) sts: Advice,
 }
 
 impl Found {
     fn new(ways: Ways, domain: Option<String>, secure: bool, sts: Advice) -> Found {
         let Ways { hosts, exchangers } = ways;
-        Found { hosts, exchangers, domain, secure, sts }
+        Found { hosts, exchangers, domain, secure, unproven: false, sts }
     }
 
     /// RFC 8689 §4.2.1: the name that a certificate must carry comes from the configuration, from DNS with
@@ -61,6 +63,22 @@ impl Found {
         }
     }
 
+    /// Why it may be known later who vouches for the hosts, if nobody does now; nothing where the domain has
+    /// nothing that would.
+    pub(super) fn doubt(&self) -> Option<String> {
+        match &self.sts.trouble {
+            _ if self.unproven => Some(
+                "answers of DNS cannot be validated here at the moment (DNSSEC), which is tried again"
+                    .to_owned(),
+            ),
+            _ if self.enforced().is_some() => None,
+            _ if self.sts.unknown => {
+                Some("it is not known whether its domain has a policy (MTA-STS)".to_owned())
+            }
+            trouble => trouble.as_ref().map(|trouble| format!("{trouble} (MTA-STS)")),
+        }
+    }
+
     /// The policy that hosts must meet.
     fn enforced(&self) -> Option<&Policy> {
         self.sts.policy.as_ref().filter(|policy| policy.mode == Mode::Enforce)
@@ -78,7 +96,8 @@ impl Attempt<'_> {
             return Ok(Found::new(ways, None, true, sts));
         };
         let asks = self.heeds_dane(route, hop) || self.ticket.entry.terms.require_tls;
-        let (ways, secure) = if asks && dnssec.works().await {
+        let validation = if asks { dnssec.validation().await } else { Validation::Off };
+        let (ways, secure) = if validation == Validation::Works {
             let vouched = Vouched::new(plain, dnssec);
             (ways(&vouched, hop, &search).await?, vouched.is_secure())
         } else {
@@ -88,7 +107,8 @@ impl Attempt<'_> {
             Some(policies) if self.heeds_policies(route) => policies.advice(domain).await,
             _ => Advice::default(),
         };
-        Ok(Found::new(ways, Some(domain.clone()), secure, sts))
+        let unproven = validation == Validation::Fails;
+        Ok(Found { unproven, ..Found::new(ways, Some(domain.clone()), secure, sts) })
     }
 
     /// What a host must prove; the error says why that cannot be known, or cannot be proven.

@@ -15,6 +15,8 @@ mod notices;
 mod policy;
 mod relay;
 mod replies;
+mod require_tls;
+mod story;
 mod sts;
 mod trouble;
 mod ways;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -11,8 +12,9 @@ use bytes::Bytes;
 use tokio::time::{Instant, sleep};
 use waypost_delivery::{ClientTls, Config, Delivery, Dialer, Parts, SourceAddress, Stream};
 use waypost_dns::sts::Policies;
-use waypost_dns::{DnsError, Dnssec, Mx, MxAnswer, Resolver, Tlsa};
+use waypost_dns::{DnsError, Dnssec, Mx, MxAnswer, Resolver, Tlsa, Validation};
 use waypost_harness::upstream::Upstream;
+use waypost_history::{History, Pen};
 use waypost_hooks::{Hooks, Pass};
 use waypost_identity::Keyring;
 use waypost_intake::{Events, Intake, Rooms, Routing};
@@ -104,9 +106,23 @@ pub(crate) struct Names {
     tlsa: Mutex<HashMap<String, Result<Vec<Tlsa>, DnsError>>>,
     txt: Mutex<HashMap<String, Vec<String>>>,
     policies: Mutex<HashMap<String, String>>,
+    /// No answer can be validated at the moment.
+    blind: AtomicBool,
+    /// No TXT record can be had at the moment.
+    mute: AtomicBool,
 }
 
 impl Names {
+    /// Whether answers can be validated from now on.
+    pub(crate) fn set_blind(&self, blind: bool) {
+        self.blind.store(blind, Ordering::Relaxed);
+    }
+
+    /// Whether TXT records can be had from now on.
+    pub(crate) fn set_mute(&self, mute: bool) {
+        self.mute.store(mute, Ordering::Relaxed);
+    }
+
     pub(crate) fn set_tlsa(&self, host: &str, answer: Result<Vec<Tlsa>, DnsError>) {
         self.tlsa.lock().unwrap().insert(host.to_owned(), answer);
     }
@@ -124,6 +140,10 @@ impl Resolver for Names {
     }
 
     async fn txt(&self, name: &str) -> Result<Vec<String>, DnsError> {
+        if self.mute.load(Ordering::Relaxed) {
+            let (name, after) = (name.to_owned(), Duration::from_secs(10));
+            return Err(DnsError::TimedOut { kind: "txt", name, after });
+        }
         Ok(self.txt.lock().unwrap().get(name).cloned().unwrap_or_default())
     }
 
@@ -135,8 +155,11 @@ impl Resolver for Names {
 /// DNSSEC as the test has it: it vouches for what it is told to.
 #[async_trait]
 impl Dnssec for Names {
-    async fn works(&self) -> bool {
-        true
+    async fn validation(&self) -> Validation {
+        match self.blind.load(Ordering::Relaxed) {
+            true => Validation::Fails,
+            false => Validation::Works,
+        }
     }
 
     async fn mx(&self, domain: &str) -> Result<(MxAnswer, bool), DnsError> {
@@ -175,6 +198,7 @@ pub(crate) struct Plan {
     pub(crate) routing: Routing,
     pub(crate) keys: Keyring,
     dialer: Option<Arc<dyn Dialer>>,
+    history: Option<Arc<History>>,
 }
 
 impl Plan {
@@ -193,6 +217,7 @@ impl Plan {
             routing: Routing::default(),
             keys: Keyring::default(),
             dialer: None,
+            history: None,
         };
         let home = Upstream::new();
         let plan = plan
@@ -260,6 +285,13 @@ impl Plan {
         self
     }
 
+    /// The domain says that it has a policy, and nobody serves one.
+    pub(crate) fn announced(self, domain: &str) -> Plan {
+        let record = vec!["v=STSv1; id=1;".to_owned()];
+        self.names.txt.lock().unwrap().insert(format!("_mta-sts.{domain}"), record);
+        self
+    }
+
     /// The host has these TLSA records, and DNSSEC vouches for them.
     pub(crate) fn tlsa(self, host: &str, answer: Result<Vec<Tlsa>, DnsError>) -> Plan {
         self.names.set_tlsa(host, answer);
@@ -286,6 +318,12 @@ impl Plan {
         self
     }
 
+    /// What happens is told there.
+    pub(crate) fn history(mut self, history: &Arc<History>) -> Plan {
+        self.history = Some(history.clone());
+        self
+    }
+
     /// Another network than the made-up one.
     pub(crate) fn dialer(mut self, dialer: Arc<dyn Dialer>) -> Plan {
         self.dialer = Some(dialer);
@@ -299,7 +337,8 @@ impl Plan {
         let queue =
             Queue::open(spool.clone(), waypost_queue::Config::default(), clock.clone(), 1).await;
         let queue = queue.unwrap();
-        let events = Events::to(self.hooks.clone(), clock.clone());
+        let pen = self.history.map_or_else(Pen::idle, |history| history.pen());
+        let events = Events::to(self.hooks.clone(), clock.clone()).with_history(pen);
         let rooms = Rooms {
             queue: queue.clone(),
             hooks: self.hooks.clone(),
@@ -474,6 +513,17 @@ impl Relay {
         match &self.queue.show(id).ok()?.recipients[recipient].state {
             RecipientState::Done(outcome) => Some(outcome.clone()),
             _ => None,
+        }
+    }
+
+    /// Ends delivery where it is, and waits until nothing of it is left.
+    pub(crate) async fn cut_off(self) {
+        self.run.abort();
+        let _ = self.run.await;
+        let weak = Arc::downgrade(&self.delivery);
+        drop(self.delivery);
+        while weak.strong_count() > 0 {
+            sleep(Duration::from_millis(1)).await;
         }
     }
 

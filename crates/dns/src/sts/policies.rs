@@ -46,6 +46,8 @@ pub struct Advice {
     pub policy: Option<Policy>,
     /// Why a policy that is announced could not be had the last time.
     pub trouble: Option<Trouble>,
+    /// It could not be found out whether the domain announces one.
+    pub unknown: bool,
 }
 
 /// Why an announced policy cannot be had, as reports tell it apart (RFC 8460 §4.3.2.2).
@@ -131,7 +133,8 @@ impl Policies {
             Step::UseAndRefresh => self.look.notify_one(),
             Step::Fetch => self.fetch_once(&domain, &announced).await,
         }
-        self.in_force(&domain)
+        let unknown = matches!(announced, Announced::Unknown);
+        Advice { unknown, ..self.in_force(&domain) }
     }
 
     /// What is known without asking anybody: the policy, when it was fetched and when it ends.
@@ -218,6 +221,7 @@ impl Policies {
         Advice {
             policy: good.and_then(in_force).cloned(),
             trouble: entry.failed.as_ref().map(|(_, trouble)| trouble.clone()),
+            unknown: false,
         }
     }
 
