@@ -21,6 +21,8 @@ mod domain_is_an_address;
 mod domain_says_where_its_mail_goes;
 #[path = "out/mail_comes_back.rs"]
 mod mail_comes_back;
+#[path = "out/mail_must_stay_encrypted.rs"]
+mod mail_must_stay_encrypted;
 #[path = "out/mail_of_a_class_waits.rs"]
 mod mail_of_a_class_waits;
 #[path = "out/mail_would_come_back_to_us.rs"]
@@ -59,3 +61,7 @@ mod upstream_refuses;
 mod who_is_gone_gets_no_mail;
 #[path = "out/why_tells_the_story.rs"]
 mod why_tells_the_story;
+#[path = "out/why_tells_what_held_it_back.rs"]
+mod why_tells_what_held_it_back;
+#[path = "out/why_tells_what_was_proven.rs"]
+mod why_tells_what_was_proven;

@@ -17,14 +17,14 @@ use waypost_smtp::Phase;
 use crate::way::{ALICE, Way, patient};
 
 /// Upstreams at addresses of their own, all on one port.
-struct Hosts {
-    port: u16,
+pub(crate) struct Hosts {
+    pub(crate) port: u16,
     listeners: Vec<TcpListener>,
 }
 
 impl Hosts {
     /// Listeners at 127.0.0.2 and so on.
-    async fn new(count: u8) -> Hosts {
+    pub(crate) async fn new(count: u8) -> Hosts {
         'again: for _ in 0..50 {
             let first = TcpListener::bind(("127.0.0.2", 0)).await.unwrap();
             let port = first.local_addr().unwrap().port();
@@ -43,7 +43,7 @@ impl Hosts {
     }
 
     /// The next address, where this upstream answers from now on.
-    fn put(&mut self, upstream: &Upstream) -> String {
+    pub(crate) fn put(&mut self, upstream: &Upstream) -> String {
         let listener = self.listeners.pop().unwrap();
         let address = listener.local_addr().unwrap().ip().to_string();
         upstream.attend(listener);
@@ -51,7 +51,7 @@ impl Hosts {
     }
 }
 
-fn hex(octets: &[u8]) -> String {
+pub(crate) fn hex(octets: &[u8]) -> String {
     let mut text = String::new();
     for octet in octets {
         let _ = write!(text, "{octet:02x}");
@@ -59,11 +59,11 @@ fn hex(octets: &[u8]) -> String {
     text
 }
 
-fn up(certified: &Certified) -> Upstream {
+pub(crate) fn up(certified: &Certified) -> Upstream {
     Upstream::new().with_tls(certified.server.clone())
 }
 
-fn anchored(home: Home, anchor: &str) -> Home {
+pub(crate) fn anchored(home: Home, anchor: &str) -> Home {
     let file = home.path("anchor");
     fs::write(&file, anchor).unwrap();
     home.set("dns", "trust-anchor", &format!("{file:?}"))

@@ -10,17 +10,18 @@ use base64::Engine as _;
 use flate2::read::GzDecoder;
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 use waypost_fetch::{Client, Config, Dialer};
 use waypost_harness::authority::Authority;
 use waypost_harness::upstream::Upstream;
 use waypost_harness::web::Web;
 use waypost_harness::zone::Zone;
 use waypost_mail::{Addresses, ManualClock, Timestamp, Why};
-use waypost_scenarios::{Door, Home};
+use waypost_scenarios::{Door, Home, eventually};
 
 use crate::way::{ALICE, BOB, Way, patient};
 
-const PATH: &str = "/.well-known/mta-sts.txt";
+pub(crate) const PATH: &str = "/.well-known/mta-sts.txt";
 const NAMES: &[&str] = &["mta-sts.there.example", "reports.example"];
 /// Two o'clock in the morning.
 const START: Timestamp = Timestamp(1_800_064_800_000);
@@ -43,12 +44,12 @@ impl Dialer for Detour {
     }
 }
 
-struct World {
-    web: Web,
-    zone: Zone,
-    upstream: Upstream,
-    clock: Arc<ManualClock>,
-    home: Home,
+pub(crate) struct World {
+    pub(crate) web: Web,
+    pub(crate) zone: Zone,
+    pub(crate) upstream: Upstream,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) home: Home,
 }
 
 /// The zone of `there.example`, which announces a policy of this id.
@@ -63,12 +64,12 @@ fn zone(id: Option<&str>, reports: bool) -> String {
     text
 }
 
-fn policy(mode: &str, mx: &str) -> String {
+pub(crate) fn policy(mode: &str, mx: &str) -> String {
     format!("version: STSv1\r\nmode: {mode}\r\nmx: {mx}\r\nmax_age: 604800\r\n")
 }
 
 /// A relay whose one exchanger is an upstream with a certificate for `name`, or without TLS.
-async fn world(name: Option<&str>) -> World {
+pub(crate) async fn world(name: Option<&str>) -> World {
     let home = patient(Home::new());
     let upstream = match name {
         Some(name) => Upstream::new().with_tls(home.authority().server(name).unwrap()),
@@ -152,6 +153,52 @@ async fn a_policy_outlives_its_host_its_record_and_a_restart() {
     assert!(matches!(&why, Why::TlsRequired { error, .. } if error.contains("MTA-STS")), "{why}");
     assert!(!impostor.heard().contains("MAIL FROM"));
     assert_eq!(upstream.mails().len(), 1);
+    way.relay.stop().await;
+}
+
+/// RFC 8461 §10.2: what is asked for again in time does not end while its host is away.
+#[tokio::test]
+async fn a_policy_is_fetched_again_ahead_of_its_end_and_stays_while_its_host_is_down() {
+    let World { web, zone: _dns, home, upstream, clock } = world(Some("mx.there.example")).await;
+    let day = Duration::from_secs(86_400);
+    web.put(PATH, 200, "text/plain", &policy("enforce", "mx.there.example"));
+    let fetched = "waypost_mta_sts_fetches_total{result=\"fetched\"}";
+    let unreachable = "waypost_mta_sts_fetches_total{result=\"unreachable\"}";
+    // A connection for each message: each shows what was demanded of it.
+    let home = home.set("delivery", "messages-per-connection", "1");
+    let way = Way::through(home).await;
+    let id = way.send().await;
+    way.settled(&id).await;
+    assert_eq!(web.requests().len(), 1);
+
+    // A day later mail goes by what is known, and beside it the host is asked again.
+    clock.advance(day);
+    let id = way.send().await;
+    way.settled(&id).await;
+    eventually("it is asked again", || web.requests().len() == 2).await;
+    let Way { relay, home, alice } = way;
+    relay.stop().await;
+
+    // So it is without any mail, six days ahead of the end.
+    clock.advance(day);
+    let way = Way::with_alice(home.without_routes(), alice).await;
+    eventually("it is asked again", || web.requests().len() == 3).await;
+    while way.relay.counter(fetched).await < 1 {
+        sleep(Duration::from_millis(5)).await;
+    }
+
+    // The first policy would have ended by now, the one that was fetched last has a day to go.
+    web.show(None);
+    clock.advance(6 * day);
+    let id = way.send().await;
+    way.settled(&id).await;
+    while way.relay.counter(unreachable).await < 1 {
+        sleep(Duration::from_millis(5)).await;
+    }
+    let id = way.send().await;
+    way.settled(&id).await;
+    assert_eq!(upstream.mails().len(), 4);
+    assert_eq!(sts_connections(&way).await, 2, "both since the restart");
     way.relay.stop().await;
 }
 

@@ -18,7 +18,11 @@ use waypost_smtp::Phase;
 use crate::way::{ALICE, BOB, Way, home_to, nobody, patient};
 
 /// The story of a message once something is told in it: that is done behind the settlement.
-async fn once_told<T>(way: &Way, id: &str, find: impl Fn(&Story) -> Option<T>) -> (Story, T) {
+pub(crate) async fn once_told<T>(
+    way: &Way,
+    id: &str,
+    find: impl Fn(&Story) -> Option<T>,
+) -> (Story, T) {
     let began = Instant::now();
     loop {
         let path = format!("/v1/messages/{id}/why");
@@ -32,7 +36,7 @@ async fn once_told<T>(way: &Way, id: &str, find: impl Fn(&Story) -> Option<T>) -
 }
 
 /// The story with the last attempt in it.
-async fn story_of(way: &Way, id: &str) -> Story {
+pub(crate) async fn story_of(way: &Way, id: &str) -> Story {
     let is_last = |story: &Story| {
         let last = attempts(story).last()?.results.iter().all(|fared| fared.next.is_none());
         (last || story.standing.is_some()).then_some(())
@@ -40,7 +44,7 @@ async fn story_of(way: &Way, id: &str) -> Story {
     once_told(way, id, is_last).await.0
 }
 
-fn attempts(story: &Story) -> Vec<&Attempt> {
+pub(crate) fn attempts(story: &Story) -> Vec<&Attempt> {
     let notes = story.history.notes.iter();
     notes
         .filter_map(|told| match &told.note {
@@ -50,18 +54,18 @@ fn attempts(story: &Story) -> Vec<&Attempt> {
         .collect()
 }
 
-fn visits(attempt: &Attempt) -> Vec<&Visit> {
+pub(crate) fn visits(attempt: &Attempt) -> Vec<&Visit> {
     let steps = attempt.steps.iter();
     steps
         .filter_map(|step| match step {
             Step::Visit(visit) => Some(&**visit),
-            Step::Lookup(_) => None,
+            Step::Lookup(_) | Step::Held(_) => None,
         })
         .collect()
 }
 
 /// What was said, each line with who said it.
-fn dialogue(visit: &Visit) -> Vec<String> {
+pub(crate) fn dialogue(visit: &Visit) -> Vec<String> {
     let mark = |who| match who {
         Speaker::We => ">",
         Speaker::They => "<",
