@@ -36,6 +36,8 @@ fn zones() -> String {
          _25._tcp.away CNAME _dane.away\n\
          _dane.away TLSA 2 0 1 {DIGEST}\n\
          away A 192.0.2.3\n\
+         leads A 192.0.2.8\n\
+         _25._tcp.leads CNAME _dane.plain.\n\
          $ORIGIN _tcp.doubt.signed.\n\
          ; forged\n\
          _25 TLSA 3 1 1 {DIGEST}\n\
@@ -52,6 +54,7 @@ fn zones() -> String {
          @ MX 10 mx\n\
          mx A 192.0.2.4\n\
          _25._tcp.mx TLSA 3 1 1 {DIGEST}\n\
+         _dane TLSA 3 1 1 {DIGEST}\n\
          elsewhere MX 10 mx.signed.\n\
          web CNAME bare.signed.\n\
          $ORIGIN forged.\n\
@@ -105,6 +108,8 @@ async fn what_is_signed_is_proven_and_what_is_not_is_told_apart_from_what_is_for
         ("half.signed", required("half.signed", 3, 1)),
         ("away.signed", required("away.signed", 2, 0)),
         ("bare.signed", Dane::Absent),
+        // Records that anybody can forge demand nothing.
+        ("leads.signed", Dane::Absent),
         ("mx.plain", Dane::Absent),
         ("192.0.2.1", Dane::Absent),
         ("[192.0.2.1]", Dane::Absent),

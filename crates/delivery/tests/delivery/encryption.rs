@@ -170,6 +170,23 @@ async fn a_host_that_failed_at_tls_is_remembered() {
     assert_eq!(upstream.connections(), 4, "one more than messages");
 }
 
+#[tokio::test(start_paused = true)]
+async fn what_is_remembered_of_a_host_lowers_no_demand() {
+    let authority = Authority::new().unwrap();
+    let upstream =
+        Upstream::new().with_tls(authority.server(NAME).unwrap()).on(Phase::StartTls, Act::Garble);
+    let relay = relay(&upstream, &authority).await;
+    let id = relay.send().await;
+    relay.gone(id).await;
+    assert!(!upstream.mails()[0].tls);
+    for level in [TlsLevel::Encrypt, TlsLevel::Verify] {
+        let id = relay.post(post(level)).await;
+        let why = relay.deferred(id).await;
+        assert!(!why.is_permanent(), "{why}");
+    }
+    assert_eq!(upstream.mails().len(), 1, "nothing more in clear text");
+}
+
 /// Somebody in between puts replies behind the 220, to be taken for those of the encrypted session.
 #[tokio::test(start_paused = true)]
 async fn injected_replies_end_the_connection() {

@@ -56,6 +56,18 @@ async fn it_waits_while_dnssec_does_not_work_and_holds_up_nobody() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn dnssec_vouches_for_it_where_the_configuration_does_without_dane() {
+    let authority = Authority::new().unwrap();
+    let upstream = up(&authority);
+    let (plan, home) = trusting(&authority, &upstream);
+    let plan = plan.config(|config| config.dane = false).secure("there.example");
+    let relay = plan.run().await;
+    let id = relay.post(strict()).await;
+    relay.gone(id).await;
+    assert_eq!((upstream.mails().len(), home.mails().len()), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_policy_vouches_for_it_while_dnssec_does_not_work() {
     let authority = Authority::new().unwrap();
     let upstream = up(&authority);

@@ -4,7 +4,10 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use tokio::net::TcpListener;
 use waypost_harness::authority::{Authority, Certified};
 use waypost_harness::knot::Knot;
@@ -148,6 +151,37 @@ async fn good_keys_bad_keys_no_keys() {
     }
     assert_eq!(doubtful.connections(), 0, "nobody knows what it must prove");
     assert!(way.alice.mails().is_empty(), "what may get better is not bounced");
+    way.relay.stop().await;
+}
+
+/// Shows a certificate to who asks for this name, and to nobody else.
+#[derive(Debug)]
+struct OnlyFor(&'static str, Arc<dyn ResolvesServerCert>);
+
+impl ResolvesServerCert for OnlyFor {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        if hello.server_name() == Some(self.0) { self.1.resolve(hello) } else { None }
+    }
+}
+
+/// RFC 7672 §8.1: a host behind an alias may have a certificate for each of its names.
+#[tokio::test]
+async fn a_host_is_asked_for_the_name_that_its_records_are_under() {
+    let mut hosts = Hosts::new(1).await;
+    let certified = Authority::new().unwrap().certified(&["mx.ee.signed"]).unwrap();
+    let mut tls = (*certified.server).clone();
+    tls.cert_resolver = Arc::new(OnlyFor("mx.ee.signed", tls.cert_resolver.clone()));
+    let upstream = Upstream::new().with_tls(Arc::new(tls));
+    let (address, port, key) = (hosts.put(&upstream), hosts.port, hex(&certified.key));
+    let knot = Knot::serve(&format!(
+        "$ORIGIN signed.\nalias MX 10 www.alias\nwww.alias CNAME mx.ee\nmx.ee A {address}\n\
+         _{port}._tcp.mx.ee TLSA 3 1 0 {key}\n"
+    ));
+    let home = anchored(patient(Home::new()).dns(knot.addr, port), knot.trust_anchor());
+    let way = Way::through(home).await;
+    let id = way.post(ALICE, &["bob@alias.signed"], "Hello").await;
+    way.settled(&id).await;
+    assert_eq!((upstream.mails().len(), dane_connections(&way).await), (1, 1));
     way.relay.stop().await;
 }
 
