@@ -23,7 +23,11 @@ fn promising(authority: &Authority) -> Upstream {
 fn relay(home: Home, other: &str) -> Home {
     let file = home.path("trusted.pem");
     fs::write(&file, home.authority().pem() + other).unwrap();
-    home.trusting().certificate(&[HERE]).set("tls", "ca-file", &format!("{file:?}"))
+    home.trusting().certificate(&[HERE, "relay.example"]).set(
+        "tls",
+        "ca-file",
+        &format!("{file:?}"),
+    )
 }
 
 /// A message that requires TLS is handed in, with this field in its header.
