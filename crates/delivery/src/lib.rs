@@ -291,6 +291,12 @@ impl Delivery {
         self.passages.hurry();
     }
 
+    /// Attempts that somebody waits for stop where they are, as when the program is killed: of messages that
+    /// are not durable nothing is left, and nobody was promised anything.
+    pub fn abandon(&self) {
+        self.passages.abandon();
+    }
+
     /// Bounces what is left of a message, for an operator who says why.
     ///
     /// # Errors

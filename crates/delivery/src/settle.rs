@@ -241,7 +241,7 @@ impl Delivery {
                 info!(%message, %rcpt, to = route.destination(), due = %at, "goes another way, or has one at last");
             }
             Settled::Doomed(why) => {
-                info!(%message, attempt, hop, %rcpt, tls, %why, "refused, it bounces at its next turn");
+                info!(%message, attempt, hop, %rcpt, tls, %why, "not delivered, it bounces at its next turn");
             }
             Settled::Held(reason) => {
                 info!(%message, hop, %rcpt, reason, "held");

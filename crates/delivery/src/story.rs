@@ -1,6 +1,8 @@
 //! An attempt as it is told to operators: words made of what was caught and settled, by the thread that
 //! writes the history.
 
+use std::collections::HashSet;
+
 use waypost_history::{Attempt, Dialogue, Fared, Held, Lookup, Note, Step, Visit};
 use waypost_mail::{Outcome, RecipientEntry, RecipientState, Security, Timestamp, Why};
 use waypost_queue::{Doubt, Settled};
@@ -28,6 +30,8 @@ pub(crate) struct Told {
 pub(crate) enum Ended {
     /// Each recipient is settled by its plan.
     Settled(Vec<Plan>),
+    /// The same, and of these recipients their submitter has heard what came of them.
+    Answered(Vec<Plan>, HashSet<u32>),
     /// For this reason nobody is.
     CutOff(&'static str),
 }
@@ -44,7 +48,7 @@ impl Told {
         let words = match self.dialogue {
             Dialogue::All => true,
             Dialogue::Failures => match &self.ended {
-                Ended::Settled(plans) => !plans.iter().all(delivered),
+                Ended::Settled(plans) | Ended::Answered(plans, _) => !plans.iter().all(delivered),
                 Ended::CutOff(_) => true,
             },
             Dialogue::None => false,
@@ -77,6 +81,10 @@ impl Ended {
         match self {
             Ended::Settled(plans) => {
                 recipients.zip(plans).map(|(recipient, plan)| fared(recipient, plan)).collect()
+            }
+            Ended::Answered(plans, heard) => {
+                let both = recipients.zip(plans);
+                both.map(|(recipient, plan)| answered(heard, recipient, plan)).collect()
             }
             Ended::CutOff(why) => recipients.map(|recipient| cut_off(recipient, why)).collect(),
         }
@@ -200,6 +208,17 @@ fn cut_off(recipient: &RecipientEntry, why: &str) -> Fared {
     plainly(recipient, "cut-off", words)
 }
 
+/// What became of one recipient, and whether a refusal was left to its submitter.
+fn answered(heard: &HashSet<u32>, recipient: &RecipientEntry, plan: &Plan) -> Fared {
+    let mut fared = fared(recipient, plan);
+    let is_refused = matches!(plan.settled, Settled::Done(Outcome::Bounced(_)));
+    if is_refused && heard.contains(&recipient.recipient.id) {
+        "refused".clone_into(&mut fared.outcome);
+        fared.words += "; its submitter was told so";
+    }
+    fared
+}
+
 /// What became of one recipient.
 fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
     let fared = |outcome: &str, words: String| plainly(recipient, outcome, words);
@@ -236,7 +255,10 @@ fn fared(recipient: &RecipientEntry, plan: &Plan) -> Fared {
         Settled::Again { at, why } | Settled::Rested { at, why } => {
             Fared { next: Some(*at), ..why_of(label(), why) }
         }
-        Settled::Doomed(why) => why_of("refused", why),
+        Settled::Doomed(why) => match plan.outcome {
+            Some(Outcome::Unknown(_)) => why_of("unknown", why),
+            _ => why_of("refused", why),
+        },
         Settled::Later { at } => Fared { next: Some(*at), ..fared("postponed", String::new()) },
         Settled::Rerouted { route, at, why } => {
             let mut fared = Fared { next: Some(*at), ..why_of("rerouted", why) };

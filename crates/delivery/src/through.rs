@@ -8,7 +8,6 @@
 
 mod word;
 
-use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -22,10 +21,11 @@ use waypost_intake::{Handed, Handoff, Said, Story};
 use waypost_mail::{
     Category, Diagnosis, Disposition, Entry, Outcome, RecipientEntry, Security, Why,
 };
+use waypost_mutant::planted;
 use waypost_queue::{Doubt, Prepared, Settled, Settlement, Ticket};
 use waypost_smtp::Reply;
 
-use self::word::{Word, agreed};
+use self::word::{Word, kept, on_each};
 use crate::attempt::Tried;
 use crate::settle::{Plan, result};
 use crate::story::{Ended, Told};
@@ -97,7 +97,12 @@ impl Passages {
         }
     }
 
-    /// What stops them all where they are when it is dropped.
+    /// They stop where they are.
+    pub(crate) fn abandon(&self) {
+        self.under_way().abort_all();
+    }
+
+    /// What abandons them when it is dropped.
     pub(crate) fn stop(&self) -> Stop<'_> {
         Stop(self)
     }
@@ -113,7 +118,7 @@ pub(crate) struct Stop<'a>(&'a Passages);
 
 impl Drop for Stop<'_> {
     fn drop(&mut self) {
-        self.0.under_way().abort_all();
+        self.0.abandon();
     }
 }
 
@@ -173,15 +178,11 @@ impl Passage {
         let planned: Vec<Settled> = plans.iter().map(|plan| plan.settled.clone()).collect();
         // Until it is settled: reroutes are counted one by one.
         let _turn = delivery.judge(&ticket, &mut plans, hop.as_deref()).await;
-        let words =
-            plans.iter().zip(&planned).map(|(plan, planned)| Word::on(ticket.id, plan, planned));
-        let words: Vec<Option<Word>> = words.collect();
-        let agreed: Vec<Option<Word>> =
-            self.groups.iter().map(|group| agreed(group, &ticket.recipients, &words)).collect();
-        let both = self.groups.iter().zip(&agreed);
-        let kept: HashSet<u32> =
-            both.filter(|(_, word)| word.is_none()).flat_map(|(ids, _)| ids).copied().collect();
         let (entry, recipients) = (ticket.entry.clone(), ticket.recipients.clone());
+        let both = plans.iter().zip(&planned);
+        let words: Vec<_> = both.map(|(plan, planned)| Word::on(&entry, plan, planned)).collect();
+        let agreed = on_each(&self.groups, &recipients, &words);
+        let kept = kept(&self.groups, &agreed);
         let destination = ticket.destination.clone();
         for (recipient, plan) in recipients.iter().zip(&mut plans) {
             match kept.contains(&recipient.recipient.id) {
@@ -215,8 +216,10 @@ impl Passage {
             }
         }
         let pen = delivery.parts.events.pen();
+        let answered = recipients.iter().filter(|recipient| answered(recipient));
+        let heard = answered.map(|recipient| recipient.recipient.id).collect();
         let dialogue = pen.dialogue();
-        let (held, ended) = (Vec::new(), Ended::Settled(plans));
+        let (held, ended) = (Vec::new(), Ended::Answered(plans, heard));
         let told = Told { log, destination, recipients, held, ended, dialogue };
         pen.tell(About::Message(came.entry.id), told.weight(), || told.note());
     }
@@ -236,8 +239,9 @@ impl Delivery {
             let _ = hurry.wait_for(|hurry| *hurry).await;
         };
         tokio::select! {
-            () = sleep(self.config.patience) => {}
+            biased;
             () = hurried => {}
+            () = sleep(self.config.patience) => {}
         }
     }
 
@@ -290,11 +294,11 @@ impl Came {
         let taken = words().any(Word::is_taken);
         let is_kept = self.agreed.iter().any(Option::is_none) && !self.lost;
         let refusal = words().find(|word| !word.is_taken());
-        let result = match refusal {
+        let result = match is_kept {
             _ if self.lost => "lost",
-            _ if is_kept => "kept",
-            _ if taken => "delivered",
-            _ => "refused",
+            true if plans.iter().all(|plan| plan.outcome.is_none()) => "not-tried",
+            true => "kept",
+            false => outcome(plans),
         };
         delivery.metrics.went_through(result);
         delivery.metrics.attempted(self::result(plans));
@@ -312,10 +316,31 @@ impl Came {
     }
 }
 
+/// What came of a message of which nothing is kept, in a word.
+fn outcome(plans: &[Plan]) -> &'static str {
+    let some = |is: fn(&Outcome) -> bool| {
+        plans.iter().any(|plan| matches!(&plan.settled, Settled::Done(outcome) if is(outcome)))
+    };
+    if some(|outcome| matches!(outcome, Outcome::Delivered { .. })) {
+        "delivered"
+    } else if some(|outcome| matches!(outcome, Outcome::Unknown(_))) {
+        "unknown"
+    } else if some(|outcome| matches!(outcome, Outcome::Deleted)) {
+        "dropped"
+    } else {
+        "refused"
+    }
+}
+
 /// What becomes of a recipient that its submitter was not told of: who bounces does so at its next turn,
 /// so that the notice is part of that turn's record.
 fn leave(plan: &mut Plan) {
     let bounces = match &plan.settled {
+        Settled::Done(Outcome::Bounced(_))
+            if planted!("who is refused beside others is not told of") =>
+        {
+            return;
+        }
         Settled::Done(Outcome::Bounced(why)) => why.clone(),
         Settled::Done(Outcome::Unknown(why)) if plan.doubt == Doubt::Bounce => for_good(why),
         _ => return,

@@ -81,15 +81,16 @@ impl<'a> Answers<'a> {
         self.refusals.iter().map(own).collect()
     }
 
-    /// The groups, answered or not.
-    pub(crate) fn groups(&self) -> &[Vec<u32>] {
-        self.groups
+    /// The groups that have no answer yet.
+    pub(crate) fn open_groups(&self) -> Vec<Vec<u32>> {
+        self.open().cloned().collect()
     }
 
-    /// The answers in the order of the groups, each with an answer of its own unless it is refused.
-    pub(crate) fn each(&self, own: impl Iterator<Item = Reply>) -> Vec<Reply> {
+    /// The answers in the order of the groups; `own` are those of the groups that had none yet.
+    pub(crate) fn each(&self, mut own: impl Iterator<Item = Reply>) -> Vec<Reply> {
         let refusals = self.refusals.iter().cloned();
-        refusals.zip(own).map(|(refusal, own)| refusal.unwrap_or(own)).collect()
+        let answer = |refusal: Option<Reply>| refusal.or_else(|| own.next());
+        refusals.map(answer).map(|answer| answer.unwrap_or(Reply::LOCAL_ERROR)).collect()
     }
 
     /// True when somebody hears what becomes of this recipient.

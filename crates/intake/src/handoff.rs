@@ -21,7 +21,7 @@ use crate::{Intake, Ready, queued_as, storage_reply};
 #[async_trait]
 pub trait Handoff: Send + Sync + fmt::Debug {
     /// Makes one attempt, and answers each of `groups` of recipients by the time that the submitter has
-    /// patience for. What was begun goes on when the future is dropped.
+    /// patience for. Each has somebody of the message. What was begun goes on when the future is dropped.
     async fn hand(self: Arc<Self>, prepared: Prepared, groups: Vec<Vec<u32>>) -> Handed;
 }
 
@@ -37,7 +37,7 @@ pub enum Handed {
 /// What a group of recipients is told.
 #[derive(Debug, Clone)]
 pub enum Said {
-    /// What the next hop said, of all of them: nothing more will happen.
+    /// What the next hop said of all of them, or that it said nothing: nothing more will happen.
     Passed(Reply),
     /// The message is durable and ours for them.
     Kept,
@@ -65,7 +65,7 @@ impl Intake {
         };
         let Ready { prepared, lowered, .. } = *ready;
         let id = prepared.id();
-        match handoff.hand(prepared, answers.groups().to_vec()).await {
+        match handoff.hand(prepared, answers.open_groups()).await {
             Handed::Back(prepared) => {
                 debug!(message = %id, "not the time for cut-through, the message is queued");
                 Err(Box::new(Ready { prepared: *prepared, lowered, through: false }))

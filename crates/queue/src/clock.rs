@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::timeout;
 use waypost_mail::{LedgerError, MessageId};
 
-use crate::shared::{Shared, State};
+use crate::shared::Shared;
+use crate::state::State;
 use crate::timekeeper::Kept;
 
 /// Under which the ledger keeps it.

@@ -37,6 +37,7 @@ mod settle;
 mod shared;
 mod site;
 pub mod standing;
+mod state;
 mod summary;
 mod through;
 mod ticket;

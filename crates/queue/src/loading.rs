@@ -8,7 +8,8 @@ use waypost_mail::{Clock, Entry, MessageId};
 use waypost_spool::{Audience, Spool, SpoolError};
 
 use crate::pace::Pace;
-use crate::shared::{Shared, State, whole};
+use crate::shared::{Shared, whole};
+use crate::state::State;
 use crate::{Config, Queue, clock};
 
 /// Messages read before other tasks have their turn.

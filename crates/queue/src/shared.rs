@@ -1,10 +1,10 @@
-//! The queue's state, and every step from one state to the next.
+//! What all parts of the queue share: the spool, the state in memory, and the steps that change both.
 //!
 //! The lock is held for microseconds and never across a read or write of the spool. Storage changes
 //! first, memory follows; between the two the recipients concerned are leased, so that nobody acts
 //! on what memory does not know yet.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,27 +12,20 @@ use std::time::Duration;
 use rand::rngs::StdRng;
 use tokio::sync::Notify;
 use tokio::time::Instant;
-use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
+use waypost_mail::{Clock, Entry, MessageId, RecipientEntry, Timestamp};
 use waypost_spool::{Arrival, Change, Spool, SpoolError};
 
-use crate::cache::Cache;
 use crate::classes::{ClassId, Classes};
-use crate::delay;
-use crate::index::{Index, SeenRecipient, is_leased};
-use crate::leases::Leases;
 use crate::pace::Pace;
-use crate::schedule::{Job, Limits, Schedule, ShareId, Taken};
-use crate::selector::RecipientStanding;
-use crate::through::Passing;
+use crate::schedule::{Job, ShareId, Taken};
+use crate::state::{Choice, State, Turn};
 use crate::ticket::{DROPPED_PAUSE, Fate, Lease, Leased};
-use crate::timekeeper::{Jump, Timekeeper};
-use crate::{Config, JumpLabels, Loading, Metrics, SiteLimits, Ticket, expired};
+use crate::timekeeper::Jump;
+use crate::{Config, JumpLabels, Loading, Metrics, Ticket, expired};
 use waypost_mutant::planted;
 
 /// A message that cannot be read now, though it is not damaged, is looked at again after this.
 const UNREADABLE_PAUSE: Duration = Duration::from_secs(30);
-/// Messages entered again while the lock is held once.
-const REFILL: usize = 128;
 
 pub(crate) struct Shared {
     pub(crate) spool: Arc<dyn Spool>,
@@ -54,32 +47,6 @@ pub(crate) struct Shared {
     /// The clock jumped: the next run is to know.
     pub(crate) jumped: Arc<Notify>,
     state: Mutex<State>,
-}
-
-#[derive(Debug)]
-pub(crate) struct State {
-    classes: Arc<Classes>,
-    pub(crate) time: Timekeeper,
-    pub(crate) schedule: Schedule,
-    pub(crate) leases: Leases,
-    pub(crate) cache: Cache,
-    pub(crate) index: Index,
-    pub(crate) counts: Counts,
-    /// Messages on their way into the spool: nobody may lease them before they are scheduled.
-    pub(crate) arriving: HashSet<MessageId>,
-    /// Messages that are tried before they are durable.
-    pub(crate) passing: HashMap<MessageId, Passing>,
-    pub(crate) damaged: HashSet<MessageId>,
-    pub(crate) closed: bool,
-    pub(crate) failed: bool,
-}
-
-/// Recipients by how they stand.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Counts {
-    pub(crate) waiting: i64,
-    pub(crate) held: i64,
-    pub(crate) leased: i64,
 }
 
 /// What `next` does next.
@@ -186,8 +153,22 @@ impl Shared {
     ///
     /// # Errors
     /// Nothing is kept of it then.
-    pub(crate) async fn accept(&self, mut arrival: Arrival) -> Result<Arriving, SpoolError> {
-        let (stored, arriving) = self.arriving(arrival.entry)?;
+    pub(crate) async fn accept(&self, arrival: Arrival) -> Result<Arriving, SpoolError> {
+        self.accept_as(arrival, |_| ()).await
+    }
+
+    /// The same as `change` leaves it, whose moments are the present clock's.
+    ///
+    /// # Errors
+    /// Nothing is kept of it then.
+    pub(crate) async fn accept_as(
+        &self,
+        mut arrival: Arrival,
+        change: impl Fn(&mut Entry),
+    ) -> Result<Arriving, SpoolError> {
+        let (mut stored, mut arriving) = self.arriving(arrival.entry)?;
+        change(&mut stored);
+        change(Arc::make_mut(&mut arriving.entry));
         arrival.entry = stored;
         if let Err(error) = self.change(Change::Accept(Box::new(arrival))).await {
             self.state().arriving.remove(&arriving.entry.id);
@@ -458,243 +439,6 @@ pub(crate) struct Arriving {
     pub(crate) entry: Arc<Entry>,
     /// How often the clock had jumped when it set out.
     pub(crate) jumps: usize,
-}
-
-/// Recipients of a new message that share a way.
-struct Fresh<'e> {
-    due: Timestamp,
-    waiting: i64,
-    /// One of them was tried before.
-    failed: bool,
-    recipient: &'e RecipientEntry,
-}
-
-impl Fresh<'_> {
-    fn of(recipient: &RecipientEntry, due: Timestamp) -> Fresh<'_> {
-        Fresh { due, waiting: 0, failed: false, recipient }
-    }
-}
-
-/// What a turn is for.
-#[derive(Debug, Clone, Copy)]
-struct Turn {
-    now: Timestamp,
-    /// The message's time is over.
-    over: bool,
-    /// It came only so that senders are told: nobody is tried before this moment.
-    not_before: Option<Timestamp>,
-}
-
-/// Recipients to lease now, and when others of the same job are due.
-#[derive(Debug, Default)]
-struct Choice {
-    recipients: Vec<RecipientEntry>,
-    rest: Option<Timestamp>,
-}
-
-impl State {
-    pub(crate) fn new(config: &Config) -> State {
-        let limits = Limits {
-            site: SiteLimits {
-                at_once: config.per_destination,
-                first: config.first_per_destination,
-                rate: config.rate_per_destination,
-            },
-            in_flight: config.in_flight.max(1),
-            jobs: config.scheduled,
-            resting: config.resting,
-        };
-        let classes = Arc::new(Classes::new(config));
-        State {
-            classes: classes.clone(),
-            time: Timekeeper::default(),
-            schedule: Schedule::new(limits, classes.clone()),
-            leases: Leases::default(),
-            cache: Cache::new(config.ready_cache),
-            index: Index::new(classes),
-            counts: Counts::default(),
-            arriving: HashSet::new(),
-            passing: HashMap::new(),
-            damaged: HashSet::new(),
-            closed: false,
-            failed: false,
-        }
-    }
-
-    /// Enters a message that was not known before. `moment` says when a recipient is due that has
-    /// failed before and was due earlier, by its destination.
-    pub(crate) fn enter(
-        &mut self,
-        entry: &Entry,
-        now: Timestamp,
-        mut moment: impl FnMut(&str, Timestamp) -> Timestamp,
-    ) {
-        self.index.insert(entry);
-        let mut jobs: BTreeMap<u16, Fresh<'_>> = BTreeMap::new();
-        for recipient in &entry.recipients {
-            match recipient.state {
-                RecipientState::Waiting { due, tries, .. } => {
-                    let job = jobs.entry(recipient.route).or_insert(Fresh::of(recipient, due));
-                    job.due = job.due.min(due);
-                    job.waiting += 1;
-                    job.failed |= tries > 0;
-                }
-                RecipientState::Held { .. } => self.counts.held += 1,
-                RecipientState::Done(_) => {}
-            }
-        }
-        for (route, Fresh { due, waiting, failed, recipient }) in jobs {
-            let Some(way) = entry.route_of(recipient) else { continue };
-            let (job, destination) = (Job { id: entry.id, route }, way.destination());
-            self.counts.waiting += waiting;
-            self.schedule.count(&destination, waiting);
-            let due = if failed && due < now { moment(&destination, due) } else { due };
-            let turn_by = self.turn_by(entry, route, now);
-            self.plan(job, &destination, due, turn_by, now);
-        }
-    }
-
-    /// Enters a job, or moves it forward.
-    pub(crate) fn plan(
-        &mut self,
-        job: Job,
-        destination: &str,
-        due: Timestamp,
-        expires: Timestamp,
-        now: Timestamp,
-    ) {
-        let lane = self.index.lane(job, destination);
-        self.schedule.add(job, lane, due, expires, now);
-    }
-
-    /// Enters jobs again that the schedule had no room for, from the messages above `after`, but for
-    /// what is in somebody's hand. Answers where to go on.
-    pub(crate) fn refill(&mut self, after: Option<MessageId>, now: Timestamp) -> Option<MessageId> {
-        let State { index, schedule, leases, classes, .. } = self;
-        index.scan(after, REFILL, |message| {
-            let leased = leases.of(message.id());
-            let waits = |recipient: &SeenRecipient<'_>| {
-                recipient.standing(is_leased(leased, recipient.id())) == RecipientStanding::Waiting
-            };
-            for recipient in message.recipients().filter(waits) {
-                // A job that is there already and earlier stays as it is.
-                let job = Job { id: message.id(), route: recipient.route() };
-                // Earlier notices were sent, or their moment was an earlier turn's.
-                let delays = classes.get(recipient.class()).delay_notices.iter();
-                let late = delays.map(|delay| message.received().after(*delay));
-                let turn_by = late.filter(|at| *at > now).fold(message.expires(), Timestamp::min);
-                schedule.add(job, recipient.lane(), recipient.due(), turn_by, now);
-            }
-        })
-    }
-
-    /// Gives a message as the spool has it the moments that are meant now, after the clock jumped; but for
-    /// the recipients whose moment is `fresh`.
-    pub(crate) fn put_right(&self, entry: &mut Entry, fresh: impl Fn(u32) -> bool) {
-        let moved = self.time.moved(entry.id);
-        if moved.is_nothing() && self.time.jumps() == 0 {
-            return;
-        }
-        moved.apply(entry);
-        let Some(known) = self.index.get(entry.id) else { return };
-        for (recipient, known) in entry.recipients.iter_mut().zip(known.recipients()) {
-            let id = recipient.recipient.id;
-            if let RecipientState::Waiting { due, .. } = &mut recipient.state
-                && known.id() == id
-                && !fresh(id)
-            {
-                *due = known.exactly(*due);
-            }
-        }
-    }
-
-    /// How long after its arrival the sender is told that mail which goes this way is late.
-    fn delays(&self, entry: &Entry, route: u16) -> &[Duration] {
-        &self.classes.get(self.index.class(Job { id: entry.id, route })).delay_notices
-    }
-
-    /// When recipients that go one way must have a turn, whatever keeps their destination.
-    fn turn_by(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
-        delay::turn_by(entry, route, self.delays(entry, route), now)
-    }
-
-    /// The same behind a turn at `now`, in which all that was late is told.
-    fn turn_after(&self, entry: &Entry, route: u16, now: Timestamp) -> Timestamp {
-        delay::turn_after(entry, route, self.delays(entry, route), now)
-    }
-
-    /// Those of `recipients` about whom the sender is to be told at `now` that they are late.
-    fn late(&self, entry: &Entry, recipients: &[RecipientEntry], now: Timestamp) -> Vec<(u32, u8)> {
-        let late = |recipient: &RecipientEntry| {
-            let due = delay::due(entry, recipient, self.delays(entry, recipient.route), now);
-            (due > recipient.told).then_some((recipient.recipient.id, due))
-        };
-        recipients.iter().filter_map(late).collect()
-    }
-
-    /// Enters a recipient that goes another way.
-    fn move_on(&mut self, entry: Option<&Entry>, id: u32, due: Timestamp, now: Timestamp) {
-        let Some(entry) = entry else { return };
-        let recipient = entry.recipients.iter().find(|r| r.recipient.id == id);
-        let way = recipient.and_then(|r| Some((r.route, entry.route_of(r)?.destination())));
-        let Some((route, destination)) = way else { return };
-        self.counts.waiting += 1;
-        self.schedule.count(&destination, 1);
-        let turn_by = self.turn_by(entry, route, now);
-        self.plan(Job { id: entry.id, route }, &destination, due, turn_by, now);
-    }
-
-    /// Logs and counts a damaged message, once.
-    pub(crate) fn note_damage(&mut self, id: MessageId, error: &SpoolError) {
-        self.index.remove(id);
-        if self.damaged.insert(id) {
-            tracing::error!(message = %id, %error, "a message is left where it is");
-        }
-    }
-
-    fn choose(&self, entry: &Entry, route: u16, turn: Turn, most: usize) -> Choice {
-        let Turn { now, over, not_before } = turn;
-        let leased = self.leases.of(entry.id);
-        let delays = self.delays(entry, route);
-        let mut choice = Choice::default();
-        for recipient in entry.recipients.iter().filter(|r| r.route == route) {
-            let due = match recipient.state {
-                RecipientState::Waiting { due, .. } => due,
-                RecipientState::Held { .. } if planted!("what is held is given out") => now,
-                _ => continue,
-            };
-            let in_hand = leased.is_some_and(|leased| leased.contains(&recipient.recipient.id));
-            if in_hand && !planted!("who is in hand is given out again") {
-                continue;
-            }
-            let late = || delay::next(entry, recipient, delays).is_some_and(|at| at <= now);
-            let early = planted!("nobody waits until it is due");
-            let tried = not_before.map_or(due, |at| due.max(at));
-            let due = if over || early || late() { now } else { tried };
-            let most = most + usize::from(planted!("a recipient too many in a ticket"));
-            if due <= now && choice.recipients.len() < most {
-                let mut recipient = recipient.clone();
-                if let RecipientState::Waiting { due, .. } = &mut recipient.state {
-                    *due = tried;
-                }
-                choice.recipients.push(recipient);
-            } else {
-                choice.rest = Some(choice.rest.map_or(due, |rest| rest.min(due)));
-            }
-        }
-        choice
-    }
-}
-
-impl From<&RecipientEntry> for Leased {
-    fn from(entry: &RecipientEntry) -> Leased {
-        let (tries, held) = match entry.state {
-            RecipientState::Waiting { tries, .. } => (tries, false),
-            RecipientState::Held { tries, .. } => (tries, true),
-            RecipientState::Done(_) => (0, false),
-        };
-        Leased { id: entry.recipient.id, tries, held }
-    }
 }
 
 /// A record without routes leads nowhere.

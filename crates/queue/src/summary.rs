@@ -166,7 +166,7 @@ impl Shared {
     }
 }
 
-impl crate::shared::State {
+impl crate::state::State {
     /// The recipients of a message that are selected, if any.
     pub(crate) fn find<'a>(
         &self,

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_mail::{Body, Entry, MessageId, RecipientEntry, RecipientState, Timestamp};
+use waypost_mutant::planted;
 use waypost_spool::{Arrival, Content, SpoolError, advance};
 
 use crate::finish::finish;
@@ -36,12 +37,14 @@ impl Queue {
     /// A ticket for all recipients of a message that is not durable: nobody may be told yet that it was
     /// accepted. Where they cannot all be tried at once, by one way, the message comes back as it was: its
     /// destination rests, was in trouble, or has no slot; the class or the tenant may not begin an attempt
-    /// now; somebody is held, or is to be tried later; they are too many for one transaction.
+    /// now; somebody is held, or is to be tried later; they are too many for one transaction; or the spool
+    /// takes nothing, so that what their next hop would leave could not be kept.
     ///
     /// # Errors
     /// The message.
     pub fn pass(&self, prepared: Prepared) -> Result<Ticket, Box<Prepared>> {
-        let Ok(octets) = Octets::of(&prepared) else { return Err(Box::new(prepared)) };
+        let octets = self.accepting().ok().and_then(|()| Octets::of(&prepared).ok());
+        let Some(octets) = octets else { return Err(Box::new(prepared)) };
         let most = self.shared.config.recipients_per_transaction.max(1);
         let mut state = self.shared.state();
         let now = self.shared.look_at_clock(&mut state);
@@ -75,6 +78,11 @@ impl Queue {
         state.passing.insert(job.id, Passing { octets, arrival: Some(prepared.into_arrival()) });
         self.shared.publish(&state);
         Ok(ticket)
+    }
+
+    /// True while this message is tried before it is durable: it is in no list.
+    pub fn is_passing(&self, id: MessageId) -> bool {
+        self.shared.state().passing.contains_key(&id)
     }
 
     /// Makes the message of a ticket of [`Queue::pass`] durable while it is tried: the sender may be told
@@ -125,16 +133,20 @@ impl Shared {
 pub(crate) async fn settle(
     shared: Arc<Shared>,
     lease: Lease,
-    mut arrival: Arrival,
+    arrival: Arrival,
     settlement: Settlement,
 ) -> Result<(), SpoolError> {
     let Plan { mut states, detours, fates, labels, answered, .. } =
         Plan::new(&shared, &lease, settlement.states);
     states.extend(postponed(&states, &fates));
-    advance(&mut arrival.entry, &states, &detours);
-    let arriving = match arrival.entry.is_done() {
+    let change = |entry: &mut Entry| {
+        advance(entry, &states, &detours);
+    };
+    let arriving = match is_done_with(&arrival.entry, &states) {
         true => None,
-        false => Some(shared.accept(arrival).await?),
+        false if planted!("what the next hop leaves is not kept") => None,
+        // Where the clock jumped meanwhile, what came of them was thought of by the new one.
+        false => Some(shared.accept_as(arrival, change).await?),
     };
     settle::tell(&shared, &lease, &labels, answered);
     let Some(arriving) = arriving else {
@@ -149,6 +161,12 @@ pub(crate) async fn settle(
     shared.arrived(arriving);
     shared.state().schedule.count(&destination, -1);
     Ok(())
+}
+
+/// Nothing is left of the message.
+fn is_done_with(entry: &Entry, states: &[(u32, RecipientState)]) -> bool {
+    let is_done = |id| states.iter().any(|(known, state)| *known == id && state.is_done());
+    entry.recipients.iter().all(|entry| is_done(entry.recipient.id))
 }
 
 /// When recipients are due that are tried later, which is not written of others.

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, Route, Timestamp, Why};
+use waypost_mail::{
+    Entry, MessageId, Outcome, RecipientEntry, RecipientState, Route, Timestamp, Why,
+};
 
 use crate::Prepared;
 use crate::classes::ClassId;
@@ -164,6 +166,17 @@ impl Lease {
     pub(crate) fn end(mut self, fates: &HashMap<u32, Fate>, moved: Option<&Entry>) {
         let shared = self.shared.clone();
         shared.end(&mut self, fates, moved);
+    }
+}
+
+impl From<&RecipientEntry> for Leased {
+    fn from(entry: &RecipientEntry) -> Leased {
+        let (tries, held) = match entry.state {
+            RecipientState::Waiting { tries, .. } => (tries, false),
+            RecipientState::Held { tries, .. } => (tries, true),
+            RecipientState::Done(_) => (0, false),
+        };
+        Leased { id: entry.recipient.id, tries, held }
     }
 }
 

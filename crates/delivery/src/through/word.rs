@@ -1,7 +1,10 @@
 //! What a submitter is told in the next hop's own words, and when.
 
-use waypost_mail::{MessageId, Outcome, RecipientEntry, Why};
-use waypost_queue::Settled;
+use std::collections::HashSet;
+
+use waypost_mail::{Entry, MessageId, Outcome, RecipientEntry, Why};
+use waypost_mutant::planted;
+use waypost_queue::{Doubt, Settled};
 use waypost_smtp::{Code, Enhanced, Phase, Reply, Severity};
 
 use crate::settle::Plan;
@@ -14,16 +17,22 @@ pub(super) struct Word {
 }
 
 impl Word {
-    /// The word on one recipient, if it may be passed on: it was taken; or refused for good; or put off
-    /// in answer to the final dot. Not where a rule or policy makes another thing of a reply than its
-    /// first digit says: then the queue has to see to it. `planned` is what is done about it when policy
-    /// says nothing.
-    pub(super) fn on(id: MessageId, plan: &Plan, planned: &Settled) -> Option<Word> {
+    /// The word on one recipient of a message, if it may be passed on: it was taken; or refused for good; or
+    /// put off in answer to the final dot. Not where a rule or policy makes another thing of a reply than its
+    /// first digit says: then the queue has to see to it. Where nothing more is done though nobody said
+    /// anything, that is the word. `planned` is what is done about it when policy says nothing.
+    pub(super) fn on(entry: &Entry, plan: &Plan, planned: &Settled) -> Option<Word> {
+        let id = entry.id;
         let reply = match &plan.settled {
             Settled::Done(Outcome::Delivered { hop, reply, .. }) => {
                 let text = format!("OK {id} delivered to {hop}: {}", reply.text);
                 Reply { enhanced: status(reply, None), ..Reply::OK }.with_text(text)
             }
+            Settled::Done(Outcome::Unknown(why)) if plan.doubt == Doubt::Deliver => {
+                let hop = why.hop().unwrap_or("the next hop");
+                Reply::OK.with_text(format!("OK {id} sent to {hop}, which did not answer"))
+            }
+            Settled::Done(Outcome::Deleted) => Reply::OK.with_text(format!("OK {id}")),
             Settled::Done(Outcome::Bounced(why)) => refusal(id, why, Severity::Permanent)?,
             Settled::Again { why, .. } | Settled::Rested { why, .. }
                 if plan.settled == *planned && is_about_the_whole(why) =>
@@ -32,10 +41,10 @@ impl Word {
             }
             _ => return None,
         };
-        Some(Word { reply })
+        Some(Word { reply: if entry.smtputf8 { reply } else { in_ascii(reply) } })
     }
 
-    /// It was taken.
+    /// It was not refused.
     pub(super) fn is_taken(&self) -> bool {
         self.reply.is_positive()
     }
@@ -46,20 +55,44 @@ impl Word {
     }
 }
 
-/// The word on a group of recipients: that of its first, when all fared alike. None when they did not, or
-/// when there is no word on one of them.
-pub(super) fn agreed(
-    group: &[u32],
+/// The words on groups of recipients. Who is kept for one group is not refused to another, whose submitter
+/// would send again what we send.
+pub(super) fn on_each(
+    groups: &[Vec<u32>],
     recipients: &[RecipientEntry],
     words: &[Option<Word>],
-) -> Option<Word> {
+) -> Vec<Option<Word>> {
+    let mut all: Vec<_> = groups.iter().map(|group| agreed(group, recipients, words)).collect();
+    loop {
+        let kept = kept(groups, &all);
+        let torn = |(group, word): &(&Vec<u32>, &mut Option<Word>)| {
+            let refused = word.as_ref().is_some_and(|word| !word.is_taken());
+            refused && group.iter().any(|id| kept.contains(id))
+        };
+        match groups.iter().zip(&mut all).find(torn) {
+            Some((_, word)) => *word = None,
+            None => return all,
+        }
+    }
+}
+
+/// Recipients of groups on which there is no word.
+pub(super) fn kept(groups: &[Vec<u32>], words: &[Option<Word>]) -> HashSet<u32> {
+    let both = groups.iter().zip(words);
+    both.filter(|(_, word)| word.is_none()).flat_map(|(ids, _)| ids).copied().collect()
+}
+
+/// The word on a group of recipients: that of its first, when all fared alike. None when they did not, or
+/// when there is no word on one of them.
+fn agreed(group: &[u32], recipients: &[RecipientEntry], words: &[Option<Word>]) -> Option<Word> {
     let both = recipients.iter().zip(words);
     let mut own = both.filter(|(entry, _)| group.contains(&entry.recipient.id)).map(|(_, w)| w);
     let first = own.next()?.as_ref()?;
     let alike = |word: &Option<Word>| {
         word.as_ref().is_some_and(|word| word.reply.severity() == first.reply.severity())
     };
-    own.all(alike).then(|| first.clone())
+    let all = planted!("the first of a group speaks for all") || own.all(alike);
+    all.then(|| first.clone())
 }
 
 /// Said to the final dot: what is put off then was seen whole, and whoever sent it may decide.
@@ -76,6 +109,15 @@ fn refusal(id: MessageId, why: &Why, severity: Severity) -> Option<Reply> {
     };
     let enhanced = status(reply, Some(why));
     Some(Reply { code: passed(reply.code), enhanced, ..Reply::OK }.with_text(text))
+}
+
+/// For a submitter that did not say that it understands more (RFC 6531 §3.7.4.1).
+fn in_ascii(reply: Reply) -> Reply {
+    if reply.text.is_ascii() {
+        return reply;
+    }
+    let text: String = reply.text.chars().map(|c| if c.is_ascii() { c } else { '?' }).collect();
+    reply.with_text(text)
 }
 
 /// The enhanced status of the next hop, where its class is that of its code.
@@ -114,8 +156,27 @@ mod tests {
         Why::Refused { hop: "mx".into(), phase, reply }
     }
 
+    fn entry() -> Entry {
+        Entry {
+            id: ID,
+            received: Timestamp(1),
+            expires: Timestamp(2),
+            sender: waypost_smtp::ReversePath::Null,
+            eight_bit: false,
+            smtputf8: false,
+            size: 2,
+            facts: waypost_mail::Facts::internal(waypost_mail::SessionId(1)),
+            meta: Vec::new(),
+            sign: Vec::new(),
+            terms: waypost_mail::Terms::default(),
+            reroutes: 0,
+            routes: Vec::new(),
+            recipients: Vec::new(),
+        }
+    }
+
     fn word(settled: Settled) -> Option<String> {
-        Word::on(ID, &plan(settled.clone()), &settled).map(|word| word.reply.to_string())
+        Word::on(&entry(), &plan(settled.clone()), &settled).map(|word| word.reply.to_string())
     }
 
     fn bounced(why: Why) -> Settled {
@@ -174,21 +235,53 @@ mod tests {
         assert_eq!(word(again(read(Disposition::Transient, never))), None);
         assert_eq!(word(bounced(read(Disposition::Permanent, later.clone()))), None);
         // Policy wants it tried at another time.
-        assert!(Word::on(ID, &plan(again(later.clone())), &again(later.clone())).is_some());
+        let entry = entry();
+        assert!(Word::on(&entry, &plan(again(later.clone())), &again(later.clone())).is_some());
         let asked = Settled::Again { at: Timestamp(2), why: later.clone() };
-        assert_eq!(Word::on(ID, &plan(asked), &again(later)), None);
+        assert_eq!(Word::on(&entry, &plan(asked), &again(later)), None);
+    }
+
+    /// What is done with is not called queued.
+    #[test]
+    fn where_nothing_more_is_done_that_is_the_word() {
+        let lost = Why::ConnectionLost { hop: "mx".into(), phase: Phase::Eod };
+        let settled = Settled::Done(Outcome::Unknown(lost));
+        let word = |doubt| {
+            let plan = Plan { doubt, ..plan(settled.clone()) };
+            Word::on(&entry(), &plan, &settled).map(|word| word.reply.to_string())
+        };
+        let text = format!("250 2.0.0 OK {ID} sent to mx, which did not answer");
+        assert_eq!(word(Doubt::Deliver), Some(text));
+        assert_eq!(word(Doubt::Bounce), None, "its sender is told by a notice");
+        let dropped = self::word(Settled::Done(Outcome::Deleted));
+        assert_eq!(dropped, Some(format!("250 2.0.0 OK {ID}")), "policy told nobody to tell");
+    }
+
+    #[test]
+    fn who_said_nothing_of_utf8_hears_none() {
+        let settled =
+            bounced(refused(Phase::Rcpt, Reply::MAILBOX_UNAVAILABLE.with_text("für wen?")));
+        let said = |smtputf8| {
+            let entry = Entry { smtputf8, ..entry() };
+            Word::on(&entry, &plan(settled.clone()), &settled).unwrap().reply.text.into_owned()
+        };
+        assert_eq!(said(false), format!("{ID}: mx said: f?r wen?"));
+        assert_eq!(said(true), format!("{ID}: mx said: für wen?"));
+    }
+
+    fn recipients() -> Vec<RecipientEntry> {
+        let recipient = |id| RecipientEntry {
+            recipient: Recipient::new(id, "r@a.example".parse().unwrap()),
+            route: 0,
+            told: 0,
+            state: RecipientState::fresh(Timestamp(0)),
+        };
+        (0..3).map(recipient).collect()
     }
 
     #[test]
     fn a_group_has_one_answer_when_all_fared_alike() {
-        let recipients: Vec<RecipientEntry> = (0..3)
-            .map(|id| RecipientEntry {
-                recipient: Recipient::new(id, "r@a.example".parse().unwrap()),
-                route: 0,
-                told: 0,
-                state: RecipientState::fresh(Timestamp(0)),
-            })
-            .collect();
+        let recipients = recipients();
         let said = |replies: [Option<Reply>; 3]| replies.map(|r| r.map(|reply| Word { reply }));
         let of = |group: &[u32], words: [Option<Reply>; 3]| {
             agreed(group, &recipients, &said(words)).map(|word| word.reply)
@@ -201,5 +294,25 @@ mod tests {
         assert_eq!(of(&[1], [yes.clone(), no.clone(), None]), no);
         assert_eq!(of(&[0, 2], [yes, no, None]), None);
         assert_eq!(of(&[7], [None, None, None]), None);
+    }
+
+    /// Policy put recipients in the place of others, and two groups share one.
+    #[test]
+    fn nobody_is_both_kept_and_refused() {
+        let recipients = recipients();
+        let answers = |groups: &[Vec<u32>], words: [Option<Reply>; 3]| {
+            let words = words.map(|reply| reply.map(|reply| Word { reply }));
+            let each = on_each(groups, &recipients, &words);
+            each.into_iter().map(|word| word.map(|word| word.reply)).collect::<Vec<_>>()
+        };
+        let (yes, no) = (Some(Reply::OK), Some(Reply::LOCAL_ERROR));
+        let groups = [vec![0], vec![0, 1], vec![2]];
+        let all = answers(&groups, [no.clone(), yes.clone(), no.clone()]);
+        assert_eq!(all, [None, None, no.clone()], "the first would be sent twice");
+        let all = answers(&groups, [yes.clone(), no.clone(), no.clone()]);
+        assert_eq!(all, [yes.clone(), None, no.clone()], "who was taken is done with");
+        // One thing leads to another.
+        let groups = [vec![0], vec![0, 1], vec![1, 2]];
+        assert_eq!(answers(&groups, [no.clone(), no, yes]), [None, None, None]);
     }
 }

@@ -1,22 +1,25 @@
 //! Attempts that begin without having waited: of mail that is to go through at once or not at all.
 
 use waypost_mail::Timestamp;
+use waypost_mutant::planted;
 
 use super::{Lane, Schedule, ShareId};
 
 impl Schedule {
     /// A slot of a destination for an attempt that begins now, as [`Schedule::take`] gives it: to be given
-    /// back by [`Schedule::done`]. None where others wait for one, or it rests, or has just been in
-    /// trouble, or a limit is reached: of the destination, what stands behind it, the class, the tenant, or
-    /// all attempts.
+    /// back by [`Schedule::done`]. None where others wait for one, or for leave of the class, or it rests, or
+    /// has just been in trouble, or a limit is reached: of the destination, what stands behind it, the
+    /// class, the tenant, or all attempts.
     pub(crate) fn go_through(&mut self, lane: Lane<'_>, now: Timestamp) -> Option<ShareId> {
         self.advance(now);
         let to = self.place(lane.destination);
         let share = self.shares.attach(lane);
-        let begun = self.is_free(to)
+        // Leave goes to who has waited for it, whatever destination that is for.
+        let waits = self.shares.count_held_back(self.shares.class_of(share)) > 0;
+        let begun = !waits
+            && self.is_free(to)
             && self.shares.has_room(share, self.free())
-            && self.shares.admit(share, now)
-            && self.shares.enter(share, now);
+            && self.has_leave(share, now);
         if begun {
             self.in_flight += 1;
             self.shares.begin(share);
@@ -26,6 +29,11 @@ impl Schedule {
         self.shares.detach(share);
         self.forget_if_idle(to);
         begun.then_some(share)
+    }
+
+    fn has_leave(&mut self, share: ShareId, now: Timestamp) -> bool {
+        planted!("what goes through needs no leave")
+            || (self.shares.admit(share, now) && self.shares.enter(share, now))
     }
 
     fn begin_at(&mut self, to: usize) {

@@ -1,11 +1,11 @@
-use waypost_mail::{IncomingFile, Outcome, Why};
+use waypost_mail::{Clock as _, IncomingFile, Outcome, Why};
 use waypost_smtp::Reply;
 use waypost_spool::Spool as _;
 
 use super::*;
 use crate::house::{House, delivered, house, ids, seconds, why};
 use crate::samples::{START, entry, prepared, recipient, route};
-use crate::{Config, Settled};
+use crate::{Class, Config, Rate, Settled};
 
 fn pass(house: &House, entry: Entry) -> Ticket {
     house.queue.pass(prepared(entry)).expect("it may be tried at once")
@@ -192,6 +192,59 @@ async fn mail_that_waits_goes_first() {
     settle(&house, first, vec![(0, delivered())]).await.unwrap();
     comes_back(&house, entry(4, "a.example", 1), "whose turn it is");
     assert_eq!(house.next().await.id, MessageId(2));
+}
+
+/// Who waits for its class waits longer than who has just come.
+#[tokio::test(start_paused = true)]
+async fn leave_of_the_class_goes_to_mail_that_waits_for_it() {
+    let slow = Config::default();
+    let rate = Some(Rate { count: 1, per: seconds(3600) });
+    let matches = "sender:*".parse().ok();
+    let classes = vec![Class { matches, rate, ..Class::usual("slow", &slow) }];
+    let house = house(Config { classes, ..slow }).await;
+    house.commit(entry(1, "a.example", 1)).await;
+    house.commit(entry(2, "b.example", 1)).await;
+    let first = house.next().await;
+    house.quiet().await;
+    tokio::time::advance(seconds(3600)).await;
+    comes_back(&house, entry(3, "c.example", 1), "another one of its class waits");
+    let second = house.next().await;
+    assert_ne!(first.id, second.id);
+    tokio::time::advance(seconds(3600)).await;
+    pass(&house, entry(4, "c.example", 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_nothing_could_be_kept_nothing_is_tried() {
+    let house = house(Config::default()).await;
+    house.spool.inner.set_full(true);
+    comes_back(&house, entry(1, "a.example", 1), "there is no room");
+    house.spool.inner.set_full(false);
+    pass(&house, entry(1, "a.example", 1));
+}
+
+/// The message came by the old clock, and what came of it was thought of by the new one.
+#[tokio::test(start_paused = true)]
+async fn the_clock_jumps_while_it_is_tried() {
+    const YEARS: i64 = 10 * 365 * 86_400;
+    for jump in [YEARS, -8 * 3600] {
+        let house = house(Config { delay_notices: Vec::new(), ..Config::default() }).await;
+        let ticket = pass(&house, entry(1, "a.example", 3));
+        house.clock.jump(jump);
+        house.quiet().await;
+        let now = house.clock.now();
+        let again = Settled::Again { at: now.after(seconds(300)), why: why() };
+        let states = vec![(0, delivered()), (1, again), (2, Settled::Doomed(refusal()))];
+        settle(&house, ticket, states).await.unwrap();
+        let doomed = house.next().await;
+        assert_eq!(ids(&doomed.recipients), [2], "{jump}");
+        let again = house.next_after(seconds(301)).await;
+        assert_eq!((ids(&again.recipients), again.expired), (vec![1], false), "{jump}");
+        let left = again.entry.expires.since(house.clock.now());
+        let whole = entry(1, "a.example", 1);
+        let whole = whole.expires.since(whole.received);
+        assert!(left > whole - seconds(600) && left <= whole, "{jump}: {left:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
