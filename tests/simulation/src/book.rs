@@ -105,6 +105,40 @@ impl Book {
         self.tales.insert(id, Tale::of(letter, about, lived));
     }
 
+    /// A message is tried before it is durable.
+    pub fn passing(&mut self, letter: &Letter, lived: Duration) {
+        self.coming(letter, None, lived);
+        if let Some(tale) = self.tales.get_mut(&letter.entry.id) {
+            (tale.standing, tale.through) = (Standing::Passing, true);
+        }
+    }
+
+    /// True while a message is tried before it is durable.
+    pub fn is_passing(&self, id: MessageId) -> bool {
+        self.tales.get(&id).is_some_and(|tale| tale.standing == Standing::Passing)
+    }
+
+    /// The spool is asked to take what is left of such a message, or all of it while it is tried.
+    ///
+    /// # Errors
+    /// When it is another one.
+    pub fn left(&mut self, letter: &Letter) -> Lawful {
+        let Letter { entry, content } = letter;
+        let Some(tale) = self.tales.get_mut(&entry.id) else { return Ok(()) };
+        tale.is_left(entry);
+        demand(Law::ContentIsWhole, tale.content == *content, || {
+            format!("{} is another message than the one that went through", entry.id)
+        })
+    }
+
+    /// Nobody tries it any more. What the spool was not asked to take is gone.
+    pub fn passed(&mut self, id: MessageId) {
+        if let Some(tale) = self.tales.get_mut(&id).filter(|t| t.standing == Standing::Passing) {
+            tale.standing = Standing::Passed;
+            tale.parts.values_mut().for_each(|part| part.end = End::Done);
+        }
+    }
+
     /// The message of these octets.
     pub fn find(&self, content: &[u8]) -> Option<MessageId> {
         self.by_content.get(content).copied()
@@ -226,9 +260,9 @@ impl Book {
     pub fn taken(&mut self, id: MessageId, recipient: u32) -> Lawful {
         let in_hand = self.in_hand.contains(&(id, recipient));
         let Some(tale) = self.tales.get_mut(&id) else { return Ok(()) };
-        let standing = tale.standing;
+        let may_be_taken = tale.may_be_taken();
         let Some(part) = tale.parts.get_mut(&recipient) else { return Ok(()) };
-        demand(Law::RefusedIsGone, standing == Standing::Kept && !part.doomed, || {
+        demand(Law::RefusedIsGone, may_be_taken && !part.doomed, || {
             format!("{id} {recipient} was refused and is delivered")
         })?;
         demand(Law::SettledOnce, in_hand, || format!("{id} {recipient} is in nobody's hand"))?;
@@ -292,6 +326,9 @@ impl Book {
 
     /// The program ended: nobody has anything in hand, and whatever was under way is unsure.
     pub fn crashed(&mut self) {
+        for tale in self.tales.values_mut().filter(|t| t.standing == Standing::Passing) {
+            tale.standing = Standing::Refused;
+        }
         for (id, recipient) in std::mem::take(&mut self.in_hand) {
             self.part(id, recipient, |part| {
                 part.end = End::Unsure;
@@ -316,7 +353,7 @@ impl Book {
             match (tale.standing, &entry) {
                 (Standing::Coming | Standing::Doubtful, Some(_)) => tale.standing = Standing::Kept,
                 (Standing::Coming | Standing::Doubtful, None) => tale.standing = Standing::Refused,
-                (Standing::Kept | Standing::Refused, _) => {}
+                (Standing::Kept | Standing::Refused | Standing::Passing | Standing::Passed, _) => {}
             }
             if tale.standing == Standing::Kept {
                 tale.adopt(entry.as_ref());
@@ -370,7 +407,8 @@ impl Book {
         let ids = spool.ids(None, usize::MAX).unwrap_or_default();
         for id in ids {
             let standing = self.tales.get(&id).map(|tale| tale.standing);
-            demand(Law::RefusedIsGone, standing.is_some_and(|s| s != Standing::Refused), || {
+            let gone = [Standing::Refused, Standing::Passing, Standing::Passed];
+            demand(Law::RefusedIsGone, standing.is_some_and(|s| !gone.contains(&s)), || {
                 format!("{id} is in the spool, but stands as {standing:?}")
             })?;
             let over = self.tales.get(&id).is_some_and(Tale::is_over);

@@ -142,6 +142,12 @@ impl Hop {
         self.end()
     }
 
+    /// True when it took this message, and the relay has not heard so, or never will.
+    pub fn is_unheard(&self, id: MessageId) -> bool {
+        let read = self.wire.read();
+        self.unheard.iter().any(|(message, _, heard_at)| *message == id && read < *heard_at)
+    }
+
     fn end(&mut self) -> Deed {
         let read = self.wire.read();
         let lost = self.unheard.iter().filter(|(.., heard_at)| read < *heard_at);

@@ -16,6 +16,7 @@ pub mod book;
 pub mod caller;
 pub mod disk;
 pub mod facts;
+pub mod gate;
 pub mod hop;
 pub mod mutants;
 pub mod net;

@@ -1,16 +1,16 @@
 //! One run of the program: everything between the doors and the disk that is real.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use waypost_delivery::{Allowance, ClientTls, Config as DeliveryConfig, Delivery, Parts};
 use waypost_identity::Keyring;
 use waypost_inbound::{Bans, Rooms as Doors, Secret, Server, Settings};
-use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, Routing};
+use waypost_intake::{Config as IntakeConfig, Events, Intake, Rooms, RouteRule, Routing, Via};
 use waypost_mail::fetch::{Allow, Fetch, FetchError, FetchRequest, FetchResponse};
-use waypost_mail::{Clock, IdSource, ManualClock, Network, Timestamp};
+use waypost_mail::{Clock, Convert, Heed, IdSource, ManualClock, Network, Timestamp, TlsLevel};
 use waypost_queue::{Class, Config as QueueConfig, Loading, Queue, Rate, Window};
 use waypost_smtp::Domain;
 use waypost_smtp::server::{AuthRule, Offers, Rules, Strictness, TlsRule, XclientRule};
@@ -19,6 +19,7 @@ use waypost_spool::{
 };
 
 use crate::disk::SimDisk;
+use crate::gate::Gate;
 use crate::net::Net;
 use crate::policy::Obedient;
 use crate::rows::ModelPlace;
@@ -43,6 +44,9 @@ pub const LIFETIME: Duration = Duration::from_secs(12 * 3600);
 /// When senders are told that their mail is late.
 pub const DELAY_NOTICES: [Duration; 2] = [Duration::from_secs(1800), Duration::from_secs(4 * 3600)];
 
+/// Mail for these domains is tried while its submitters wait.
+pub const THROUGH: [&str; 2] = ["b.example", "c.example"];
+
 /// Senders of this domain have a class of their own: slow, and not at night.
 pub const SLOW_DOMAIN: &str = "a.example";
 /// How fast that class is.
@@ -60,6 +64,8 @@ pub struct Relay {
     pub intake: Arc<Intake>,
     /// The way out.
     pub delivery: Arc<Delivery>,
+    /// Who sees what goes through.
+    pub gate: Arc<Gate>,
     /// The spool.
     pub spool: Arc<LogSpool>,
     /// Who sees what the spool is asked.
@@ -135,7 +141,7 @@ impl Relay {
             incoming: Path::new("/spool/incoming").to_owned(),
         };
         let config = IntakeConfig { lifetime: LIFETIME, ..IntakeConfig::default() };
-        let intake = Arc::new(Intake::new(config, Routing::default(), rooms));
+        let intake = Arc::new(Intake::new(config, routing(), rooms));
         let parts = Parts {
             queue: queue.clone(),
             intake: intake.clone(),
@@ -149,8 +155,12 @@ impl Relay {
             events: events.clone(),
         };
         let delivery = Delivery::new(parts, delivery_config(ground));
+        let gate = Arc::new(Gate::of(delivery.clone(), queue.clone()));
+        let watched: Weak<Gate> = Arc::downgrade(&gate);
+        intake.set_handoff(watched);
         let server = doors(intake.clone(), &policy, events, clock, seed).await?;
-        Ok((Relay { queue, server, intake, delivery, spool, witness, policy, driver }, report))
+        let relay = Relay { queue, server, intake, delivery, gate, spool, witness, policy, driver };
+        Ok((relay, report))
     }
 }
 
@@ -172,6 +182,22 @@ fn queue_config() -> QueueConfig {
         ..Class::usual("slow", &queue)
     }];
     queue
+}
+
+/// All by their exchangers; some of it while its submitters wait.
+fn routing() -> Routing {
+    let rule = RouteRule {
+        domains: THROUGH.iter().filter_map(|domain| domain.parse().ok()).collect(),
+        via: Via::Mx,
+        source: None,
+        tls: TlsLevel::Opportunistic,
+        credentials: None,
+        heed: Heed::default(),
+        certificate: None,
+        convert: Convert::default(),
+        cut_through: true,
+    };
+    Routing { rules: vec![rule], ..Routing::default() }
 }
 
 fn delivery_config(ground: &Ground) -> DeliveryConfig {

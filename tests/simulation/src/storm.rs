@@ -3,6 +3,7 @@
 mod desk;
 mod door;
 mod laws;
+mod passage;
 mod record;
 mod way;
 mod weather;
@@ -29,6 +30,7 @@ use crate::relay::{Ground, Relay};
 use crate::story::Story;
 use crate::visit::Visit;
 use crate::witness::Asked;
+use passage::Passage;
 
 /// Steps before it gets calm.
 const STEPS: usize = 350;
@@ -84,6 +86,7 @@ struct Storm {
     relay: Option<Relay>,
     visits: Vec<Visit>,
     attempts: Vec<Attempt>,
+    passages: Vec<Passage>,
     hops: Vec<Hop>,
     orders: Vec<Order>,
     facts: Facts,
@@ -124,6 +127,7 @@ impl Storm {
             relay: None,
             visits: Vec::new(),
             attempts: Vec::new(),
+            passages: Vec::new(),
             hops: Vec::new(),
             orders: Vec::new(),
             facts: Facts::default(),
@@ -187,6 +191,7 @@ impl Storm {
         self.hear_sessions()?;
         self.hear_attempts()?;
         self.hear_orders()?;
+        self.hear_passages();
         self.facts.hear();
         Ok(())
     }
@@ -242,7 +247,10 @@ impl Storm {
 
     /// Nothing is under way.
     fn is_idle(&self) -> bool {
-        self.attempts.is_empty() && self.pending.is_empty() && self.orders.is_empty()
+        self.attempts.is_empty()
+            && self.passages.is_empty()
+            && self.pending.is_empty()
+            && self.orders.is_empty()
     }
 }
 

@@ -15,7 +15,7 @@ use waypost_smtp::{BodyType, Mailbox, Notify, ReversePath};
 
 use crate::caller::{Caller, Errand, Report};
 use crate::policy::{REFUSED, Wish};
-use crate::relay::MAX_RECIPIENTS;
+use crate::relay::{MAX_RECIPIENTS, PER_TICKET, THROUGH};
 use crate::storm::poll;
 use crate::wire::{Wire, connection, piece};
 
@@ -50,6 +50,8 @@ pub struct Visit {
 pub enum News {
     /// The program said yes to a message.
     Promised(MessageId),
+    /// The program said that a message is with its next hop, or done with.
+    Passed(MessageId),
     /// The peer knows what came of an errand.
     Reported(Report),
 }
@@ -142,10 +144,16 @@ impl Visit {
     fn note(&mut self, line: &[u8]) -> Option<News> {
         let line = std::str::from_utf8(line).unwrap_or_default();
         let id = line.split_once("queued as ").map(|(_, id)| id.trim());
+        let passed = line.strip_prefix("250 2.0.0 OK ").and_then(|said| said.split(' ').next());
+        let passed = passed.and_then(|id| id.trim().parse().ok());
         match id.and_then(|id| id.parse().ok()) {
             Some(id) if line.starts_with("250 ") => {
                 self.refusals.clear();
                 Some(News::Promised(id))
+            }
+            _ if passed.is_some() => {
+                self.refusals.clear();
+                passed.map(News::Passed)
             }
             _ => {
                 let is_refusal = line.starts_with('5') && line.as_bytes().get(3) == Some(&b' ');
@@ -211,8 +219,13 @@ fn errand(token: u64, random: &mut StdRng) -> Errand {
         content.push_str(&format!("{dots}{words}\r\n"));
     }
     let most = MAX_RECIPIENTS + usize::from(random.random_bool(0.2));
+    // Every other one is such as may go through: to few, of one domain.
+    let (most, only) = match random.random() {
+        true => (PER_TICKET, Some(THROUGH[random.random_range(0..THROUGH.len())])),
+        false => (most, None),
+    };
     let recipients = (0..random.random_range(1..=most)).filter_map(|number| {
-        let domain = DOMAINS[random.random_range(0..DOMAINS.len())];
+        let domain = only.unwrap_or_else(|| DOMAINS[random.random_range(0..DOMAINS.len())]);
         let name = if random.random_bool(0.1) { REFUSED } else { "r" };
         let mailbox = format!("{name}{number}@{domain}").parse::<Mailbox>().ok()?;
         Some(Addressee { notify: notify(random), ..Addressee::from(mailbox) })

@@ -14,6 +14,8 @@ use crate::witness::Letter;
 /// One message.
 #[derive(Debug)]
 pub struct Tale {
+    /// Its own.
+    pub id: MessageId,
     /// As the spool got it.
     pub content: Bytes,
     /// What is promised.
@@ -23,6 +25,8 @@ pub struct Tale {
     /// What its sender calls it.
     pub(super) token: Option<u64>,
     pub(super) parts: BTreeMap<u32, Part>,
+    /// It was tried before it was durable.
+    pub(super) through: bool,
     /// Of a notice: the message and recipients whose bounce it tells.
     pub(super) about: Option<(MessageId, Vec<u32>)>,
     /// There is somebody to tell.
@@ -44,6 +48,10 @@ pub enum Standing {
     Doubtful,
     /// It was accepted.
     Kept,
+    /// Nothing: it is tried while its submitter waits, and is not durable.
+    Passing,
+    /// Nothing more: it was tried so, and nothing is left of it.
+    Passed,
 }
 
 /// One recipient of a message.
@@ -98,11 +106,13 @@ impl Tale {
             (recipient.recipient.id, part)
         };
         Tale {
+            id: entry.id,
             content: content.clone(),
             standing: Standing::Coming,
             doubted: false,
             token: token_of(content),
             parts: entry.recipients.iter().map(part).collect(),
+            through: false,
             about,
             has_sender: entry.sender.mailbox().is_some(),
             born,
@@ -117,6 +127,48 @@ impl Tale {
             to.is_some_and(|to| to.notify == part.notify)
         };
         self.has_sender == sent.sender.mailbox().is_some() && self.parts.values().all(known)
+    }
+
+    /// True when each recipient is with a next hop, or `dropped` says so of it.
+    pub fn is_away(&self, dropped: impl Fn(u32) -> bool) -> bool {
+        self.parts.iter().all(|(recipient, part)| part.taken > 0 || dropped(*recipient))
+    }
+
+    /// True when a recipient is with a next hop, or `dropped` says so of it.
+    pub fn is_away_for_some(&self, dropped: impl Fn(u32) -> bool) -> bool {
+        self.parts.iter().any(|(recipient, part)| part.taken > 0 || dropped(*recipient))
+    }
+
+    /// True when a next hop has it for somebody, and there is no doubt that we know.
+    pub fn is_known_to_be_taken(&self) -> bool {
+        self.parts.values().any(|part| part.taken > 0 && !part.excused)
+    }
+
+    /// Somebody may have it in hand.
+    pub(super) fn may_be_taken(&self) -> bool {
+        match self.standing {
+            Standing::Kept | Standing::Passing => true,
+            // It becomes durable while it is tried.
+            Standing::Coming => self.through,
+            Standing::Refused | Standing::Doubtful | Standing::Passed => false,
+        }
+    }
+
+    /// What is left of it is about to be kept.
+    pub(super) fn is_left(&mut self, entry: &Entry) {
+        self.standing = Standing::Coming;
+        for recipient in &entry.recipients {
+            let Some(part) = self.parts.get_mut(&recipient.recipient.id) else { continue };
+            part.end = end_of(&recipient.state);
+            match &recipient.state {
+                RecipientState::Waiting { due, tries, last } => {
+                    part.not_before = *due;
+                    let refused = last.as_ref().is_some_and(|why| why.is_permanent());
+                    part.doomed |= *tries == 0 && refused;
+                }
+                _ => part.excused &= part.end != End::Done,
+            }
+        }
     }
 
     pub(super) fn ends(&self) -> BTreeMap<u32, End> {
@@ -170,9 +222,13 @@ impl Tale {
 
 fn state_in(entry: Option<&Entry>, recipient: u32) -> End {
     let found = entry.and_then(|e| e.recipients.iter().find(|r| r.recipient.id == recipient));
-    match found.map(|found| &found.state) {
-        None | Some(RecipientState::Done(_)) => End::Done,
-        Some(RecipientState::Held { .. }) => End::Held,
-        Some(RecipientState::Waiting { .. }) => End::Open,
+    found.map_or(End::Done, |found| end_of(&found.state))
+}
+
+fn end_of(state: &RecipientState) -> End {
+    match state {
+        RecipientState::Done(_) => End::Done,
+        RecipientState::Held { .. } => End::Held,
+        RecipientState::Waiting { .. } => End::Open,
     }
 }

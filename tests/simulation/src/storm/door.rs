@@ -3,6 +3,7 @@
 use rand::Rng;
 use waypost_mail::MessageId;
 use waypost_smtp::Phase;
+use waypost_smtp::client::RecipientResult;
 
 use super::Storm;
 use crate::book::{Law, Lawful, Standing, demand};
@@ -64,6 +65,7 @@ impl Storm {
         for news in news {
             match news {
                 News::Promised(id) => self.promised(at, id)?,
+                News::Passed(id) => self.passed(at, id)?,
                 News::Reported(report) => self.reported(at, &report)?,
             }
         }
@@ -83,6 +85,35 @@ impl Storm {
         })
     }
 
+    /// What is said to be away must be so, for all whom the reply is about.
+    fn passed(&mut self, at: usize, id: MessageId) -> Lawful {
+        let Visit { name, at_once, .. } = &self.visits[at];
+        self.story.tell(format_args!("peer {name} hears that {id} is away"));
+        let dropped = |recipient| self.has_dropped(id, recipient);
+        let is_away = self.book.tale(id).is_some_and(|tale| match at_once {
+            1 => tale.is_away(dropped),
+            _ => tale.is_away_for_some(dropped),
+        });
+        demand(Law::AcceptedIsKept, is_away, || format!("{id} is said to be away, and is not"))
+    }
+
+    fn has_dropped(&self, id: MessageId, recipient: u32) -> bool {
+        self.relay.as_ref().is_some_and(|relay| relay.policy.has_dropped(id, recipient))
+    }
+
+    /// The next hop's no is passed on where nobody was taken, or nobody can know.
+    fn check_no(&self, report: &Report) -> Lawful {
+        let said = |result: &RecipientResult| result.reply.text.contains(" said: ");
+        let passed_on = report.results.iter().flatten().any(said);
+        let Some(tale) = self.book.called(report.token).filter(|_| passed_on) else {
+            return Ok(());
+        };
+        let unheard = self.hops.iter().any(|hop| hop.is_unheard(tale.id));
+        demand(Law::RefusedIsGone, unheard || !tale.is_known_to_be_taken(), || {
+            format!("message {} was taken, but the peer hears the next hop's no", report.token)
+        })
+    }
+
     /// The peer must hear what was decided, no more and no less.
     fn reported(&mut self, at: usize, report: &Report) -> Lawful {
         let results = || report.results.iter().flatten();
@@ -93,10 +124,13 @@ impl Storm {
         let Some(yes) = yes else {
             let refused = results().any(|result| result.phase == Phase::Eod);
             let kept = kept.is_some_and(|tale| !tale.doubted);
-            return demand(Law::RefusedIsGone, !refused || !kept, || {
+            demand(Law::RefusedIsGone, !refused || !kept, || {
                 format!("message {} was taken, but the peer hears that it was not", report.token)
-            });
+            })?;
+            return self.check_no(report);
         };
+        let is_away = tale.is_some_and(|tale| tale.is_away(|r| self.has_dropped(tale.id, r)));
+        let kept = tale.filter(|tale| tale.standing == Standing::Kept || is_away);
         let id = yes.reply.text.rsplit(' ').next().and_then(|id| id.parse().ok());
         let dropped = id.is_some_and(|id| {
             self.relay.as_ref().is_some_and(|relay| relay.policy.has_discarded(id))

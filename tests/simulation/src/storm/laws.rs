@@ -12,7 +12,9 @@ impl Storm {
         demand(Law::LeasesReturn, leased == in_hand as i64, || {
             format!("{leased} recipients are leased, {in_hand} are in hand")
         })?;
-        let out = || self.attempts.iter().map(|attempt| attempt.destination.as_str());
+        let through = || self.passages.iter().map(|passage| passage.destination.as_str());
+        let out =
+            || self.attempts.iter().map(|attempt| attempt.destination.as_str()).chain(through());
         let count = out().count();
         demand(Law::Limits, count <= IN_FLIGHT, || format!("{count} tickets"))?;
         for domain in DOMAINS {

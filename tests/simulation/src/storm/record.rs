@@ -18,6 +18,7 @@ impl Storm {
     /// Takes note of what the spool was asked and what it answered, while the task of an attempt went on or
     /// somebody else's.
     pub(super) fn hear_spool(&mut self, attempt: Option<usize>) -> Lawful {
+        self.hear_gate()?;
         let Some(relay) = &self.relay else { return Ok(()) };
         for note in relay.witness.notes() {
             match note {
@@ -77,14 +78,10 @@ impl Storm {
         let (id, wish) = (letter.entry.id, wish_of(&letter.content));
         let count = letter.entry.recipients.len();
         self.story.tell(format_args!("{id} is taken for {count} recipients, {wish:?}"));
-        let unwanted = matches!(wish, Wish::Refuse | Wish::Fail | Wish::Discard);
-        demand(Law::RefusedIsGone, !unwanted, || format!("{id} is kept, policy: {wish:?}"))?;
-        demand(Law::Limits, count <= crate::relay::MAX_RECIPIENTS, || {
-            format!("{id} has {count} recipients")
-        })?;
-        let mut recipients = letter.entry.recipients.iter();
-        let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
-        demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))?;
+        if self.book.is_passing(id) {
+            return self.left(letter);
+        }
+        self.check_wanted(letter)?;
         // It counts from MAIL on, not longer ago than a session lasts.
         let since = self.ground.clock.now().since(letter.entry.received).min(SESSION);
         self.book.coming(letter, None, self.lived.saturating_sub(since));
@@ -99,8 +96,27 @@ impl Storm {
         Ok(())
     }
 
+    /// Policy has nothing against it, nor against any of its recipients.
+    pub(super) fn check_wanted(&self, letter: &Letter) -> Lawful {
+        let (id, wish) = (letter.entry.id, wish_of(&letter.content));
+        let count = letter.entry.recipients.len();
+        let unwanted = matches!(wish, Wish::Refuse | Wish::Fail | Wish::Discard);
+        demand(Law::RefusedIsGone, !unwanted, || format!("{id} is kept, policy: {wish:?}"))?;
+        demand(Law::Limits, count <= crate::relay::MAX_RECIPIENTS, || {
+            format!("{id} has {count} recipients")
+        })?;
+        let mut recipients = letter.entry.recipients.iter();
+        let refused = recipients.find(|r| r.recipient.mailbox.to_string().starts_with(REFUSED));
+        demand(Law::RefusedIsGone, refused.is_none(), || format!("{id} is kept for {refused:?}"))
+    }
+
     /// An outcome that is for good must be so.
-    fn check_end(&self, id: MessageId, recipient: u32, state: &RecipientState) -> Lawful {
+    pub(super) fn check_end(
+        &self,
+        id: MessageId,
+        recipient: u32,
+        state: &RecipientState,
+    ) -> Lawful {
         let RecipientState::Done(outcome) = state else { return Ok(()) };
         let just = match outcome {
             Outcome::Delivered { .. } => return self.book.counts_as_delivered(id, recipient),
@@ -128,8 +144,12 @@ impl Storm {
                     Err(_) if failed => Standing::Doubtful,
                     Err(_) => Standing::Refused,
                 };
-                self.story.tell(format_args!("{}: {standing:?}", letter.entry.id));
-                self.book.stands(letter.entry.id, standing);
+                let id = letter.entry.id;
+                self.story.tell(format_args!("{id}: {standing:?}"));
+                self.book.stands(id, standing);
+                // Where it was tried before, its next hop may have it.
+                let recipients = letter.entry.recipients.iter().filter(|_| !is_kept);
+                recipients.for_each(|recipient| self.book.excuse(id, recipient.recipient.id));
             }
             Asked::Settle { id, states, told, notice } => {
                 self.story.tell(format_args!("settled {id}: {is_kept}"));

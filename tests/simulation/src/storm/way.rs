@@ -5,6 +5,7 @@ use std::task::Poll;
 use rand::Rng;
 use waypost_mail::{Clock, MessageId, RecipientState, Timestamp};
 use waypost_queue::Ticket;
+use waypost_smtp::ReversePath;
 
 use super::{Storm, poll};
 use crate::attempt::Attempt;
@@ -150,14 +151,25 @@ impl Storm {
 /// The slow class keeps to its hours and to its rate. What comes only to bounce, or so that its sender is
 /// told, is no attempt.
 fn check_class(begun: &mut Vec<Timestamp>, ticket: &Ticket, now: Timestamp) -> Lawful {
-    let sender = ticket.entry.sender.mailbox();
-    let slow = sender.is_some_and(|sender| sender.domain().name() == Some(SLOW_DOMAIN));
     let tried = ticket.recipients.iter().any(|recipient| match &recipient.state {
         RecipientState::Waiting { tries: 0, last: Some(why), .. } if why.is_permanent() => false,
         RecipientState::Waiting { due, .. } => *due <= now,
         _ => true,
     });
-    if !slow || ticket.expired || ticket.out_of_turn || !tried {
+    if ticket.expired || ticket.out_of_turn || !tried {
+        return Ok(());
+    }
+    check_class_of(begun, &ticket.entry.sender, now)
+}
+
+/// The same for an attempt at a message of this sender.
+pub(super) fn check_class_of(
+    begun: &mut Vec<Timestamp>,
+    sender: &ReversePath,
+    now: Timestamp,
+) -> Lawful {
+    let sender = sender.mailbox();
+    if sender.is_none_or(|sender| sender.domain().name() != Some(SLOW_DOMAIN)) {
         return Ok(());
     }
     demand(Law::NotTooEarly, DAYTIME.next(now) == now, || format!("an attempt at {now}"))?;

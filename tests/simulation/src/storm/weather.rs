@@ -172,6 +172,10 @@ impl Storm {
         self.facts.crashed();
         self.begun.clear();
         self.attempts.clear();
+        self.passages.clear();
+        if let Some(relay) = &self.relay {
+            relay.delivery.abandon();
+        }
         self.book.crashed();
         if self.is_clock_set {
             // The next run may not know of it, and pulls in what would be due late.
