@@ -255,17 +255,22 @@ mod tests {
         RCPT TO:<c@d>\r\nBDAT 24\r\nMessage-Id: <2@a>\r\n\r\nhelBDAT 4 last\r\nlo\r\n\
         MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\nDATA\r\nMessage-ID: <3@a>\r\n\r\nhello\r\n.\r\nQUIT\r\n";
 
+    /// What came of a talk whose octets came in two parts.
+    fn told(talk: &[u8], cut: usize) -> (Session, Tally, usize) {
+        let tally = Mutex::new(Tally::default());
+        let mut session = Session::default();
+        let mut messages = 0;
+        for part in [&talk[..cut], &talk[cut..]] {
+            session.input.extend(part);
+            messages += session.consume(&tally);
+        }
+        (session, tally.into_inner().unwrap(), messages)
+    }
+
     #[test]
     fn counts_the_same_at_every_split() {
         for cut in 1..TALK.len() {
-            let tally = Mutex::new(Tally::default());
-            let mut session = Session::default();
-            let mut messages = 0;
-            for part in [&TALK[..cut], &TALK[cut..]] {
-                session.input.extend(part);
-                messages += session.consume(&tally);
-            }
-            let tally = tally.into_inner().unwrap();
+            let (session, tally, messages) = told(TALK, cut);
             assert!(session.ended && !session.encrypts, "cut at {cut}");
             assert_eq!((messages, tally.times("<1@a>")), (2, 2), "cut at {cut}");
             assert!(tally.body().unwrap_err().to_string().contains("differ"), "cut at {cut}");
@@ -275,14 +280,7 @@ mod tests {
     #[test]
     fn a_message_in_chunks_is_that_message() {
         for cut in 1..CHUNKS.len() {
-            let tally = Mutex::new(Tally::default());
-            let mut session = Session::default();
-            let mut messages = 0;
-            for part in [&CHUNKS[..cut], &CHUNKS[cut..]] {
-                session.input.extend(part);
-                messages += session.consume(&tally);
-            }
-            let tally = tally.into_inner().unwrap();
+            let (session, tally, messages) = told(CHUNKS, cut);
             assert!(session.ended, "cut at {cut}");
             let counted = ["<1@a>", "<2@a>", "<3@a>"].map(|id| tally.times(id));
             assert_eq!((messages, counted), (3, [1; 3]), "cut at {cut}");
