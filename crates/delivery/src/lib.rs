@@ -276,7 +276,8 @@ impl Delivery {
             }
             let Some(ticket) = ticket else { break };
             let delivery = self.clone();
-            attempts.spawn(async move { delivery.deliver(ticket).await });
+            // Boxed here and below: a task is moved several times before it runs.
+            attempts.spawn(Box::pin(async move { delivery.deliver(ticket).await }));
         }
         while let Some(ended) = attempts.join_next().await {
             report(ended);

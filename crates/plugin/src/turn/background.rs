@@ -30,7 +30,8 @@ impl Turn<'_> {
                 let question = OnEvents { call, events: batch.to_vec() };
                 let (question, about) = (Box::new(question), About::Named(None, &about));
                 // What went wrong is counted and in the log.
-                let _ = put(plugin, self.journal, about, question, None, |_, ()| silence()).await;
+                let put = put(plugin, self.journal, about, question, None, |_, ()| silence());
+                let _ = Box::pin(put).await;
             }
         }
     }

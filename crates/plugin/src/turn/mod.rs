@@ -87,15 +87,20 @@ impl<'a> Turn<'a> {
                 }
                 Asked::Nothing
             }
+            // Boxed here and below: where nobody is asked, nobody carries the room that a call takes.
             Mode::DryRun => {
-                let answer = put(plugin, self.journal, about, question, text, read).await;
+                let put = Box::pin(put(plugin, self.journal, about, question, text, read));
+                let answer = put.await;
                 debug!(plugin = plugin.name(), ok = answer.is_ok(), "dry run");
                 Asked::Nothing
             }
-            Mode::Enforce => match put(plugin, self.journal, about, question, text, read).await {
-                Ok(answer) => Asked::Answer(answer),
-                Err(fault) => failed(plugin, Q::STAGE, about, fault),
-            },
+            Mode::Enforce => {
+                let put = Box::pin(put(plugin, self.journal, about, question, text, read));
+                match put.await {
+                    Ok(answer) => Asked::Answer(answer),
+                    Err(fault) => failed(plugin, Q::STAGE, about, fault),
+                }
+            }
         }
     }
 }
