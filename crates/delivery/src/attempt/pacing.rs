@@ -25,11 +25,11 @@ const WORTH_TELLING: Duration = Duration::from_millis(100);
 const LONGEST_FAREWELL: Duration = Duration::from_secs(2);
 
 /// A connection may be used.
-pub(super) enum Leave {
-    /// This one.
-    Idle(Connection),
-    /// A new one, counted by its provider if it has one.
-    New(Option<Seat>),
+pub(super) struct Leave {
+    /// This one, or else a new one.
+    pub(super) idle: Option<Connection>,
+    /// By which its provider counts a new one, if it has one.
+    pub(super) seat: Option<Seat>,
 }
 
 impl Attempt<'_> {
@@ -116,16 +116,18 @@ impl Attempt<'_> {
             return ControlFlow::Break(());
         };
         let Some(rate) = self.allowance.connection_rate else {
-            return ControlFlow::Continue(Leave::New(seat));
+            return ControlFlow::Continue(Leave { idle: None, seat });
         };
         let site = self.site.as_deref().unwrap_or(&self.ticket.destination);
         match self.delivery.dials.ask(site, rate, Instant::now()) {
-            dials::Leave::In(wait) if wait.is_zero() => ControlFlow::Continue(Leave::New(seat)),
+            dials::Leave::In(wait) if wait.is_zero() => {
+                ControlFlow::Continue(Leave { idle: None, seat })
+            }
             dials::Leave::In(wait) => {
                 self.log.waits("connection-rate", site, wait, || words(site, rate));
                 sleep(wait).await;
                 let idle = self.delivery.pool.take(key, demand).await;
-                ControlFlow::Continue(idle.map_or(Leave::New(seat), Leave::Idle))
+                ControlFlow::Continue(Leave { idle, seat })
             }
             dials::Leave::NotBefore(wait) => {
                 let at = self.delivery.parts.clock.now().after(wait);

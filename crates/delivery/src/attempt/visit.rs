@@ -109,16 +109,16 @@ impl<'a> Attempt<'a> {
             !self.allowance.chunking || self.delivery.broken_chunking.contains(host.address);
         loop {
             let leave = match waiting.take() {
-                Some(connection) => Leave::Idle(connection),
+                Some(connection) => Leave { idle: Some(connection), seat: None },
                 None => match self.line_up(&key, demand, &left).await {
                     ControlFlow::Continue(leave) => leave,
                     ControlFlow::Break(()) => return Ok(()),
                 },
             };
-            let reused = matches!(leave, Leave::Idle(_));
-            let mut connection = match leave {
-                Leave::Idle(connection) => connection,
-                Leave::New(seat) => self.dial(found, &wish, &way).await?.seated(seat),
+            let reused = leave.idle.is_some();
+            let mut connection = match leave.idle {
+                Some(connection) => connection,
+                None => self.dial(found, &wish, &way).await?.seated(leave.seat),
             };
             connection.record(tape.clone());
             self.log.connected(connection.security, reused.then_some(connection.messages));
