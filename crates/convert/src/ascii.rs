@@ -2,17 +2,15 @@
 
 use bytes::Bytes;
 use waypost_mail::HeaderBlock;
-use waypost_smtp::Domain;
 
-use crate::Unfit;
-use crate::media::{behind_comment, quoted};
-use crate::words::{charset, encoded, parameter};
-
-/// Where a line is folded when it can be (RFC 5322 §2.1.1).
-const FOLD: usize = 76;
+use crate::parameters::parameters;
+use crate::pieces::unfolded;
+use crate::words::charset;
+use crate::writer::{Bare, Writer};
+use crate::{MAX_LINE, Unfit};
 
 /// Fields in which words stand beside addresses.
-const ADDRESSES: [&str; 16] = [
+const ADDRESSES: [&str; 18] = [
     "From",
     "Sender",
     "Reply-To",
@@ -27,44 +25,52 @@ const ADDRESSES: [&str; 16] = [
     "Resent-Bcc",
     "Return-Path",
     "Errors-To",
+    "Mail-Followup-To",
+    "Mail-Reply-To",
     "Disposition-Notification-To",
     "Return-Receipt-To",
 ];
-/// Fields of words alone, or of words before an identifier.
+/// Fields of words alone, or of words before an identifier that is like a domain.
 const PHRASES: [&str; 2] = ["Keywords", "List-Id"];
 /// Fields with parameters.
 const PARAMETERS: [&str; 2] = ["Content-Type", "Content-Disposition"];
-/// Fields in which only comments are free text.
-const STRUCTURED: [&str; 30] = [
-    "Received",
-    "Date",
-    "Resent-Date",
-    "Message-ID",
-    "Resent-Message-ID",
-    "In-Reply-To",
-    "References",
-    "MIME-Version",
-    "Content-Transfer-Encoding",
-    "Content-ID",
+/// Fields with addresses of the web, in angle brackets or without.
+const URIS: [&str; 7] = [
     "Content-Location",
-    "DKIM-Signature",
-    "DomainKey-Signature",
-    "ARC-Seal",
-    "ARC-Message-Signature",
-    "ARC-Authentication-Results",
-    "DKIM2-Signature",
-    "Message-Instance",
-    "Authentication-Results",
-    "Received-SPF",
     "List-Help",
     "List-Post",
     "List-Owner",
     "List-Subscribe",
     "List-Unsubscribe",
     "List-Archive",
+];
+/// Fields that tell what happened on the way: who reads them finds the same elsewhere.
+const TRACES: [&str; 4] =
+    ["Received", "Received-SPF", "Authentication-Results", "ARC-Authentication-Results"];
+/// Fields in which nothing but a comment may be written another way: names that must stay the same, and
+/// signatures.
+const IDENTIFIERS: [&str; 12] = [
+    "Message-ID",
+    "Resent-Message-ID",
+    "In-Reply-To",
+    "References",
+    "Content-ID",
+    "DKIM-Signature",
+    "DomainKey-Signature",
+    "ARC-Seal",
+    "ARC-Message-Signature",
+    "DKIM2-Signature",
+    "Message-Instance",
+    "MT-Priority",
+];
+/// Other fields in which only comments are free text.
+const STRUCTURED: [&str; 7] = [
+    "Date",
+    "Resent-Date",
+    "MIME-Version",
+    "Content-Transfer-Encoding",
     "List-Unsubscribe-Post",
     "Auto-Submitted",
-    "MT-Priority",
     "TLS-Required",
 ];
 
@@ -91,410 +97,32 @@ pub fn ascii_fields(fields: &[u8]) -> Result<Vec<u8>, Unfit> {
 fn ascii_field(name: &str, raw: &[u8]) -> Result<Vec<u8>, Unfit> {
     let unfit =
         || Unfit::Field(if name.is_empty() { "(a line that is none)" } else { name }.to_owned());
-    let is_in = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
     let value = unfolded(raw);
     if name.is_empty() || value.iter().any(|octet| matches!(octet, b'\r' | b'\n' | 0)) {
         return Err(unfit());
     }
-    let mut writer = Writer { charset: charset(&value), words: Vec::new() };
-    let written = if is_in(&ADDRESSES) {
-        writer.structured(&value, Bare::Address)
-    } else if is_in(&PHRASES) {
-        writer.structured(&value, Bare::Phrase)
-    } else if name.eq_ignore_ascii_case("Received") {
-        writer.structured(&without_for(&value), Bare::Token)
-    } else if is_in(&STRUCTURED) {
-        writer.structured(&value, Bare::Token)
-    } else if is_in(&PARAMETERS) {
-        return parameters(name, &value).ok_or_else(unfit);
-    } else {
-        writer.unstructured(&value);
-        Some(())
-    };
-    written.ok_or_else(unfit)?;
-    Ok(writer.fold(name))
+    let made = written(name, &value).ok_or_else(unfit)?;
+    let fits = made.split(|octet| *octet == b'\n').all(|line| line.len() <= MAX_LINE + 1);
+    fits.then_some(made).ok_or_else(unfit)
 }
 
-/// The value without its folding and final line end.
-fn unfolded(raw: &[u8]) -> Vec<u8> {
-    let mut value = Vec::with_capacity(raw.len());
-    for line in raw.split_inclusive(|octet| *octet == b'\n') {
-        value.extend_from_slice(line.strip_suffix(b"\r\n").unwrap_or(line));
+/// The whole field in ASCII, CRLF included, where it has such a form.
+fn written(name: &str, value: &[u8]) -> Option<Vec<u8>> {
+    let is_in = |names: &[&str]| names.iter().any(|known| known.eq_ignore_ascii_case(name));
+    if is_in(&PARAMETERS) {
+        return parameters(name, value);
     }
-    value.trim_ascii().to_vec()
-}
-
-/// A trace field without the clause that names the recipient, where that is not ASCII: who reads the
-/// field learns of it elsewhere.
-fn without_for(value: &[u8]) -> Vec<u8> {
-    let words: Vec<&[u8]> = value.split(|octet| *octet == b' ').collect();
-    let mut out: Vec<&[u8]> = Vec::new();
-    let mut rest = words.into_iter().peekable();
-    while let Some(word) = rest.next() {
-        let named = rest.peek().filter(|next| next.starts_with(b"<") && !next.is_ascii());
-        match word.eq_ignore_ascii_case(b"for") && named.is_some() {
-            true => {
-                let named = rest.next().unwrap_or_default();
-                out.extend(named.ends_with(b";").then_some(&b";"[..]));
-            }
-            false => out.push(word),
-        }
+    let mut writer = Writer::new(charset(value));
+    match () {
+        () if is_in(&ADDRESSES) => writer.structured(value, Bare::Address)?,
+        () if is_in(&PHRASES) => writer.structured(value, Bare::Phrase)?,
+        () if is_in(&URIS) => writer.structured(value, Bare::Uri)?,
+        () if is_in(&TRACES) => writer.structured(value, Bare::Trace)?,
+        () if is_in(&IDENTIFIERS) => writer.structured(value, Bare::Identifier)?,
+        () if is_in(&STRUCTURED) => writer.structured(value, Bare::Token)?,
+        () => writer.unstructured(value),
     }
-    out.join(&b' ')
-}
-
-/// What words outside comments and angle brackets are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Bare {
-    /// An address, or a name before one.
-    Address,
-    Phrase,
-    /// Neither: they stand for nothing but themselves, or for a domain.
-    Token,
-}
-
-/// A piece of a structured value.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Piece {
-    Space,
-    /// The inside of a comment.
-    Comment(Vec<u8>),
-    Quoted(Vec<u8>),
-    /// The inside of angle brackets.
-    Angle(Vec<u8>),
-    Atom(Vec<u8>),
-    /// One of `,;:`.
-    Mark(u8),
-}
-
-fn pieces(mut rest: &[u8]) -> Vec<Piece> {
-    let mut pieces = Vec::new();
-    while let Some((&first, behind)) = rest.split_first() {
-        match first {
-            b' ' | b'\t' => {
-                rest = rest.trim_ascii_start();
-                pieces.push(Piece::Space);
-            }
-            b'(' => {
-                let after = behind_comment(rest);
-                let inside = &rest[1..rest.len() - after.len()];
-                pieces.push(Piece::Comment(inside.strip_suffix(b")").unwrap_or(inside).to_vec()));
-                rest = after;
-            }
-            b'"' => {
-                let (text, after) = quoted(behind);
-                pieces.push(Piece::Quoted(text));
-                rest = after;
-            }
-            b'<' => {
-                let end = behind.iter().position(|octet| *octet == b'>').unwrap_or(behind.len());
-                pieces.push(Piece::Angle(behind[..end].to_vec()));
-                rest = behind.get(end + 1..).unwrap_or_default();
-            }
-            b',' | b';' | b':' => {
-                pieces.push(Piece::Mark(first));
-                rest = behind;
-            }
-            _ => {
-                let ends = |octet: &u8| b" \t(\"<,;:".contains(octet);
-                let len = rest.iter().position(ends).unwrap_or(rest.len()).max(1);
-                pieces.push(Piece::Atom(rest[..len].to_vec()));
-                rest = &rest[len..];
-            }
-        }
-    }
-    pieces
-}
-
-/// A value in words, between which lines may be folded.
-struct Writer {
-    charset: &'static str,
-    /// White space before a word, and the word.
-    words: Vec<(Vec<u8>, Vec<u8>)>,
-}
-
-impl Writer {
-    /// Text in which encoded words may stand anywhere. From the first word that is not ASCII to the last
-    /// one all is encoded, for white space between encoded words counts for nothing.
-    fn unstructured(&mut self, value: &[u8]) {
-        let words = spaced(value);
-        let foreign = |word: &(Vec<u8>, Vec<u8>)| !word.1.is_ascii();
-        let (first, last) = (words.iter().position(foreign), words.iter().rposition(foreign));
-        let (Some(mut first), Some(mut last)) = (first, last) else {
-            self.words.extend(words);
-            return;
-        };
-        // Beside an encoded word that was there, the white space is lost, too.
-        let is_coded = |word: &(Vec<u8>, Vec<u8>)| word.1.starts_with(b"=?");
-        while first > 0 && is_coded(&words[first - 1]) {
-            first -= 1;
-        }
-        while last + 1 < words.len() && is_coded(&words[last + 1]) {
-            last += 1;
-        }
-        self.words.extend_from_slice(&words[..first]);
-        let mut text = Vec::new();
-        let mut before = words[first].0.clone();
-        for (space, word) in &words[first..=last] {
-            if !word.starts_with(b"=?") {
-                text.extend_from_slice(space);
-                text.extend_from_slice(word);
-                continue;
-            }
-            if !text.is_empty() {
-                text.extend_from_slice(space);
-                self.flush_text(&mut before, &mut text);
-            }
-            self.words.push((space.clone(), word.clone()));
-            before = b" ".to_vec();
-        }
-        self.flush_text(&mut before, &mut text);
-        self.words.extend_from_slice(&words[last + 1..]);
-    }
-
-    /// Encodes what was gathered; the white space before the first of it stands outside.
-    fn flush_text(&mut self, before: &mut Vec<u8>, text: &mut Vec<u8>) {
-        let text = std::mem::take(text);
-        let outside = self.words.last().is_none_or(|(_, word)| !word.starts_with(b"=?"));
-        let text = if outside { text.trim_ascii_start() } else { &text[..] };
-        self.encode(before, text);
-        *before = b" ".to_vec();
-    }
-
-    fn encode(&mut self, before: &[u8], text: &[u8]) {
-        let mut before = before.to_vec();
-        for word in encoded(text, self.charset) {
-            self.words.push((std::mem::replace(&mut before, b" ".to_vec()), word.into_bytes()));
-        }
-    }
-
-    fn push(&mut self, space: bool, word: Vec<u8>) {
-        let before = if space { b" ".to_vec() } else { Vec::new() };
-        self.words.push((before, word));
-    }
-
-    /// A value of addresses, phrases or tokens. Nothing when a part of it has no form in ASCII.
-    fn structured(&mut self, value: &[u8], bare: Bare) -> Option<()> {
-        let pieces = pieces(value);
-        let mut at = 0;
-        while at < pieces.len() {
-            let run = pieces[at..].iter().take_while(|piece| is_word(piece)).count();
-            let (words, behind) = pieces[at..].split_at(run);
-            self.run(words, behind.first(), bare)?;
-            at += run;
-            let Some(piece) = pieces.get(at) else { break };
-            let space = at > 0 && pieces[at - 1] == Piece::Space;
-            match piece {
-                Piece::Mark(mark) => self.push(space, vec![*mark]),
-                Piece::Angle(inside) => {
-                    let address = match bare {
-                        Bare::Token => token(inside)?,
-                        Bare::Address | Bare::Phrase => address(inside)?,
-                    };
-                    self.push(space, [&b"<"[..], &address, b">"].concat());
-                }
-                _ => {}
-            }
-            at += 1;
-        }
-        Some(())
-    }
-
-    /// Words that stand together: a name when an angle bracket or a colon follows.
-    fn run(&mut self, words: &[Piece], next: Option<&Piece>, bare: Bare) -> Option<()> {
-        let is_name = match bare {
-            Bare::Token => false,
-            Bare::Phrase => true,
-            Bare::Address => matches!(next, Some(Piece::Angle(_) | Piece::Mark(b':'))),
-        };
-        let foreign = |piece: &&Piece| match piece {
-            Piece::Quoted(text) | Piece::Atom(text) => !text.is_ascii(),
-            _ => false,
-        };
-        if is_name && words.iter().any(|piece| foreign(&piece)) {
-            self.phrase(words);
-            return Some(());
-        }
-        let mut space = false;
-        for piece in words {
-            match piece {
-                Piece::Space => space = true,
-                Piece::Comment(text) => self.comment(space, text),
-                Piece::Quoted(text) if !text.is_ascii() => return None,
-                Piece::Quoted(text) => self.push(space, quote(text)),
-                Piece::Atom(text) if text.is_ascii() => self.push(space, text.clone()),
-                Piece::Atom(text) => {
-                    let word = if bare == Bare::Address { address(text) } else { token(text) };
-                    self.push(space, word?);
-                }
-                Piece::Angle(_) | Piece::Mark(_) => {}
-            }
-            space &= *piece == Piece::Space;
-        }
-        Some(())
-    }
-
-    /// A name: all its words become encoded ones, comments stay beside it.
-    fn phrase(&mut self, words: &[Piece]) {
-        let begins_with_space = words.first() == Some(&Piece::Space);
-        let mut text: Vec<u8> = Vec::new();
-        let mut comments = Vec::new();
-        let mut space = false;
-        for piece in words {
-            match piece {
-                Piece::Space => space = true,
-                Piece::Comment(inside) => comments.push(inside),
-                Piece::Quoted(word) | Piece::Atom(word) => {
-                    if space && !text.is_empty() {
-                        text.push(b' ');
-                    }
-                    text.extend_from_slice(word);
-                    space = false;
-                }
-                Piece::Angle(_) | Piece::Mark(_) => {}
-            }
-        }
-        self.encode(if begins_with_space { b" " } else { b"" }, &text);
-        for comment in comments {
-            self.comment(true, comment);
-        }
-    }
-
-    fn comment(&mut self, space: bool, inside: &[u8]) {
-        if inside.is_ascii() {
-            return self.push(space, [&b"("[..], inside, b")"].concat());
-        }
-        let words = encoded(inside, self.charset);
-        let last = words.len().saturating_sub(1);
-        for (index, word) in words.into_iter().enumerate() {
-            let open = if index == 0 { "(" } else { "" };
-            let close = if index == last { ")" } else { "" };
-            self.push(space || index > 0, format!("{open}{word}{close}").into_bytes());
-        }
-    }
-
-    /// The whole field, folded between its words.
-    fn fold(self, name: &str) -> Vec<u8> {
-        let mut out = format!("{name}:").into_bytes();
-        let mut column = out.len();
-        for (index, (space, word)) in self.words.iter().enumerate() {
-            let space: &[u8] = if index == 0 { b" " } else { space };
-            let is_full = column + space.len() + word.len() > FOLD;
-            if is_full && !space.is_empty() {
-                out.extend_from_slice(b"\r\n");
-                column = 0;
-            }
-            out.extend_from_slice(space);
-            out.extend_from_slice(word);
-            column += space.len() + word.len();
-        }
-        out.extend_from_slice(b"\r\n");
-        out
-    }
-}
-
-fn is_word(piece: &Piece) -> bool {
-    !matches!(piece, Piece::Angle(_) | Piece::Mark(_))
-}
-
-/// White space and words of unstructured text.
-fn spaced(value: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    let mut words = Vec::new();
-    let mut rest = value;
-    while !rest.is_empty() {
-        let word = rest.trim_ascii_start();
-        let space = &rest[..rest.len() - word.len()];
-        let len = word.iter().position(u8::is_ascii_whitespace).unwrap_or(word.len());
-        words.push((space.to_vec(), word[..len].to_vec()));
-        rest = &word[len..];
-    }
-    words
-}
-
-/// An address with its domain in A-labels (RFC 5890 §2.3.2.1). Nothing when its local part is not ASCII.
-fn address(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_ascii() {
-        return Some(text.to_vec());
-    }
-    let text = std::str::from_utf8(text).ok()?.trim();
-    let (local, domain) = text.rsplit_once('@')?;
-    let domain = Domain::parse(domain).ok()?;
-    local.is_ascii().then(|| format!("{local}@{domain}").into_bytes())
-}
-
-/// A word that is a domain, in A-labels.
-fn token(text: &[u8]) -> Option<Vec<u8>> {
-    if text.is_ascii() {
-        return Some(text.to_vec());
-    }
-    let domain = Domain::parse(std::str::from_utf8(text).ok()?).ok()?;
-    Some(domain.to_string().into_bytes())
-}
-
-fn quote(text: &[u8]) -> Vec<u8> {
-    let mut out = vec![b'"'];
-    for octet in text {
-        if matches!(octet, b'"' | b'\\') {
-            out.push(b'\\');
-        }
-        out.push(*octet);
-    }
-    out.push(b'"');
-    out
-}
-
-/// A value with parameters, of which those that are not ASCII are encoded (RFC 2231 §4). Nothing when
-/// something else is not ASCII.
-fn parameters(name: &str, value: &[u8]) -> Option<Vec<u8>> {
-    let mut sections = sections(value).into_iter();
-    let first = sections.next().filter(|first| first.is_ascii())?;
-    let mut out = format!("{name}: ").into_bytes();
-    out.extend_from_slice(first.trim_ascii());
-    for section in sections {
-        let section = section.trim_ascii();
-        if section.is_empty() {
-            continue;
-        }
-        if section.is_ascii() {
-            out.extend_from_slice(b";\r\n ");
-            out.extend_from_slice(section);
-            continue;
-        }
-        let equals = section.iter().position(|octet| *octet == b'=')?;
-        let (key, value) = (section[..equals].trim_ascii(), section[equals + 1..].trim_ascii());
-        let key =
-            std::str::from_utf8(key).ok().filter(|key| key.is_ascii() && !key.contains('*'))?;
-        let value = match value {
-            [b'"', text @ ..] => quoted(text).0,
-            plain => plain.to_vec(),
-        };
-        out.extend_from_slice(parameter(key, &value).as_bytes());
-    }
-    out.extend_from_slice(b"\r\n");
-    Some(out)
-}
-
-/// What stands between semicolons outside quotes and comments.
-fn sections(value: &[u8]) -> Vec<Vec<u8>> {
-    let mut sections = vec![Vec::new()];
-    let mut rest = value;
-    while let Some((&first, behind)) = rest.split_first() {
-        let taken = match first {
-            b';' => {
-                sections.push(Vec::new());
-                rest = behind;
-                continue;
-            }
-            b'(' => rest.len() - behind_comment(rest).len(),
-            b'"' => rest.len() - quoted(behind).1.len(),
-            _ => 1,
-        };
-        if let Some(last) = sections.last_mut() {
-            last.extend_from_slice(&rest[..taken]);
-        }
-        rest = &rest[taken..];
-    }
-    sections
+    Some(writer.fold(name))
 }
 
 #[cfg(test)]
@@ -547,7 +175,7 @@ mod tests {
         );
         assert_eq!(
             ascii("Cc: Fr\u{fc}he: a@b.example, c@d.example (\u{fc}ber);"),
-            "Cc: =?utf-8?q?Fr=C3=BChe?=: a@b.example, c@d.example (=?utf-8?q?=C3=BCber?=);"
+            "Cc: =?utf-8?q?Fr=C3=BChe?= : a@b.example, c@d.example (=?utf-8?q?=C3=BCber?=);"
         );
         assert_eq!(ascii("From: a@b\u{fc}cher.example"), "From: a@xn--bcher-kva.example");
         assert_eq!(unfit("From: J <j\u{fc}@b.example>"), "From");
@@ -557,7 +185,7 @@ mod tests {
 
     #[test]
     fn other_fields() {
-        assert_eq!(ascii("Keywords: gr\u{fc}n, blau"), "Keywords: =?utf-8?q?gr=C3=BCn?=, blau");
+        assert_eq!(ascii("Keywords: gr\u{fc}n, blau"), "Keywords: =?utf-8?q?gr=C3=BCn?= , blau");
         assert_eq!(
             ascii("Received: from b\u{fc}cher.example (h\u{fc}) by x for <\u{fc}@y>; date"),
             "Received: from xn--bcher-kva.example (=?utf-8?q?h=C3=BC?=) by x ; date"
@@ -569,6 +197,77 @@ mod tests {
         assert_eq!(unfit("Message-ID: <\u{fc}x@b.example>"), "Message-ID");
         assert_eq!(unfit("Content-Type: t\u{fc}/plain"), "Content-Type");
         assert_eq!(unfit("n\u{fc}nsense"), "(a line that is none)");
+    }
+
+    #[test]
+    fn fields_of_the_way_are_never_in_the_way() {
+        assert_eq!(
+            ascii(
+                "Received: from a (b [192.0.2.1])\r\n\tby x (Postfix) with UTF8SMTPS id X\r\n\tfor <\u{fc}@y>; date"
+            ),
+            "Received: from a (b [192.0.2.1]) by x (Postfix) with UTF8SMTPS id X ; date"
+        );
+        assert_eq!(ascii("Received: by x id X for \u{fc}@y; date"), "Received: by x id X ; date");
+        assert_eq!(
+            ascii("Received: from h!\u{fc} by x; date"),
+            "Received: from (=?utf-8?q?h!=C3=BC?=) by x; date"
+        );
+        assert_eq!(
+            ascii(
+                "Authentication-Results: x; dmarc=pass header.from=b\u{fc}cher.example;\r\n spf=pass smtp.mailfrom=\u{fc}@y"
+            ),
+            "Authentication-Results: x; dmarc=pass header.from=xn--bcher-kva.example;\r\n spf=pass (=?utf-8?q?smtp=2Emailfrom=3D=C3=BC=40y?=)"
+        );
+        assert_eq!(
+            ascii("Received-SPF: pass envelope-from=\"\u{fc}@y\"; helo=x"),
+            "Received-SPF: pass (=?utf-8?q?envelope-from=3D=C3=BC=40y?=); helo=x"
+        );
+    }
+
+    #[test]
+    fn fields_of_lists() {
+        assert_eq!(
+            ascii("List-Id: Gr\u{fc}ne <gr\u{fc}ne.liste.example>"),
+            "List-Id: =?utf-8?q?Gr=C3=BCne?= <xn--grne-1ra.liste.example>"
+        );
+        assert_eq!(
+            ascii(
+                "List-Unsubscribe: <https://b\u{fc}cher.example:8443/\u{fc}?a=b>, <mailto:\u{fc}@x.example>"
+            ),
+            "List-Unsubscribe: <https://xn--bcher-kva.example:8443/%C3%BC?a=b>,\r\n <mailto:%C3%BC@x.example>"
+        );
+        assert_eq!(ascii("Content-Location: \u{fc}/x.png"), "Content-Location: %C3%BC/x.png");
+    }
+
+    #[test]
+    fn words_that_are_encoded_already_are_not_encoded_again() {
+        assert_eq!(
+            ascii("From: =?utf-8?q?x?= \u{fc} b =?utf-8?q?y?= <a@b.example>"),
+            "From: =?utf-8?q?x?= =?utf-8?q?_=C3=BC_b_?= =?utf-8?q?y?= <a@b.example>"
+        );
+        assert_eq!(
+            ascii(
+                "Content-Disposition: attachment; filename=\"\u{fc}.pdf\"; FileName*=UTF-8''%C3%BC.pdf"
+            ),
+            "Content-Disposition: attachment;\r\n FileName*=UTF-8''%C3%BC.pdf"
+        );
+    }
+
+    #[test]
+    fn encoded_words_stand_apart_and_lines_stay_short() {
+        assert_eq!(ascii("To: J\u{fc}<a@b.example>"), "To: =?utf-8?q?J=C3=BC?= <a@b.example>");
+        for field in [
+            format!("Keywords: {}", "\u{fc},".repeat(300)),
+            format!("Received: from x {}; date", "(\u{fc})".repeat(250)),
+            format!("To: {}", "\"\u{fc}\"<a@b.example>,".repeat(40)),
+        ] {
+            ascii(&field);
+        }
+        let fold = format!("\r\n {}", "x".repeat(400));
+        assert_eq!(
+            unfit(&format!("Content-Type: a/b; x=\"{}\"; y=\u{fc}", fold.repeat(3))),
+            "Content-Type"
+        );
     }
 
     #[test]

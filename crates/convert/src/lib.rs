@@ -14,8 +14,10 @@
 //! * Multiparts and enclosed messages are only ever labelled `7bit`, `8bit` or `binary` (RFC 2045
 //!   §6.4): the parts in them are encoded, however deep.
 //! * Header fields become ASCII: encoded words where words may stand (RFC 2047 §5), A-labels in
-//!   domains, encoded parameters (RFC 2231). A field that has none of these ways, such as an address
-//!   whose local part is not ASCII, has no ASCII form: the message is unfit.
+//!   domains, encoded parameters (RFC 2231) and addresses of the web (RFC 3987 §3.1). A field that has none
+//!   of these ways, such as an address whose local part is not ASCII, has no ASCII form: the message is
+//!   unfit. Trace fields are no reason for that: what they say is put into comments.
+//! * A multipart in which there is no delimiter is not followed: readers show what it holds.
 //! * What `multipart/signed` encloses is never touched (RFC 1847 §2.1), nor is `message/partial`
 //!   (RFC 2046 §5.2.2.1).
 //! * Whatever was ASCII in lines already stays as it is, octet by octet.
@@ -26,10 +28,13 @@ mod ascii;
 mod clean;
 mod encode;
 mod media;
+mod parameters;
+mod pieces;
 mod rewrite;
 mod survey;
 mod walk;
 mod words;
+mod writer;
 
 pub use ascii::ascii_fields;
 pub use rewrite::Rewrite;
@@ -56,7 +61,8 @@ pub struct Target {
 }
 
 impl Target {
-    fn wants_ascii_header(self) -> bool {
+    /// True when header fields are written in ASCII.
+    pub fn wants_ascii_header(self) -> bool {
         self.ascii_header || self.body == BodyType::SevenBit
     }
 }

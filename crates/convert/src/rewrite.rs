@@ -163,4 +163,8 @@ impl Visitor for Pen {
         self.out.extend_from_slice(b"\r\n");
         self.cleaner.begin_line();
     }
+
+    fn undivided(&mut self) -> Result<(), Unfit> {
+        Ok(())
+    }
 }

@@ -175,6 +175,8 @@ struct Look {
     column: usize,
     /// Something beside the parts is to be cleaned.
     foul: bool,
+    /// Since the last header.
+    foul_lately: bool,
     sealed_foul: bool,
     body: BodyType,
 }
@@ -188,6 +190,7 @@ impl Look {
             seen: Seen::default(),
             column: 0,
             foul: false,
+            foul_lately: false,
             sealed_foul: false,
             body: BodyType::SevenBit,
         }
@@ -271,6 +274,7 @@ impl Visitor for Look {
         self.part = Some(part.clone());
         self.seen = Seen::default();
         self.column = 0;
+        self.foul_lately = false;
         Ok(())
     }
 
@@ -312,7 +316,7 @@ impl Visitor for Look {
         self.column += octets.len();
         let lines = self.target.body == BodyType::BinaryMime || self.column <= MAX_LINE;
         if is_foul(octets, self.target.body) || !lines {
-            self.foul = true;
+            (self.foul, self.foul_lately) = (true, true);
             self.sealed_foul |= sealed;
         } else if !octets.is_ascii() {
             self.body = self.body.max(BodyType::EightBitMime);
@@ -328,6 +332,13 @@ impl Visitor for Look {
     }
 
     fn delimiter_end(&mut self) {}
+
+    fn undivided(&mut self) -> Result<(), Unfit> {
+        match self.foul_lately {
+            true => Err(Unfit::Structure("the delimiter of a multipart is nowhere in it")),
+            false => Ok(()),
+        }
+    }
 }
 
 impl Seen {

@@ -30,6 +30,8 @@ pub(crate) trait Visitor {
     fn delimiter(&mut self, octets: &[u8], line: bool);
     /// The end of the line of a delimiter.
     fn delimiter_end(&mut self);
+    /// A multipart is over in which there was no part.
+    fn undivided(&mut self) -> Result<(), Unfit>;
 }
 
 /// A multipart that is open.
@@ -40,6 +42,8 @@ struct Level {
     sealed: bool,
     /// Multiparts and messages around its parts.
     depth: usize,
+    /// It has parts.
+    divided: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,7 +139,7 @@ impl Walker {
         match self.at {
             At::Header => self.end_header(false, true, to),
             At::Content => to.end(true),
-            At::Aside => Ok(()),
+            At::Aside => self.check_divided(to),
         }
     }
 
@@ -253,6 +257,7 @@ impl Walker {
                     digest: part.is_digest(),
                     sealed: self.aside_sealed,
                     depth: self.depth,
+                    divided: false,
                 });
                 self.at = At::Aside;
             }
@@ -272,6 +277,14 @@ impl Walker {
         match self.parts > MAX_PARTS {
             true => Err(Unfit::Structure("it has more than 10,000 parts")),
             false => Ok(()),
+        }
+    }
+
+    /// The innermost multipart ends, and what lies beside parts is the last that was seen.
+    fn check_divided(&self, to: &mut impl Visitor) -> Result<(), Unfit> {
+        match self.levels.last() {
+            Some(level) if !level.divided => to.undivided(),
+            _ => Ok(()),
         }
     }
 
@@ -301,6 +314,7 @@ impl Walker {
         match self.at {
             At::Header => self.end_header(false, false, to)?,
             At::Content => to.end(false)?,
+            At::Aside if closes || level + 1 < self.levels.len() => self.check_divided(to)?,
             At::Aside => {}
         }
         to.delimiter(line, std::mem::take(&mut self.line_end));
@@ -310,7 +324,8 @@ impl Walker {
             self.at = At::Aside;
             return Ok(());
         }
-        if let Some(level) = self.levels.last() {
+        if let Some(level) = self.levels.last_mut() {
+            level.divided = true;
             (self.digest, self.sealed, self.depth) = (level.digest, level.sealed, level.depth);
             self.begins_message = false;
         }

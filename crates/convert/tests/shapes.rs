@@ -288,6 +288,25 @@ fn broken_structures_are_followed_as_far_as_they_go() {
 }
 
 #[test]
+fn a_multipart_whose_delimiter_is_nowhere_is_not_emptied() {
+    let top = "MIME-Version: 1.0\r\nContent-Type: multipart/mixed; boundary=\"right\"\r\n\r\n";
+    let part = "\r\nContent-Type: text/plain; charset=utf-8\r\n\r\ngr\u{fc}n\r\n";
+    let nowhere = Unfit::Structure("the delimiter of a multipart is nowhere in it");
+    let wrong = format!("--wrong{part}--wrong--\r\n");
+    assert_eq!(unfit(SEVEN, &format!("{top}{wrong}")), nowhere);
+    assert_eq!(unfit(SEVEN, &format!("{top}{wrong}--right--\r\n")), nowhere);
+    let bare = format!("{top}--right{part}--right--\r\n");
+    let (header, body) = bare.split_once("\r\n\r\n").unwrap();
+    let bare = format!("{header}\r\n\r\n{}", body.replace("\r\n", "\n"));
+    assert_eq!(unfit(EIGHT, &bare), nowhere, "delimiters in lines that end with LF");
+    let inner = wrong.replace("wrong", "no");
+    let nested = "--right\r\nContent-Type: multipart/mixed; boundary=i\r\n\r\n";
+    assert_eq!(unfit(SEVEN, &format!("{top}{nested}{inner}--right--\r\n")), nowhere);
+    let empty = format!("{top}--right{part}{nested}--right--\r\n");
+    assert!(text(SEVEN, &empty).contains("gr=C3=BCn\r\n--right"), "one that holds nothing is fine");
+}
+
+#[test]
 fn structures_without_end_are_given_up() {
     let mut deep = String::new();
     for level in 0..60 {

@@ -99,7 +99,8 @@ impl Converted {
         if let Some(others) = vouched.told().filter(|_| !order.limits.breaks_signatures) {
             return Err(NoCopy::Signed(others));
         }
-        if header.is_eight_bit() && !order.limits.rewrites_header {
+        let anew = header.is_eight_bit() && target.wants_ascii_header();
+        if anew && !order.limits.rewrites_header {
             return Err(NoCopy::NotOurs);
         }
         let Written { body, hash, file } = order.write(&plan)?;
@@ -122,7 +123,7 @@ impl Converted {
 
     /// True when its header is ASCII whatever the body is.
     pub(crate) fn has_ascii_header(&self) -> bool {
-        self.target.ascii_header || self.target.body == BodyType::SevenBit
+        self.target.wants_ascii_header()
     }
 
     /// True when it is for hosts of this kind.
@@ -343,6 +344,16 @@ mod tests {
         let mut strange = order("Subject: gr\u{fc}n\r\n", body.clone(), PathBuf::new());
         strange.limits.rewrites_header = false;
         assert!(matches!(Converted::make(strange), Err(NoCopy::NotOurs)));
+        let binary = Bytes::from_static(b"bare\nline feeds\r\n");
+        let mut strange = order("Subject: gr\u{fc}n\r\n", binary, PathBuf::new());
+        strange.limits.rewrites_header = false;
+        strange.target = Target { body: BodyType::EightBitMime, ascii_header: false };
+        let copy = Converted::make(strange).unwrap();
+        assert_eq!(
+            copy.text.header.first("Subject").unwrap(),
+            "gr\u{fc}n",
+            "nothing of it is anew"
+        );
         let mut keyless = order("Subject: gr\u{fc}n\r\n", body, PathBuf::new());
         keyless.sign = vec![SignRequest {
             domain: "x.example".into(),
