@@ -4,6 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use waypost_history::{About, Found, Told};
+use waypost_mail::visible::plain;
 use waypost_mail::{MessageId, Timestamp};
 use waypost_queue::standing::{Recipient, Way};
 use waypost_queue::{RecipientStanding, Standing};
@@ -135,9 +136,4 @@ impl Story {
         }
         Ok(())
     }
-}
-
-/// On one line, and without anything that a terminal obeys.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }

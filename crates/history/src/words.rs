@@ -4,6 +4,7 @@
 use std::fmt;
 
 use waypost_mail::Timestamp;
+use waypost_mail::visible::plain;
 
 use crate::note::{
     Accepted, Attempt, Decided, Fared, Held, Line, Lookup, Note, Notice, Order, Refused, Speaker,
@@ -265,11 +266,6 @@ fn span(us: u64) -> String {
     }
 }
 
-/// On one line, and without anything that a terminal obeys.
-fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -281,10 +277,10 @@ mod tests {
 
     #[test]
     fn strangers_words_stay_on_their_line() {
-        let reason = "no\nway\r\x1b[2J".to_owned();
+        let reason = "no\nway\r\x1b[2J\u{202e}gpj".to_owned();
         assert_eq!(
             told(Note::Discarded { reason }),
-            "2024-02-29T12:34:56.789Z  dropped by policy, the sender is not told: no way  [2J\n"
+            "2024-02-29T12:34:56.789Z  dropped by policy, the sender is not told: no way  [2J gpj\n"
         );
     }
 

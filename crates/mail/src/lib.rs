@@ -31,6 +31,7 @@ pub mod sign;
 pub mod suppression;
 pub mod terms;
 pub mod text;
+pub mod visible;
 pub mod words;
 
 pub use addresses::AddressList;

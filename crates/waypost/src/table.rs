@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use waypost_mail::Timestamp;
 
+pub use waypost_mail::visible::plain;
+
 /// Rows under headings, in columns wide enough.
 #[derive(Debug)]
 pub struct Table {
@@ -39,11 +41,6 @@ impl std::fmt::Display for Table {
         }
         Ok(())
     }
-}
-
-/// Text without control characters.
-pub fn plain(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// How long ago or until, in the largest unit that fits: `3m`, `2h`, `4d`.

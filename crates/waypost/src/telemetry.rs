@@ -16,6 +16,7 @@ use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 use waypost_config::LogSettings;
+use waypost_mail::visible::steers;
 use waypost_mail::{Clock, SystemClock, Timestamp};
 
 /// The environment variable that says what is logged instead of the configuration, as
@@ -106,7 +107,7 @@ impl Record {
 /// Controls that JSON leaves as they are, such as U+009B, steer terminals too.
 fn push_visible(line: &mut String, text: &str) {
     for c in text.chars() {
-        if c.is_control() {
+        if steers(c) {
             let _ = write!(line, "{}", c.escape_unicode());
         } else {
             line.push(c);
@@ -115,7 +116,7 @@ fn push_visible(line: &mut String, text: &str) {
 }
 
 fn is_word(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '"')
+    !text.is_empty() && text.chars().all(|c| !c.is_whitespace() && !steers(c) && c != '"')
 }
 
 /// A layer that hands each event to a function.
@@ -275,10 +276,12 @@ mod tests {
 
     #[test]
     fn a_stranger_cannot_forge_a_line() {
-        let records = records(|| info!(helo = "x\n2026 \u{9b}31m INFO a\"b", "greeted\r\nagain"));
+        let records = records(|| {
+            info!(helo = "x\n2026 \u{9b}31m INFO a\"b", rcpt = "\u{202e}x", "greeted\r\nagain")
+        });
         let line = records[0].to_text();
         assert_eq!(line.matches('\n').count(), 1, "{line:?}");
-        assert!(line.trim_end().chars().all(|c| !c.is_control()), "{line:?}");
+        assert!(line.trim_end().chars().all(|c| !steers(c)), "{line:?}");
         assert_eq!(records[0].to_json().matches('\n').count(), 1);
     }
 

@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use tracing::{debug, enabled, error, info, trace, warn};
 use waypost_mail::Timestamp;
+use waypost_mail::visible::steers;
 
 use crate::bindings::waypost::policy::log::{Host, Level};
 use crate::bindings::waypost::policy::types::Attr;
@@ -122,7 +123,7 @@ fn line(message: &str, fields: &[Attr]) -> String {
 
 fn escape(text: &str, line: &mut String) {
     for character in text.chars().take(MAX_LINE + 1) {
-        if character.is_control() {
+        if steers(character) {
             // Writing to a string cannot fail.
             let _ = write!(line, "{}", character.escape_default());
         } else {
