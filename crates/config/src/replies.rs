@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use toml::de::DeTable;
 use waypost_mail::rulebook::{
-    CodePattern, MAX_RULES, Provider, Rule, Sample, StatusPattern, When, Wording, faults,
+    CodePattern, MAX_RULES, Of, Provider, Rule, Sample, StatusPattern, When, Wording, faults,
 };
 use waypost_mail::{Category, Disposition, Rulebook, Scope};
 use waypost_smtp::{Phase, Reply};
@@ -25,8 +25,7 @@ const NAME: &str = "a word of a-z, 0-9, '.', '_' and '-'";
 const HOST: &str = "write ends of host names: [\".example.net\"], or whole names";
 const CODE: &str = "write codes of refusals: [\"421\", \"45x\", \"5xx\"]";
 const STATUS: &str = "write enhanced status codes: [\"5.1.1\", \"4.7.*\", \"*.7.28\"]";
-const PHASE: &str =
-    "one of: greeting, ehlo, starttls, auth, mail, rcpt, data, body, eod (the end of data)";
+const PHASE: &str = "one of: greeting, ehlo, mail, rcpt, data, body, eod (the end of data)";
 const TEXT: &str =
     "write regular expressions; texts are compared in lower case, see docs/replies.md";
 const SAMPLES: &str =
@@ -65,10 +64,14 @@ struct Written {
     rules: Vec<WrittenRule>,
 }
 
+/// A rule, and where what it says is written.
 struct WrittenRule {
     rule: Rule,
     name: Range<usize>,
     samples: Vec<Range<usize>>,
+    codes: Vec<Range<usize>>,
+    statuses: Vec<Range<usize>>,
+    texts: Vec<Range<usize>>,
 }
 
 impl Written {
@@ -81,7 +84,13 @@ impl Written {
         let rules: Vec<Rule> = self.rules.iter().map(|rule| rule.rule.clone()).collect();
         for fault in faults(&providers, &rules) {
             let rule = &self.rules[fault.rule];
-            let at = fault.sample.and_then(|sample| rule.samples.get(sample));
+            let at = match fault.of {
+                Of::Rule => None,
+                Of::Sample(number) => rule.samples.get(number),
+                Of::Code(number) => rule.codes.get(number),
+                Of::Status(number) => rule.statuses.get(number),
+                Of::Text(number) => rule.texts.get(number),
+            };
             notes.add(at.unwrap_or(&rule.name), fault.message, "");
         }
     }
@@ -139,18 +148,18 @@ fn rule(
 ) -> Option<WrittenRule> {
     let name = section.parsed::<Name>("name", NAME, notes);
     let name = section.required("name", name, "name = \"example-full\"", notes);
+    let providers_named = each::<Name>(&mut section, "providers", NAME, notes);
+    let (codes, code_places) = placed::<CodePattern>(&mut section, "codes", CODE, notes);
+    let (statuses, status_places) =
+        placed::<StatusPattern>(&mut section, "statuses", STATUS, notes);
+    let phases = each::<Spoken>(&mut section, "phases", PHASE, notes);
+    let (texts, text_places) = placed::<Wording>(&mut section, "texts", TEXT, notes);
     let when = When {
-        providers: each::<Name>(&mut section, "providers", NAME, notes)
-            .into_iter()
-            .map(|name| name.0)
-            .collect(),
-        codes: each::<CodePattern>(&mut section, "codes", CODE, notes),
-        statuses: each::<StatusPattern>(&mut section, "statuses", STATUS, notes),
-        phases: each::<Spoken>(&mut section, "phases", PHASE, notes)
-            .into_iter()
-            .map(|p| p.0)
-            .collect(),
-        texts: each::<Wording>(&mut section, "texts", TEXT, notes),
+        providers: providers_named.into_iter().map(|name| name.0).collect(),
+        codes,
+        statuses,
+        phases: phases.into_iter().map(|phase| phase.0).collect(),
+        texts,
     };
     let category = section.parsed::<Category>("category", "of what kind it is", notes);
     let category = section.required("category", category, "category = \"full\"", notes);
@@ -174,6 +183,9 @@ fn rule(
         },
         name: name.at,
         samples: samples.into_iter().map(|sample| sample.at).collect(),
+        codes: code_places,
+        statuses: status_places,
+        texts: text_places,
     })
 }
 
@@ -186,8 +198,22 @@ fn each<T: FromStr>(
 where
     T::Err: std::fmt::Display,
 {
+    placed(section, key, hint, notes).0
+}
+
+/// What a list holds, and where.
+fn placed<T: FromStr>(
+    section: &mut Section<'_>,
+    key: &str,
+    hint: &str,
+    notes: &mut Notes<'_>,
+) -> (Vec<T>, Vec<Range<usize>>)
+where
+    T::Err: std::fmt::Display,
+{
     let list = section.list::<T>(key, hint, notes);
-    list.map_or_else(Vec::new, |list| list.value.into_iter().map(|item| item.value).collect())
+    let items = list.into_iter().flat_map(|list| list.value);
+    items.map(|item| (item.value, item.at)).unzip()
 }
 
 /// What a sample leaves open is as the rule has it.
@@ -238,17 +264,24 @@ fn reply(text: At<String>, notes: &mut Notes<'_>) -> Option<At<Reply>> {
     }
 }
 
-/// A phase by its word.
+/// A phase by its word, of those in which rules are asked.
 struct Spoken(Phase);
 
 impl FromStr for Spoken {
     type Err = String;
     fn from_str(text: &str) -> Result<Spoken, String> {
-        phase(text).map(Spoken).ok_or_else(|| format!("'{text}' is no phase"))
+        match phase(text) {
+            Some(Phase::Auth | Phase::StartTls | Phase::Connect) => Err(format!(
+                "no rule is asked in the phase '{text}': a refused login waits until the \
+                 configuration is mended, and TLS that is refused is the route's matter"
+            )),
+            Some(phase) => Ok(Spoken(phase)),
+            None => Err(format!("'{text}' is no phase")),
+        }
     }
 }
 
-/// A phase by its word, as rules and the command line have it.
+/// A phase by its word.
 pub fn phase(word: &str) -> Option<Phase> {
     Some(match word {
         "connect" => Phase::Connect,
@@ -376,6 +409,7 @@ samples = ["552 5.2.2 Quota exceeded", "250 fine"]
 
 [[rule]]
 name = "blind"
+phases = ["auth"]
 category = "ful"
 codes = ["2xx"]
 texts = ["("]
@@ -398,11 +432,12 @@ hosts = [".large.example", ".BIG.example"]
         let lines = lint(source).join("\n");
         for expected in [
             "rules.toml:6:40: the sample '250 fine' refuses nothing",
-            "rules.toml:10:12: 'rule.category': 'ful' is none of:",
-            "rules.toml:11:10: 'rule.codes': '2xx' is no code of a refusal",
-            "rules.toml:12:10: 'rule.texts': '(' is no pattern",
-            "rules.toml:18:10: 'rule.texts': 'Quota' can never match",
-            "rules.toml:27:28: '.big.example' is provider 'big' already",
+            "rules.toml:10:11: 'rule.phases': no rule is asked in the phase 'auth'",
+            "rules.toml:11:12: 'rule.category': 'ful' is none of:",
+            "rules.toml:12:10: 'rule.codes': '2xx' is no code of a refusal",
+            "rules.toml:13:10: 'rule.texts': '(' is no pattern",
+            "rules.toml:19:10: 'rule.texts': 'Quota' can never match",
+            "rules.toml:28:28: '.big.example' is provider 'big' already",
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");
         }
@@ -425,6 +460,13 @@ texts = ["quota"]
 samples = ["552 quota of octets"]
 
 [[rule]]
+name = "typo"
+category = "busy"
+codes = ["421", "450"]
+texts = ["too busy", "no spcae"]
+samples = ["421 too busy"]
+
+[[rule]]
 name = "capital"
 category = "too-big"
 texts = ["8 octets"]
@@ -433,7 +475,9 @@ samples = [{ reply = "552 Octets", phase = "eod" }]
         let lines = lint(source).join("\n");
         for expected in [
             "rules.toml:9:8: rule 'octets' can never match: rule 'quota' before it",
-            "rules.toml:19:22: rule 'capital' does not match its sample; the text that patterns see is 'octets'",
+            "rules.toml:17:17: rule 'typo': '450' is in none of its samples",
+            "rules.toml:18:22: rule 'typo': 'no spcae' is in none of its samples",
+            "rules.toml:26:22: rule 'capital' does not match its sample; the text that patterns see is 'octets'",
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");
         }

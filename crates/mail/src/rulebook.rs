@@ -14,7 +14,7 @@ use std::time::Duration;
 use waypost_smtp::{Phase, Reply, Severity};
 
 pub use self::condition::{CodePattern, ConditionError, StatusPattern, Wording};
-pub use self::lint::{Fault, faults};
+pub use self::lint::{Fault, Of, faults};
 pub use self::wording::normal;
 use crate::{Category, Diagnosis, Disposition, Scope};
 

@@ -67,6 +67,16 @@ impl FromStr for CodePattern {
     }
 }
 
+impl fmt::Display for CodePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.most - self.least {
+            0 => write!(f, "{}", self.least),
+            9 => write!(f, "{}x", self.least / 10),
+            _ => write!(f, "{}xx", self.least / 100),
+        }
+    }
+}
+
 /// Enhanced status codes: `5.1.1`, `4.7.*`, `*.1.1`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatusPattern([Option<u16>; 3]);
@@ -99,6 +109,19 @@ impl FromStr for StatusPattern {
         let pattern = StatusPattern([next()?, next()?, next()?]);
         let legal = matches!(pattern.0[0], None | Some(4 | 5)) && parts.next().is_none();
         legal.then_some(pattern).ok_or_else(refuse)
+    }
+}
+
+impl fmt::Display for StatusPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, part) in self.0.iter().enumerate() {
+            f.write_str(if index > 0 { "." } else { "" })?;
+            match part {
+                Some(number) => write!(f, "{number}")?,
+                None => f.write_str("*")?,
+            }
+        }
+        Ok(())
     }
 }
 
@@ -176,12 +199,16 @@ mod tests {
         let code = |text: &str| text.parse::<CodePattern>();
         assert!(code("45x").unwrap().fits(Code::new(452).unwrap()));
         assert!(!code("45x").unwrap().fits(Code::new(421).unwrap()));
+        for text in ["421", "45x", "5xx"] {
+            assert_eq!(code(text).unwrap().to_string(), text);
+        }
         assert!(code("4xx").unwrap().covers(code("450").unwrap()));
         for wrong in ["", "xxx", "250", "4x", "4x1", "600", "4xxx", "+45", "45"] {
             assert!(code(wrong).is_err(), "{wrong}");
         }
         let status = |text: &str| text.parse::<StatusPattern>();
         assert!(status("*.7.*").unwrap().fits(Some(Enhanced(4, 7, 28))));
+        assert_eq!(status("*.7.1").unwrap().to_string(), "*.7.1");
         assert!(!status("5.7.*").unwrap().fits(Some(Enhanced(4, 7, 28))));
         assert!(!status("*.*.*").unwrap().fits(None));
         assert!(status("5.*.*").unwrap().covers(status("5.1.1").unwrap()));

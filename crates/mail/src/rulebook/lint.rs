@@ -9,15 +9,31 @@ use super::{Provider, Rule, Said, Sample, View, When, normal, provider_of};
 pub struct Fault {
     /// Which, by its place.
     pub rule: usize,
-    /// With which of its samples, by its place; with the whole rule otherwise.
-    pub sample: Option<usize>,
+    /// With what of it.
+    pub of: Of,
     /// What, and what to do.
     pub message: String,
 }
 
+/// What of a rule is wrong. Numbers are places in its lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Of {
+    /// All of it.
+    Rule,
+    /// One of its samples.
+    Sample(usize),
+    /// One of its codes.
+    Code(usize),
+    /// One of its statuses.
+    Status(usize),
+    /// One of its patterns for texts.
+    Text(usize),
+}
+
 /// Everything that is wrong with the rules of one book.
 ///
-/// Each rule must fit its samples and be the first that does. None may fit a sample of a rule before it
+/// Each rule must fit its samples and be the first that does, and each of its codes, statuses and texts
+/// must be in one of them: of a pattern that no sample shows nobody knows what it does. None may fit a sample of a rule before it
 /// and say something else, unless that one is about a provider and this one about all, or this one
 /// says that it comes after that one.
 pub fn faults(providers: &[Provider], rules: &[Rule]) -> Vec<Fault> {
@@ -36,16 +52,17 @@ impl Lint<'_> {
         let mut names: HashMap<&str, usize> = HashMap::new();
         for (at, rule) in self.rules.iter().enumerate() {
             if names.insert(&rule.name, at).is_some() {
-                self.add(at, None, format!("two rules are called '{}'", rule.name));
+                self.add(at, Of::Rule, format!("two rules are called '{}'", rule.name));
             }
             self.alone(at, rule);
             self.among_others(at, rule);
+            self.shown(at, rule);
         }
         self.faults
     }
 
-    fn add(&mut self, rule: usize, sample: Option<usize>, message: String) {
-        self.faults.push(Fault { rule, sample, message });
+    fn add(&mut self, rule: usize, of: Of, message: String) {
+        self.faults.push(Fault { rule, of, message });
     }
 
     /// What shows without a look at other rules.
@@ -53,32 +70,58 @@ impl Lint<'_> {
         let name = &rule.name;
         if rule.when.is_empty() {
             let message = format!("rule '{name}' has no condition and would fit every reply");
-            return self.add(at, None, message);
+            return self.add(at, Of::Rule, message);
         }
         for provider in &rule.when.providers {
             if !self.providers.iter().any(|known| known.name == *provider) {
                 let message = format!(
                     "rule '{name}' can never match: there is no provider called '{provider}'"
                 );
-                self.add(at, None, message);
+                self.add(at, Of::Rule, message);
             }
         }
         let earlier = &self.rules[..at];
         let missing = |name: &&String| !earlier.iter().any(|rule| rule.name == **name);
         if let Some(missing) = rule.after.iter().find(missing) {
             let message = format!("rule '{name}' is not after a rule '{missing}'");
-            self.add(at, None, message);
+            self.add(at, Of::Rule, message);
         }
         if let Some(text) = rule.when.texts.iter().find(|text| text.is_in("")) {
             let message = format!("rule '{name}': the pattern '{}' fits every text", text.source());
-            self.add(at, None, message);
+            self.add(at, Of::Rule, message);
         }
         if rule.samples.is_empty() {
             let message = format!(
                 "rule '{name}' has no sample, so nothing shows that it can ever match: give it a \
                  reply that it is for"
             );
-            self.add(at, None, message);
+            self.add(at, Of::Rule, message);
+        }
+    }
+
+    /// Whether each pattern is in a sample of the rule. One that has none was told of already.
+    fn shown(&mut self, at: usize, rule: &Rule) {
+        let Rule { name, when, samples, .. } = rule;
+        if samples.is_empty() {
+            return;
+        }
+        let normals: Vec<String> = samples.iter().map(|s| normal(&s.reply.text)).collect();
+        let replies = || samples.iter().map(|sample| &sample.reply);
+        let texts = when.texts.iter().enumerate();
+        let texts = texts.filter(|(_, text)| !normals.iter().any(|normal| text.is_in(normal)));
+        let texts = texts.map(|(number, text)| (Of::Text(number), text.source().to_owned()));
+        let codes = when.codes.iter().enumerate();
+        let codes = codes.filter(|(_, code)| !replies().any(|reply| code.fits(reply.code)));
+        let codes = codes.map(|(number, code)| (Of::Code(number), code.to_string()));
+        let statuses = when.statuses.iter().enumerate();
+        let statuses = statuses.filter(|(_, one)| !replies().any(|reply| one.fits(reply.enhanced)));
+        let statuses = statuses.map(|(number, status)| (Of::Status(number), status.to_string()));
+        for (of, pattern) in codes.chain(statuses).chain(texts).collect::<Vec<_>>() {
+            let message = format!(
+                "rule '{name}': '{pattern}' is in none of its samples, so nothing shows that it can \
+                 ever match: give the rule a reply that has it"
+            );
+            self.add(at, of, message);
         }
     }
 
@@ -91,7 +134,7 @@ impl Lint<'_> {
                 "rule '{name}' can never match: rule '{}' before it fits all its replies",
                 wide.name
             );
-            return self.add(at, None, message);
+            return self.add(at, Of::Rule, message);
         }
         for (number, sample) in rule.samples.iter().enumerate() {
             if !self.fits(&rule.when, sample) {
@@ -99,20 +142,20 @@ impl Lint<'_> {
                 let message = format!(
                     "rule '{name}' does not match its sample; the text that patterns see is '{text}'"
                 );
-                self.add(at, Some(number), message);
+                self.add(at, Of::Sample(number), message);
             } else if let Some(thief) = earlier.clone().find(|r| self.fits(&r.when, sample)) {
                 let message = format!(
                     "rule '{}' before it takes this sample from rule '{name}': move it, or make its \
                      condition narrower",
                     thief.name
                 );
-                self.add(at, Some(number), message);
+                self.add(at, Of::Sample(number), message);
             } else if let Some(stranger) = self.stranger(at, rule, sample) {
                 let message = format!(
                     "rule '{stranger}' matches this sample of rule '{name}' too, and says something \
                      else: make its condition narrower, or say there that it comes after = [\"{name}\"]"
                 );
-                self.add(at, Some(number), message);
+                self.add(at, Of::Sample(number), message);
             }
         }
     }
@@ -220,6 +263,21 @@ mod tests {
         assert!(told(&[all.clone()])[0].contains("fits every text"));
         all.when = When::default();
         assert!(told(&[all])[0].contains("has no condition"));
+    }
+
+    #[test]
+    fn a_pattern_that_no_sample_shows_is_found() {
+        let mut rule = rule("full", Category::Full, "quota", &["552 5.2.2 over quota"]);
+        rule.when.texts.push("no spcae".parse().unwrap());
+        rule.when.codes = vec!["45x".parse().unwrap(), "552".parse().unwrap()];
+        rule.when.statuses = vec!["*.2.2".parse().unwrap(), "4.3.1".parse().unwrap()];
+        let found = faults(&[], std::slice::from_ref(&rule));
+        let of: Vec<Of> = found.iter().map(|fault| fault.of).collect();
+        assert_eq!(of, [Of::Code(0), Of::Status(1), Of::Text(1)]);
+        for (fault, pattern) in found.iter().zip(["45x", "4.3.1", "no spcae"]) {
+            let text = format!("'{pattern}' is in none of its samples");
+            assert!(fault.message.contains(&text), "{}", fault.message);
+        }
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde::Serialize;
 use waypost_config::replies;
 use waypost_delivery::consequence;
 use waypost_mail::rulebook::{Said, normal};
-use waypost_mail::{Rulebook, dsn};
-use waypost_smtp::Reply;
+use waypost_mail::{Rulebook, Why, dsn};
+use waypost_smtp::{Phase, Reply};
 
 use crate::args::ProbeReplyArgs;
 
@@ -25,7 +25,9 @@ pub struct Reading {
     pub text: String,
     /// The provider, where the host's name tells one.
     pub provider: Option<String>,
-    /// The rule that decides; none when the numbers do.
+    /// It refuses a login, about which no rule is asked.
+    pub is_login: bool,
+    /// The rule that decides; none when the numbers do, or at a login.
     pub rule: Option<String>,
     /// For how long.
     pub disposition: &'static str,
@@ -61,20 +63,29 @@ pub fn reply(args: &ProbeReplyArgs) -> Result<()> {
 /// As [`reply`].
 pub fn read(args: &ProbeReplyArgs) -> Result<Reading> {
     let phase = replies::phase(&args.phase).ok_or_else(|| {
-        anyhow!(
-            "'{}' is no phase: greeting, ehlo, starttls, auth, mail, rcpt, data, eod",
-            args.phase
-        )
+        anyhow!("'{}' is no phase: greeting, ehlo, auth, mail, rcpt, data, eod", args.phase)
     })?;
+    if phase == Phase::StartTls {
+        return Err(anyhow!(
+            "no rule is asked about a refused STARTTLS: there is no TLS then, and `waypost probe \
+             route` says what follows for a domain"
+        ));
+    }
     let reply: Reply = args.reply.join("\n").parse()?;
     if !(400..600).contains(&reply.code.get()) {
         return Err(anyhow!("'{reply}' refuses nothing: it means success"));
     }
     let book = rulebook(args.config.as_deref())?;
-    let found = book.read(&Said { reply: &reply, phase, host: &args.mx });
+    let mut found = book.read(&Said { reply: &reply, phase, host: &args.mx });
+    let is_login = phase == Phase::Auth;
+    if is_login {
+        let why = Why::AuthFailed { hop: args.mx.clone(), error: reply.to_string() };
+        (found.rule, found.diagnosis) = (None, why.diagnosis());
+    }
     let diagnosis = found.diagnosis;
     let wait = found.rule.and_then(|rule| rule.wait);
     Ok(Reading {
+        is_login,
         text: normal(&reply.text),
         provider: found.provider.map(str::to_owned),
         rule: found.rule.map(|rule| rule.name.clone()),
@@ -98,7 +109,11 @@ fn rulebook(config: Option<&Path>) -> Result<Arc<Rulebook>> {
 
 fn for_people(reading: &Reading) -> String {
     let Reading { disposition, scope, category, .. } = reading;
-    let rule = reading.rule.as_deref().unwrap_or("none fits, its numbers decide");
+    let rule = match &reading.rule {
+        Some(rule) => rule,
+        None if reading.is_login => "none is asked about a refused login",
+        None => "none fits, its numbers decide",
+    };
     let provider = reading.provider.as_deref().unwrap_or("unknown");
     let lines = [
         ("reply", reading.reply.as_str()),
@@ -139,6 +154,18 @@ mod tests {
         assert!(reading.follows.starts_with("it bounces"), "{}", reading.follows);
         assert!(read(&args("250 ok", "")).is_err());
         assert!(read(&args("hello", "")).is_err());
+        let login = |reply: &str| {
+            let args = ProbeReplyArgs { phase: "auth".into(), ..args(reply, "smtp.example") };
+            for_people(&read(&args).unwrap())
+        };
+        for reply in ["535 5.7.8 Bad password", "454 4.7.0 slow down, rate limit"] {
+            let text = login(reply);
+            assert!(text.contains("none is asked about a refused login"), "{text}");
+            assert!(text.contains("local-fault, about the relay: auth-needed"), "{text}");
+            assert!(text.contains("the log has an error for the operator"), "{text}");
+        }
+        let starttls = ProbeReplyArgs { phase: "starttls".into(), ..args("454 x", "") };
+        assert!(read(&starttls).unwrap_err().to_string().contains("no TLS"));
         let wrong = ProbeReplyArgs { phase: "quit".into(), ..args("550 x", "") };
         assert!(read(&wrong).is_err());
     }
