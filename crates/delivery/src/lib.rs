@@ -32,6 +32,7 @@ mod reaction;
 mod remedy;
 mod reports;
 mod restraint;
+mod rests;
 mod seats;
 mod settle;
 mod sites;
@@ -83,6 +84,7 @@ use crate::lapses::Lapses;
 use crate::pool::Pool;
 use crate::remedy::Turns;
 use crate::restraint::Restraints;
+use crate::rests::Rests;
 use crate::source::Resting;
 use crate::through::Passages;
 
@@ -197,6 +199,7 @@ pub struct Delivery {
     certificates: RwLock<Certificates>,
     rulebook: RwLock<Arc<Rulebook>>,
     restraints: Restraints,
+    rests: Rests,
     pool: Pool,
     broken_starttls: Lapses,
     broken_chunking: Lapses,
@@ -220,6 +223,7 @@ impl Delivery {
             certificates,
             rulebook: RwLock::new(config.rulebook.clone()),
             restraints: Restraints::default(),
+            rests: Rests::default(),
             config,
             pool,
             broken_starttls: Lapses::default(),
@@ -283,6 +287,7 @@ impl Delivery {
             report(ended);
         }
         self.passages.end().await;
+        self.rests.end().await;
         self.pool.close().await;
     }
 

@@ -235,6 +235,7 @@ impl Relay {
         };
         let heeded = config.dane;
         let delivery = Delivery::new(parts, config);
+        delivery.remember(spool.clone()).await.context("rests of destinations cannot be read")?;
         let handoff: Weak<Delivery> = Arc::downgrade(&delivery);
         intake.set_handoff(handoff);
         delivery.metrics().register(&mut registry);

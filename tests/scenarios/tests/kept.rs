@@ -4,6 +4,8 @@
 
 #[path = "kept/a_message_is_damaged_while_it_waits.rs"]
 mod a_message_is_damaged_while_it_waits;
+#[path = "kept/a_rest_outlives_a_restart.rs"]
+mod a_rest_outlives_a_restart;
 #[path = "kept/ends_before_an_answer_by_http.rs"]
 mod ends_before_an_answer_by_http;
 #[path = "kept/ends_while_its_submitter_waits.rs"]

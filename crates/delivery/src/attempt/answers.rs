@@ -84,7 +84,7 @@ impl Attempt<'_> {
         if !answer.reply.is_positive() {
             return self.diagnosed(refused(answer, hop), host, way).into_outcome();
         }
-        self.delivery.restraints.delivered(way, self.delivery.parts.clock.now());
+        self.delivery.way_is_well(way);
         delivered(answer, hop, self.security.unwrap_or(Security::CLEAR))
     }
 }

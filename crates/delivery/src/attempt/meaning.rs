@@ -42,7 +42,11 @@ impl Attempt<'_> {
         );
         if slows_others(diagnosis) {
             let now = self.delivery.parts.clock.now();
-            let until = self.delivery.restraints.restrain(way.clone(), wait, now);
+            let restrained = self.delivery.restraints.restrain(way.clone(), wait, now);
+            let until = restrained.restraint.until;
+            if restrained.anew {
+                self.delivery.keep_rest(way, restrained.restraint);
+            }
             self.rest = self.rest.max(Some(until));
             self.trouble = Some(why.to_string());
             info!(hop, to = way.to, source = ?way.source, %until, %reply, rule, "too much mail: the way rests");
