@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use waypost_mail::suppression::{Owner, Target};
 use waypost_mail::{MessageId, Suppression, Timestamp};
 use waypost_queue::{Field, Group, Status, Touched};
+use waypost_smtp::Mailbox;
 
 pub use waypost_queue::Page;
 
@@ -160,12 +161,42 @@ pub struct Lifted {
     pub lifted: usize,
 }
 
+/// Most entries of the suppression list in one answer.
+pub const MAX_SUPPRESSIONS: usize = 10_000;
+
 /// Which entries of the suppression list: `POST /v1/suppressions/list`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ListSuppressions {
-    /// At most so many.
-    pub limit: usize,
+    /// At most so many, and never more than [`MAX_SUPPRESSIONS`]; 1000 when absent.
+    #[serde(default)]
+    pub limit: Option<usize>,
+    /// [`SuppressionPage::next`] of the page before.
+    #[serde(default)]
+    pub after: Option<String>,
+}
+
+/// A part of the suppression list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SuppressionPage {
+    /// Its entries.
+    pub entries: Vec<Suppression>,
+    /// Where the next page begins; null on the last one.
+    pub next: Option<String>,
+}
+
+/// About whom and whose mail: `POST /v1/suppressions/show`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShowSuppressions {
+    /// An address, with the entries for its domain, or a domain.
+    pub target: Target,
+    /// Only what stops the mail of this sender.
+    #[serde(default)]
+    pub sender: Option<Mailbox>,
+    /// And of who is logged in by this name.
+    #[serde(default)]
+    pub user: Option<String>,
 }
 
 /// Entries for the suppression list: `POST /v1/suppressions/add`.

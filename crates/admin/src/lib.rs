@@ -21,8 +21,8 @@ use waypost_queue::Selected;
 use waypost_smtp::Domain;
 
 use crate::api::{
-    Ban, ExplainRequest, Generation, LiftBans, Overview, PolicyReload, PolicyView, StageExplained,
-    Unsuppress, Verdict,
+    Ban, ExplainRequest, Generation, LiftBans, ListSuppressions, Overview, PolicyReload,
+    PolicyView, ShowSuppressions, StageExplained, SuppressionPage, Unsuppress, Verdict,
 };
 
 /// What operators ask of the program beyond the queue.
@@ -77,11 +77,16 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// When it is no network, or the disk fails.
     async fn lift_bans(&self, request: LiftBans) -> Result<usize, String>;
-    /// Who gets no more mail; at most so many entries.
+    /// Who gets no more mail, page by page.
     ///
     /// # Errors
     /// When the disk fails.
-    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String>;
+    async fn suppressed(&self, request: ListSuppressions) -> Result<SuppressionPage, String>;
+    /// The entries about one address or domain.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    async fn suppressed_for(&self, request: ShowSuppressions) -> Result<Vec<Suppression>, String>;
     /// Puts entries on the suppression list; how many.
     ///
     /// # Errors

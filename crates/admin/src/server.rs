@@ -23,7 +23,7 @@ use waypost_queue::Queue;
 use crate::Control;
 use crate::api::{
     Entries, ExplainRequest, LiftBans, Lifted, ListSuppressions, PolicyReload, PolicyRollback,
-    Suppress, Unsuppress, Words,
+    ShowSuppressions, Suppress, Unsuppress, Words,
 };
 
 mod queue;
@@ -159,6 +159,7 @@ impl Server {
             .route("/v1/bans", get(bans))
             .route("/v1/bans/lift", post(lift_bans))
             .route("/v1/suppressions/list", post(suppressed))
+            .route("/v1/suppressions/show", post(show_suppressed))
             .route("/v1/suppressions/add", post(suppress))
             .route("/v1/suppressions/remove", post(unsuppress))
             .route("/v1/policy", get(policy))
@@ -233,7 +234,14 @@ async fn suppressed(
     State(server): State<Server>,
     Json(request): Json<ListSuppressions>,
 ) -> Response {
-    told(server.control.suppressed(request.limit).await)
+    told(server.control.suppressed(request).await)
+}
+
+async fn show_suppressed(
+    State(server): State<Server>,
+    Json(request): Json<ShowSuppressions>,
+) -> Response {
+    told(server.control.suppressed_for(request).await)
 }
 
 async fn suppress(State(server): State<Server>, Json(request): Json<Suppress>) -> Response {

@@ -11,8 +11,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use waypost_admin::api::{
     Applied, Ban, ChangeRequest, ExplainRequest, Generation, Groups, LiftBans, ListRequest,
-    Overview, Page, PolicyReload, PolicyRollback, PolicyView, StageExplained, SummaryRequest,
-    Unsuppress, Verdict, Words,
+    ListSuppressions, Overview, Page, PolicyReload, PolicyRollback, PolicyView, ShowSuppressions,
+    StageExplained, SummaryRequest, SuppressionPage, Unsuppress, Verdict, Words,
 };
 use waypost_admin::{Bound, Client, ClientError, Control, Server};
 use waypost_mail::suppression::{Ground, Owner};
@@ -96,8 +96,15 @@ impl Control for Program {
         request.network.map(|_| 1).ok_or_else(|| "say which".to_owned())
     }
 
-    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String> {
-        Ok(vec![suppression(); limit.min(1)])
+    async fn suppressed(&self, request: ListSuppressions) -> Result<SuppressionPage, String> {
+        let (limit, next) = (request.limit.unwrap_or(1000), request.after);
+        Ok(SuppressionPage { entries: vec![suppression(); limit.min(1)], next })
+    }
+
+    async fn suppressed_for(&self, request: ShowSuppressions) -> Result<Vec<Suppression>, String> {
+        let mut found = vec![suppression()];
+        found.retain(|entry| entry.target == request.target);
+        Ok(found)
     }
 
     async fn suppress(&self, entries: Vec<Suppression>) -> Result<usize, String> {

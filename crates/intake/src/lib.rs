@@ -42,7 +42,8 @@ pub use routing::{NamedHop, NoWay, RouteRule, Routing, Via};
 pub use shortage::Shortage;
 pub use story::Story;
 pub use suppressions::{
-    GroundLabels, Reach, SuppressionMetrics, SuppressionSettings, Suppressions,
+    GroundLabels, Page as SuppressionPage, Reach, SuppressionMetrics, SuppressionSettings,
+    Suppressions,
 };
 pub use verify::{Action, OnFail, Verification, Whose};
 

@@ -392,6 +392,6 @@ mod tests {
         assert_eq!(bounced(&returns(Arc::new(Full))).await, Err(451));
         let returns = returns(Arc::new(MemorySpool::new()));
         assert_eq!(bounced(&returns).await, Ok(false), "nobody is left");
-        assert_eq!(returns.suppressions.list(9).await.unwrap().len(), 1);
+        assert_eq!(returns.suppressions.list(None, 9).await.unwrap().entries.len(), 1);
     }
 }

@@ -74,6 +74,15 @@ pub struct Suppressions {
     content: AtomicU8,
 }
 
+/// A part of the list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// Entries.
+    pub entries: Vec<Suppression>,
+    /// Where the next page begins; none when this is the last one.
+    pub next: Option<String>,
+}
+
 const UNKNOWN: u8 = 0;
 const EMPTY: u8 = 1;
 const FILLED: u8 = 2;
@@ -182,13 +191,33 @@ impl Suppressions {
             note,
         };
         let told = entry.clone();
-        if let Err(failure) = self.add(entry).await {
-            error!(%failure, rcpt = %recipient, "not put on the suppression list");
-            return Err(failure);
+        match self.add_unless_longer(entry).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(true),
+            Err(failure) => {
+                error!(%failure, rcpt = %recipient, "not put on the suppression list");
+                return Err(failure);
+            }
         }
         let Suppression { target, owner, ground, note, .. } = told;
         info!(%target, %owner, %ground, note, "put on the suppression list");
         Ok(true)
+    }
+
+    /// Puts an entry on the list unless there is one for the same target and owner that stands as long:
+    /// a late bounce does not end what a complaint or an operator began. Answers whether it did.
+    async fn add_unless_longer(&self, entry: Suppression) -> Result<bool, LedgerError> {
+        let kept = self.ledger.get(&key(&entry.target, &entry.owner), self.clock.now()).await?;
+        let kept: Option<Suppression> = kept.and_then(|kept| postcard::from_bytes(&kept).ok());
+        let stands = kept.is_some_and(|kept| match (kept.expires, entry.expires) {
+            (None, _) => true,
+            (Some(_), None) => false,
+            (Some(kept), Some(new)) => kept >= new,
+        });
+        if !stands {
+            self.add(entry).await?;
+        }
+        Ok(!stands)
     }
 
     /// Puts an entry on the list, in the place of one for the same target and owner.
@@ -207,6 +236,7 @@ impl Suppressions {
     }
 
     /// Takes entries for a target off the list: those of one owner, or all. Answers how many there were.
+    /// What else is on the list is not looked at.
     ///
     /// # Errors
     /// When storage failed.
@@ -215,25 +245,45 @@ impl Suppressions {
         target: &Target,
         owner: Option<&Owner>,
     ) -> Result<usize, LedgerError> {
-        let all = self.list(usize::MAX).await?.into_iter();
-        let meant = |entry: &Suppression| {
-            entry.target == *target && owner.is_none_or(|owner| entry.owner == *owner)
-        };
-        let mut removed = 0;
-        for entry in all.filter(meant) {
+        let mut found = self.of(target).await?;
+        found.retain(|entry| owner.is_none_or(|owner| entry.owner == *owner));
+        for entry in &found {
             self.ledger.remove(&key(&entry.target, &entry.owner)).await?;
-            removed += 1;
         }
-        Ok(removed)
+        Ok(found.len())
     }
 
-    /// The entries, at most so many.
+    /// The entries for this target, whosever they are.
     ///
     /// # Errors
     /// When storage failed.
-    pub async fn list(&self, limit: usize) -> Result<Vec<Suppression>, LedgerError> {
-        let kept = self.ledger.list(PREFIX, limit, self.clock.now()).await?;
-        Ok(kept.iter().filter_map(|(_, value)| postcard::from_bytes(value).ok()).collect())
+    pub async fn of(&self, target: &Target) -> Result<Vec<Suppression>, LedgerError> {
+        let mut entries: Vec<Suppression> = Vec::new();
+        for beginning in [format!("{PREFIX}{target} "), hashed(target)] {
+            let kept = self.ledger.list(&beginning, usize::MAX, self.clock.now()).await?;
+            entries.extend(kept.iter().filter_map(|(_, value)| postcard::from_bytes(value).ok()));
+        }
+        // A quoted address may begin as another one does.
+        entries.retain(|entry| entry.target == *target);
+        Ok(entries)
+    }
+
+    /// At most `limit` entries in the order in which they are kept, from the beginning or behind a place
+    /// that an earlier page ended at.
+    ///
+    /// # Errors
+    /// When storage failed.
+    pub async fn list(&self, after: Option<&str>, limit: usize) -> Result<Page, LedgerError> {
+        let after = format!("{PREFIX}{}", after.unwrap_or_default());
+        // One more shows whether there is another page.
+        let most = limit.saturating_add(1);
+        let mut kept = self.ledger.list_after(PREFIX, &after, most, self.clock.now()).await?;
+        let is_cut = kept.len() > limit;
+        kept.truncate(limit);
+        let last = kept.last().filter(|_| is_cut).and_then(|(key, _)| key.strip_prefix(PREFIX));
+        let next = last.map(str::to_owned);
+        let entries = kept.iter().filter_map(|(_, value)| postcard::from_bytes(value).ok());
+        Ok(Page { entries: entries.collect(), next })
     }
 
     async fn get(&self, target: &Target, owner: &Owner) -> Option<Suppression> {
@@ -294,9 +344,16 @@ fn key(target: &Target, owner: &Owner) -> String {
     if plain.len() <= MAX_KEY {
         return plain;
     }
-    let digest = Sha256::digest(plain.as_bytes());
-    let hex: String = digest.iter().map(|octet| format!("{octet:02x}")).collect();
-    format!("{PREFIX}#{hex}")
+    format!("{}{}", hashed(target), hex(&owner.to_string()))
+}
+
+/// What keys for this target begin with where they would be too long.
+fn hashed(target: &Target) -> String {
+    format!("{PREFIX}#{} ", hex(&target.to_string()))
+}
+
+fn hex(text: &str) -> String {
+    Sha256::digest(text.as_bytes()).iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
@@ -390,7 +447,65 @@ mod tests {
         let fed = list.feed(Ground::Complaint, &sender, None, &recipient, String::new()).await;
         assert_eq!(fed, Ok(true));
         assert!(list.on(&sender, None, &recipient).await.is_some());
-        assert_eq!(list.list(10).await.unwrap().len(), 1);
+        assert_eq!(list.list(None, 10).await.unwrap().entries.len(), 1);
         assert_eq!(list.remove(&Target::address(&recipient), None).await, Ok(1));
+        assert!(list.on(&sender, None, &recipient).await.is_none());
+    }
+
+    fn entry(target: &str, owner: &str, expires: Option<Timestamp>) -> Suppression {
+        Suppression {
+            target: target.parse().unwrap(),
+            owner: owner.parse().unwrap(),
+            ground: Ground::Manual,
+            since: Timestamp(0),
+            expires,
+            note: String::new(),
+        }
+    }
+
+    #[tokio::test]
+    async fn the_list_comes_in_pages_and_entries_go_one_by_one() {
+        let List { list, .. } = list(&[], Reach::Everybody);
+        for number in 0..5 {
+            list.add(entry(&format!("u{number}@a.example"), "everybody", None)).await.unwrap();
+        }
+        list.add(entry("\"u1@a.example x\"@b.example", "everybody", None)).await.unwrap();
+        list.add(entry("u1@a.example", "@news.example", None)).await.unwrap();
+        let (mut after, mut seen, mut pages) = (None, Vec::new(), 0);
+        loop {
+            let page = list.list(after.as_deref(), 3).await.unwrap();
+            assert!(page.entries.len() <= 3);
+            seen.extend(page.entries.iter().map(|e| format!("{} {}", e.target, e.owner)));
+            pages += 1;
+            after = page.next;
+            if after.is_none() {
+                break;
+            }
+        }
+        assert_eq!((pages, seen.len()), (3, 7), "{seen:?}");
+        seen.dedup();
+        assert_eq!(seen.len(), 7, "nobody is there twice");
+        let everything = list.list(None, usize::MAX).await.unwrap();
+        assert_eq!((everything.entries.len(), everything.next), (7, None));
+        let u1: Target = "u1@a.example".parse().unwrap();
+        assert_eq!(list.of(&u1).await.unwrap().len(), 2);
+        assert_eq!(list.remove(&u1, Some(&"@news.example".parse().unwrap())).await, Ok(1));
+        assert_eq!(list.remove(&u1, None).await, Ok(1));
+        assert_eq!(list.list(None, 10).await.unwrap().entries.len(), 5);
+    }
+
+    #[tokio::test]
+    async fn a_late_bounce_does_not_end_what_stands_longer() {
+        let List { list, clock } = list(&[Ground::BadAddress], Reach::SenderDomain);
+        let alice = from("alice@news.example");
+        list.add(entry("bob@example.net", "@news.example", None)).await.unwrap();
+        assert_eq!(list.bounced(&alice, None, &bob(), &gone()).await, Ok(true));
+        let kept = list.on(&alice, None, &bob()).await.unwrap();
+        assert_eq!((kept.ground, kept.expires), (Ground::Manual, None));
+        let soon = clock.now().after(DAY / 2);
+        list.add(entry("bob@example.net", "@news.example", Some(soon))).await.unwrap();
+        assert_eq!(list.bounced(&alice, None, &bob(), &gone()).await, Ok(true));
+        let kept = list.on(&alice, None, &bob()).await.unwrap();
+        assert_eq!(kept.expires, Some(clock.now().after(DAY)), "a longer one takes its place");
     }
 }

@@ -60,4 +60,17 @@ pub trait Ledger: Send + Sync {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<(String, Bytes)>, LedgerError>;
+    /// The same with the keys behind `after` alone, whether it is there or not: the next page.
+    async fn list_after(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Bytes)>, LedgerError> {
+        let mut all = self.list(prefix, usize::MAX, now).await?;
+        all.retain(|(key, _)| key.as_str() > after);
+        all.truncate(limit);
+        Ok(all)
+    }
 }

@@ -127,6 +127,16 @@ impl Target {
         Target::Domain(mailbox.domain().to_string().to_lowercase())
     }
 
+    /// All of the domain that an address is in; nothing for a domain.
+    pub fn of_domain(&self) -> Option<Target> {
+        match self {
+            Target::Address(address) => {
+                address.rsplit_once('@').map(|(_, domain)| Target::Domain(domain.to_owned()))
+            }
+            Target::Domain(_) => None,
+        }
+    }
+
     /// True for who must be reachable whatever happened (RFC 5321 §4.5.1, RFC 2142 §4).
     pub fn is_exempt(mailbox: &Mailbox) -> bool {
         ["postmaster", "abuse"].iter().any(|name| mailbox.local().eq_ignore_ascii_case(name))
@@ -244,6 +254,9 @@ mod tests {
         for text in ["everybody", "@example.org", "alice@example.org", "user:app 1"] {
             assert_eq!(text.parse::<Owner>().unwrap().to_string(), text);
         }
+        let bob: Target = "\"b@b\"@example.net".parse().unwrap();
+        assert_eq!(bob.of_domain(), Some("@example.net".parse().unwrap()));
+        assert_eq!("@example.net".parse::<Target>().unwrap().of_domain(), None);
         assert_eq!("Bob@Example.NET".parse::<Target>().unwrap().to_string(), "bob@example.net");
         for wrong in ["", "bob", "@", "user:", "a b@example.org", "bob@example.net,x@y.example"] {
             assert!(wrong.parse::<Target>().is_err(), "{wrong}");

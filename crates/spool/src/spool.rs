@@ -414,10 +414,35 @@ impl Ledger for LogSpool {
         limit: usize,
         now: Timestamp,
     ) -> Result<Vec<(String, Bytes)>, LedgerError> {
+        self.facts(prefix, &row::fact_key(prefix), limit, now)
+    }
+
+    async fn list_after(
+        &self,
+        prefix: &str,
+        after: &str,
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Bytes)>, LedgerError> {
+        let mut from = row::fact_key(after);
+        from.push(0);
+        self.facts(prefix, &from, limit, now)
+    }
+}
+
+impl LogSpool {
+    /// Fresh facts from the row `from` on.
+    fn facts(
+        &self,
+        prefix: &str,
+        from: &[u8],
+        limit: usize,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Bytes)>, LedgerError> {
         let prefix = row::fact_key(prefix);
         let mut found = Vec::new();
         if limit > 0 {
-            let scan = self.shared.index.scan(&prefix, &prefix, |key, value| {
+            let scan = self.shared.index.scan(&prefix, from.max(&prefix), |key, value| {
                 let name = std::str::from_utf8(&key[2..]).ok();
                 let row = FactRow::decode(value).filter(|row| is_fresh(row, now));
                 if let (Some(name), Some(row)) = (name, row) {
@@ -429,9 +454,7 @@ impl Ledger for LogSpool {
         }
         Ok(found)
     }
-}
 
-impl LogSpool {
     async fn keep(&self, fact: Fact) -> Result<(), LedgerError> {
         let value = fact.value.as_ref().map_or(0, Bytes::len);
         if fact.key.len() > MAX_KEY || value > MAX_VALUE {

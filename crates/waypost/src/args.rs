@@ -22,6 +22,7 @@ pub use policy::{
 
 pub use suppress::{
     SuppressAddArgs, SuppressCommand, SuppressImportArgs, SuppressListArgs, SuppressRemoveArgs,
+    SuppressShowArgs,
 };
 
 /// A programmable relay proxy for mail.
@@ -221,7 +222,7 @@ pub struct ProbeReplyArgs {
     /// Name of the host that says it: it tells the provider
     #[arg(long, value_name = "HOST", default_value = "")]
     pub mx: String,
-    /// In answer to what: greeting, ehlo, starttls, auth, mail, rcpt, data or eod
+    /// In answer to what: greeting, ehlo, auth (a login, about which no rule is asked), mail, rcpt, data or eod
     #[arg(long, default_value = "rcpt")]
     pub phase: String,
     /// The configuration whose rules count; the rules that come with the program when there is none

@@ -12,8 +12,9 @@ use tokio::sync::watch;
 use tracing::{info, warn};
 use waypost_admin::Control;
 use waypost_admin::api::{
-    Ban, ExplainRequest, Generation, LiftBans, Listener, Overview, Plugin, PluginExplained,
-    PluginStage, PolicyReload, PolicyView, StageExplained, Unsuppress, Verdict,
+    Ban, ExplainRequest, Generation, LiftBans, ListSuppressions, Listener, MAX_SUPPRESSIONS,
+    Overview, Plugin, PluginExplained, PluginStage, PolicyReload, PolicyView, ShowSuppressions,
+    StageExplained, SuppressionPage, Unsuppress, Verdict,
 };
 use waypost_config::{Reload, Settings};
 use waypost_delivery::Delivery;
@@ -21,10 +22,14 @@ use waypost_hooks::{Hop, Way};
 use waypost_inbound::Server;
 use waypost_intake::{Intake, SuppressionSettings, Suppressions};
 use waypost_mail::network::NetworkError;
-use waypost_mail::{MessageId, Route, Rulebook, Suppression, Timestamp};
+use waypost_mail::suppression::Owner;
+use waypost_mail::{LedgerError, MessageId, Route, Rulebook, Suppression, Timestamp};
 use waypost_plugin::{Change, GenerationInfo, Policy, PolicyConfig, Shown, ShownStage, lines};
 use waypost_queue::{Queue, Selected};
-use waypost_smtp::Domain;
+use waypost_smtp::{Domain, ReversePath};
+
+/// Entries of the suppression list in an answer to who does not say how many.
+const USUAL_PAGE: usize = 1000;
 
 /// Handles on the rooms of a running relay.
 #[derive(Debug)]
@@ -263,8 +268,27 @@ impl Control for Controls {
         Ok(lifted)
     }
 
-    async fn suppressed(&self, limit: usize) -> Result<Vec<Suppression>, String> {
-        self.suppressions()?.list(limit).await.map_err(|error| error.to_string())
+    async fn suppressed(&self, request: ListSuppressions) -> Result<SuppressionPage, String> {
+        let limit = request.limit.unwrap_or(USUAL_PAGE).min(MAX_SUPPRESSIONS);
+        let page = self.suppressions()?.list(request.after.as_deref(), limit).await;
+        let page = page.map_err(|error| error.to_string())?;
+        Ok(SuppressionPage { entries: page.entries, next: page.next })
+    }
+
+    async fn suppressed_for(&self, request: ShowSuppressions) -> Result<Vec<Suppression>, String> {
+        let ShowSuppressions { target, sender, user } = request;
+        let list = self.suppressions()?;
+        let told = |error: LedgerError| error.to_string();
+        let mut entries = list.of(&target).await.map_err(told)?;
+        if let Some(domain) = target.of_domain() {
+            entries.extend(list.of(&domain).await.map_err(told)?);
+        }
+        if sender.is_some() || user.is_some() {
+            let sender = sender.map_or(ReversePath::Null, ReversePath::Mailbox);
+            let owners = Owner::of(&sender, user.as_deref());
+            entries.retain(|entry| owners.contains(&entry.owner));
+        }
+        Ok(entries)
     }
 
     async fn suppress(&self, entries: Vec<Suppression>) -> Result<usize, String> {

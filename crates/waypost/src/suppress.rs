@@ -6,16 +6,20 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use waypost_admin::Client;
-use waypost_admin::api::{Entries, ListSuppressions, Suppress, Unsuppress};
+use waypost_admin::api::{
+    Entries, ListSuppressions, ShowSuppressions, Suppress, SuppressionPage, Unsuppress,
+};
 use waypost_mail::suppression::{Ground, Target};
 use waypost_mail::{Clock, Suppression, SystemClock, Timestamp};
 
-use crate::args::{ConfigArgs, SuppressListArgs};
+use crate::args::{ConfigArgs, SuppressListArgs, SuppressShowArgs};
 use crate::args::{SuppressAddArgs, SuppressCommand, SuppressImportArgs, SuppressRemoveArgs};
 use crate::table::{Table, span, until};
 
 /// Entries sent at once.
 const BATCH: usize = 500;
+/// Entries asked for at once.
+const PAGE: usize = 5000;
 
 /// Carries out a `waypost suppress` command.
 ///
@@ -24,6 +28,7 @@ const BATCH: usize = 500;
 pub async fn suppress(command: SuppressCommand) -> Result<()> {
     match command {
         SuppressCommand::List(args) => list(&args).await,
+        SuppressCommand::Show(args) => show(args).await,
         SuppressCommand::Add(args) => add(args).await,
         SuppressCommand::Remove(args) => remove(args).await,
         SuppressCommand::Export(config) => export(&config).await,
@@ -35,22 +40,63 @@ fn client(config: &ConfigArgs) -> Result<Client> {
     Ok(Client::new(&waypost_config::places(&config.config)?.socket))
 }
 
-async fn all(config: &ConfigArgs, limit: usize) -> Result<Vec<Suppression>> {
-    let request = ListSuppressions { limit };
-    Ok(client(config)?.post("/v1/suppressions/list", &request).await?)
+/// The list, page by page.
+struct Pages {
+    client: Client,
+    next: Option<String>,
+    is_over: bool,
+}
+
+impl Pages {
+    fn of(config: &ConfigArgs) -> Result<Pages> {
+        Ok(Pages { client: client(config)?, next: None, is_over: false })
+    }
+
+    /// The entries of the next page; nothing behind the last one.
+    async fn page(&mut self) -> Result<Option<Vec<Suppression>>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let request = ListSuppressions { limit: Some(PAGE), after: self.next.take() };
+        let page: SuppressionPage = self.client.post("/v1/suppressions/list", &request).await?;
+        self.is_over = page.next.is_none();
+        self.next = page.next;
+        Ok(Some(page.entries))
+    }
 }
 
 async fn list(args: &SuppressListArgs) -> Result<()> {
-    let mut entries = all(&args.output.config, usize::MAX).await?;
-    if let Some(word) = &args.containing {
-        entries.retain(|entry| entry.target.to_string().contains(&word.to_lowercase()));
+    let word = args.containing.as_deref().unwrap_or_default().to_lowercase();
+    let mut pages = Pages::of(&args.output.config)?;
+    let mut entries = Vec::new();
+    let mut is_cut = false;
+    while let Some(page) = pages.page().await? {
+        entries.extend(page.into_iter().filter(|e| e.target.to_string().contains(&word)));
+        is_cut = entries.len() > args.limit || (entries.len() == args.limit && !pages.is_over);
+        if is_cut {
+            entries.truncate(args.limit);
+            break;
+        }
     }
-    entries.truncate(args.limit);
-    if args.output.json {
-        println!("{}", serde_json::to_string_pretty(&entries)?);
-        return Ok(());
+    shown(&entries, args.output.json)?;
+    if is_cut {
+        eprintln!("there may be more; --limit {} shows no more than these", args.limit);
     }
-    print!("{}", for_people(&entries, SystemClock.now()));
+    Ok(())
+}
+
+async fn show(args: SuppressShowArgs) -> Result<()> {
+    let request = ShowSuppressions { target: args.target, sender: args.from, user: args.user };
+    let client = client(&args.output.config)?;
+    let entries: Vec<Suppression> = client.post("/v1/suppressions/show", &request).await?;
+    shown(&entries, args.output.json)
+}
+
+fn shown(entries: &[Suppression], json: bool) -> Result<()> {
+    match json {
+        true => println!("{}", serde_json::to_string_pretty(entries)?),
+        false => print!("{}", for_people(entries, SystemClock.now())),
+    }
     Ok(())
 }
 
@@ -82,8 +128,11 @@ async fn remove(args: SuppressRemoveArgs) -> Result<()> {
 }
 
 async fn export(config: &ConfigArgs) -> Result<()> {
-    for entry in all(config, usize::MAX).await? {
-        println!("{}", serde_json::to_string(&entry)?);
+    let mut pages = Pages::of(config)?;
+    while let Some(entries) = pages.page().await? {
+        for entry in entries {
+            println!("{}", serde_json::to_string(&entry)?);
+        }
     }
     Ok(())
 }
@@ -148,7 +197,7 @@ fn told(count: usize, what: &str) {
 
 fn for_people(entries: &[Suppression], now: Timestamp) -> String {
     if entries.is_empty() {
-        return "nobody is on the suppression list\n".to_owned();
+        return "nobody there is on the suppression list\n".to_owned();
     }
     let mut table = Table::new(&["TARGET", "FOR MAIL OF", "GROUND", "SINCE", "ENDS", "NOTE"]);
     for entry in entries {

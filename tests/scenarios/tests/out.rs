@@ -31,6 +31,8 @@ mod mail_would_come_back_to_us;
 mod many_domains_share_a_provider;
 #[path = "out/message_expires.rs"]
 mod message_expires;
+#[path = "out/operators_suppress_by_hand.rs"]
+mod operators_suppress_by_hand;
 #[path = "out/probe_tells_the_way.rs"]
 mod probe_tells_the_way;
 #[path = "out/recipients_fare_differently.rs"]

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use waypost_mail::suppression::{Ground, Owner, Target};
+use waypost_smtp::Mailbox;
 
 use super::{ConfigArgs, OutputArgs};
 
@@ -12,6 +13,8 @@ use super::{ConfigArgs, OutputArgs};
 pub enum SuppressCommand {
     /// List who gets no more mail, from whom, why and until when
     List(SuppressListArgs),
+    /// Show the entries about one address and its domain, or those that stop one sender's mail
+    Show(SuppressShowArgs),
     /// Put addresses or domains on the list
     Add(SuppressAddArgs),
     /// Take addresses or domains off the list
@@ -30,6 +33,22 @@ pub struct SuppressListArgs {
     /// At most so many
     #[arg(long, default_value_t = 1000)]
     pub limit: usize,
+    /// Output and configuration
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// About whom.
+#[derive(Debug, Clone, Args)]
+pub struct SuppressShowArgs {
+    /// An address, bob@example.net, or a domain, @example.net
+    pub target: Target,
+    /// Only what stops mail of this envelope sender
+    #[arg(long, value_name = "SENDER")]
+    pub from: Option<Mailbox>,
+    /// Only what stops mail of who is logged in by this name
+    #[arg(long, value_name = "NAME")]
+    pub user: Option<String>,
     /// Output and configuration
     #[command(flatten)]
     pub output: OutputArgs,

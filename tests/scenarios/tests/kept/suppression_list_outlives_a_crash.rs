@@ -1,7 +1,7 @@
 //! Who was put on the suppression list, or taken off, by an operator or by a bounce that was answered, is so
 //! after a crash.
 
-use waypost_admin::api::{Entries, ListSuppressions, Suppress, Unsuppress};
+use waypost_admin::api::{Entries, ListSuppressions, Suppress, SuppressionPage, Unsuppress};
 use waypost_harness::upstream::Upstream;
 use waypost_mail::suppression::{Ground, Owner};
 use waypost_mail::{Suppression, Timestamp};
@@ -54,10 +54,10 @@ async fn as_it_was_answered() {
     relay.crash();
 
     let relay = home.start().await;
-    let request = ListSuppressions { limit: 10 };
-    let listed: Vec<Suppression> =
+    let request = ListSuppressions::default();
+    let listed: SuppressionPage =
         relay.client().post("/v1/suppressions/list", &request).await.unwrap();
-    let mut listed: Vec<_> = listed.iter().map(|entry| entry.target.to_string()).collect();
+    let mut listed: Vec<_> = listed.entries.iter().map(|entry| entry.target.to_string()).collect();
     listed.sort();
     assert_eq!(listed, ["bob@there.example", "eve@there.example"]);
     let mut peer = relay.peer(Door::Relay).await;

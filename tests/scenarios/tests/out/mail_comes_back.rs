@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use waypost_admin::api::ListSuppressions;
+use waypost_admin::api::{ListSuppressions, SuppressionPage};
 use waypost_harness::upstream::{Mail, Upstream};
 use waypost_mail::Suppression;
 use waypost_scenarios::{Door, Home, Running, eventually};
@@ -62,8 +62,10 @@ impl Story {
     }
 
     async fn listed(&self) -> Vec<Suppression> {
-        let request = ListSuppressions { limit: 10 };
-        self.relay.client().post("/v1/suppressions/list", &request).await.unwrap()
+        let request = ListSuppressions::default();
+        let page: SuppressionPage =
+            self.relay.client().post("/v1/suppressions/list", &request).await.unwrap();
+        page.entries
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
-use waypost_admin::api::{Entries, ListSuppressions, Suppress, Unsuppress};
+use waypost_admin::api::{Entries, ListSuppressions, Suppress, SuppressionPage, Unsuppress};
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_mail::Suppression;
 use waypost_scenarios::{Door, PATIENCE};
@@ -19,8 +19,10 @@ async fn rcpt(way: &Way, from: &str, to: &str) -> String {
 }
 
 async fn listed(way: &Way) -> Vec<Suppression> {
-    let request = ListSuppressions { limit: 10 };
-    way.relay.client().post("/v1/suppressions/list", &request).await.unwrap()
+    let request = ListSuppressions::default();
+    let page: SuppressionPage =
+        way.relay.client().post("/v1/suppressions/list", &request).await.unwrap();
+    page.entries
 }
 
 /// An entry is made behind the settlement, which alice hears of.
