@@ -475,8 +475,8 @@ samples = [{ reply = "552 Octets", phase = "eod" }]
         let lines = lint(source).join("\n");
         for expected in [
             "rules.toml:9:8: rule 'octets' can never match: rule 'quota' before it",
-            "rules.toml:17:17: rule 'typo': '450' is in none of its samples",
-            "rules.toml:18:22: rule 'typo': 'no spcae' is in none of its samples",
+            "rules.toml:18:17: rule 'typo': '450' is in none of its samples",
+            "rules.toml:19:22: rule 'typo': 'no spcae' is in none of its samples",
             "rules.toml:26:22: rule 'capital' does not match its sample; the text that patterns see is 'octets'",
         ] {
             assert!(lines.contains(expected), "{expected} is not in\n{lines}");

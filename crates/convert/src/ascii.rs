@@ -175,7 +175,7 @@ mod tests {
         );
         assert_eq!(
             ascii("Cc: Fr\u{fc}he: a@b.example, c@d.example (\u{fc}ber);"),
-            "Cc: =?utf-8?q?Fr=C3=BChe?= : a@b.example, c@d.example (=?utf-8?q?=C3=BCber?=);"
+            "Cc: =?utf-8?q?Fr=C3=BChe?= : a@b.example, c@d.example\r\n (=?utf-8?q?=C3=BCber?=);"
         );
         assert_eq!(ascii("From: a@b\u{fc}cher.example"), "From: a@xn--bcher-kva.example");
         assert_eq!(unfit("From: J <j\u{fc}@b.example>"), "From");

@@ -99,10 +99,11 @@ impl Lint<'_> {
         }
     }
 
-    /// Whether each pattern is in a sample of the rule. One that has none was told of already.
+    /// Whether each pattern is in a sample of the rule. One without samples, or with one that it does not
+    /// fit, was told of already.
     fn shown(&mut self, at: usize, rule: &Rule) {
         let Rule { name, when, samples, .. } = rule;
-        if samples.is_empty() {
+        if samples.is_empty() || !samples.iter().all(|sample| self.fits(when, sample)) {
             return;
         }
         let normals: Vec<String> = samples.iter().map(|s| normal(&s.reply.text)).collect();
