@@ -19,7 +19,7 @@ use crate::table::{Table, span, until};
 /// Entries sent at once.
 const BATCH: usize = 500;
 /// Entries asked for at once.
-const PAGE: usize = 5000;
+const PAGE: usize = 1000;
 
 /// Carries out a `waypost suppress` command.
 ///
