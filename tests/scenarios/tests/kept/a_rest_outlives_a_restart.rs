@@ -26,7 +26,8 @@ async fn as_it_was_asked_for() {
     let mut peer = relay.peer(Door::Relay).await;
     peer.hello().await;
     peer.deliver("a@home.example", &["c@there.example"], "Subject: two\r\n\r\nText\r\n").await;
-    let waits = || relay.log().contains("is resting after failures");
+    let postponed = |line: &str| line.contains("postponed") && line.contains("c@there.example");
+    let waits = || relay.log().lines().any(postponed);
     eventually("the second message is put off", waits).await;
     assert_eq!(upstream.connections(), before, "nobody has called there");
     assert!(upstream.mails().is_empty());
