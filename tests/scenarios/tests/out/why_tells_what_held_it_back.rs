@@ -131,7 +131,7 @@ async fn that_it_was_converted_for_a_host() {
 
 #[tokio::test]
 async fn what_was_done_until_the_program_ended() {
-    let upstream = Upstream::new().once(Phase::Eod, Act::Hang);
+    let upstream = Upstream::new().without("CHUNKING").once(Phase::Eod, Act::Hang);
     let way = Way::through(home_to(upstream.listen().await.unwrap())).await;
     let id = way.send().await;
     eventually("the message is sent", || upstream.heard().contains("DATA")).await;
