@@ -1,7 +1,12 @@
 //! Delivery against scripted next hops: everything but the network, DNS and the disk is real, and
 //! time is paused.
 
-#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests are tests")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "helpers of tests are tests"
+)]
 
 mod attempts;
 mod chunking;
