@@ -108,7 +108,9 @@ mod tests {
 
     /// A map, and how many batches it was given.
     #[derive(Debug, Default)]
-    struct Map(Mutex<(BTreeMap<Vec<u8>, Vec<u8>>, usize)>);
+    struct Map(Mutex<Given>);
+
+    type Given = (BTreeMap<Vec<u8>, Vec<u8>>, usize);
 
     impl Rows for Map {
         fn apply(&self, writes: Writes) -> Result<(), String> {
