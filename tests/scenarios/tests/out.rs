@@ -53,6 +53,8 @@ mod starttls_is_missing_or_broken;
 mod the_next_hop_answers;
 #[path = "out/the_next_hop_does_not_answer.rs"]
 mod the_next_hop_does_not_answer;
+#[path = "out/the_next_hop_is_not_asked_yet.rs"]
+mod the_next_hop_is_not_asked_yet;
 #[path = "out/upstream_drops_after_data.rs"]
 mod upstream_drops_after_data;
 #[path = "out/upstream_drops_or_hangs.rs"]

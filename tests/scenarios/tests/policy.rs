@@ -39,5 +39,7 @@ mod policy_knows_another_way;
 mod policy_limits_a_lane;
 #[path = "policy/policy_rewrites_messages.rs"]
 mod policy_rewrites_messages;
+#[path = "policy/policy_speaks_before_the_next_hop.rs"]
+mod policy_speaks_before_the_next_hop;
 #[path = "policy/policy_wants_signatures.rs"]
 mod policy_wants_signatures;

@@ -14,7 +14,7 @@ use waypost_harness::knot::Knot;
 use waypost_harness::upstream::{Act, Upstream};
 use waypost_harness::zone::Zone;
 use waypost_mail::Why;
-use waypost_scenarios::Home;
+use waypost_scenarios::{Door, Home};
 use waypost_smtp::Phase;
 
 use crate::way::{ALICE, Way, patient};
@@ -184,6 +184,37 @@ async fn a_host_is_asked_for_the_name_that_its_records_are_under() {
     let id = way.post(ALICE, &["bob@alias.signed"], "Hello").await;
     way.settled(&id).await;
     assert_eq!((upstream.mails().len(), dane_connections(&way).await), (1, 1));
+    way.relay.stop().await;
+}
+
+/// The submitter hears the host with the named key, and goes when there is another one.
+#[tokio::test]
+async fn also_while_the_submitter_waits() {
+    let mut hosts = Hosts::new(2).await;
+    let port = hosts.port;
+    let odd = Authority::new().unwrap().expired(&["elsewhere.example"]).unwrap();
+    let (good, wrong) = (up(&odd), up(&odd));
+    let [a, b] = [&good, &wrong].map(|upstream| hosts.put(upstream));
+    let (key, other) = (hex(&odd.key), "22".repeat(32));
+    let knot = Knot::serve(&format!(
+        "$ORIGIN signed.\n\
+         good MX 10 mx.good\nmx.good A {a}\n_{port}._tcp.mx.good TLSA 3 1 0 {key}\n\
+         wrong MX 10 mx.wrong\nmx.wrong A {b}\n_{port}._tcp.mx.wrong TLSA 3 1 1 {other}\n"
+    ));
+    let home = anchored(patient(Home::new()).dns(knot.addr, port), knot.trust_anchor());
+    let way = Way::through(home.route_as("*", "cut-through = true\n")).await;
+    let mut peer = way.relay.peer(Door::Relay).await;
+    peer.hello().await;
+    peer.envelope(ALICE, &["bob@good.signed"]).await;
+    let reply = peer.data("Subject: x\r\n\r\ny\r\n").await;
+    assert!(reply.contains(" delivered to mx.good.signed["), "{reply}");
+    assert_eq!((good.mails().len(), dane_connections(&way).await), (1, 1));
+    peer.envelope(ALICE, &["bob@wrong.signed"]).await;
+    let reply = peer.data("Subject: x\r\n\r\ny\r\n").await;
+    let id = reply.strip_prefix("250 2.0.0 OK queued as ").expect(&reply);
+    let why = way.deferred(id).await;
+    assert!(matches!(why, Why::TlsRequired { .. }), "{why}");
+    assert!(!wrong.heard().contains("MAIL FROM"), "{}", wrong.heard());
     way.relay.stop().await;
 }
 

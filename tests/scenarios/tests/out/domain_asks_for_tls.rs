@@ -132,6 +132,31 @@ async fn who_does_not_meet_it_gets_no_mail() {
     }
 }
 
+/// The submitter waits for a next hop that meets the policy, and never for one that does not.
+#[tokio::test]
+async fn also_while_the_submitter_waits() {
+    for name in [Some("mx.there.example"), None] {
+        let World { web, zone: _dns, home, upstream, .. } = world(name).await;
+        web.put(PATH, 200, "text/plain", &policy("enforce", "mx.there.example"));
+        let way = Way::through(home.route_as("there.example", "cut-through = true\n")).await;
+        let mut peer = way.relay.peer(Door::Relay).await;
+        peer.hello().await;
+        peer.envelope(ALICE, &[BOB]).await;
+        let reply = peer.data("Subject: x\r\n\r\ny\r\n").await;
+        if name.is_some() {
+            assert!(reply.contains(" delivered to mx.there.example["), "{reply}");
+            assert!(upstream.mails()[0].tls);
+            assert_eq!(sts_connections(&way).await, 1);
+        } else {
+            let id = reply.strip_prefix("250 2.0.0 OK queued as ").expect(&reply);
+            let why = way.deferred(id).await;
+            assert!(matches!(&why, Why::TlsRequired { .. }), "{why}");
+            assert!(!upstream.heard().contains("MAIL FROM"), "{}", upstream.heard());
+        }
+        way.relay.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn a_policy_outlives_its_host_its_record_and_a_restart() {
     let World { web, zone: dns, home, upstream, .. } = world(Some("mx.there.example")).await;

@@ -72,6 +72,24 @@ async fn who_is_in_doubt_is_told_where_the_class_says_so() {
     way.relay.stop().await;
 }
 
+/// Nothing is done about it any more, and nobody is told that it is in a queue.
+#[tokio::test]
+async fn who_is_in_doubt_is_told_at_once_where_it_counts_as_delivered() {
+    let upstream = Upstream::new().once(Phase::Eod, Act::Drop);
+    let home = through_to(upstream.listen().await.unwrap()).set("queue", "unknown", "\"deliver\"");
+    let way = Way::through(home).await;
+    let mut peer = peer(&way).await;
+    peer.envelope(ALICE, &[BOB]).await;
+    let reply = peer.data(CONTENT).await;
+    assert!(reply.starts_with("250 2.0.0 OK ") && !reply.contains("queued"), "{reply}");
+    assert!(reply.contains(" sent to [127.0.0.1]:"), "{reply}");
+    assert!(reply.ends_with(", which did not answer"), "{reply}");
+    assert_eq!((went(&way.relay, "unknown").await, went(&way.relay, "kept").await), (1, 0));
+    assert_eq!(way.relay.counter("waypost_queue_committed_total").await, 0);
+    assert!(way.relay.queued().is_empty() && way.alice.mails().is_empty());
+    way.relay.stop().await;
+}
+
 /// The attempt goes on, and is the only one.
 #[tokio::test]
 async fn who_takes_too_long_is_waited_for_by_the_queue() {

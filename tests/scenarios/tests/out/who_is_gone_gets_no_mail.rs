@@ -9,6 +9,7 @@ use waypost_mail::Suppression;
 use waypost_scenarios::{Door, PATIENCE};
 use waypost_smtp::Phase;
 
+use crate::the_next_hop_answers::through_to;
 use crate::way::{ALICE, BOB, Way, home_to};
 
 async fn rcpt(way: &Way, from: &str, to: &str) -> String {
@@ -75,6 +76,31 @@ async fn after_a_bounce_that_says_so_also_after_a_restart() {
         way.relay.client().post("/v1/suppressions/remove", &request).await.unwrap();
     assert_eq!(removed.entries, 1);
     assert!(rcpt(&way, ALICE, BOB).await.starts_with("250"));
+    way.relay.stop().await;
+}
+
+/// The submitter heard it of the next hop, and hears it of us the next time. What is put off is held against
+/// nobody.
+#[tokio::test]
+async fn also_when_the_next_hop_said_so_to_the_submitter() {
+    let dave = "dave@there.example";
+    let upstream = Upstream::new()
+        .once(Phase::Eod, Act::Say("452 4.3.1 no room".into()))
+        .refusing(BOB, "550 5.1.1 no such user");
+    let home = through_to(upstream.listen().await.unwrap());
+    let way = Way::through(home.set("suppression", "feed", "[\"bad-address\"]")).await;
+    let answer = async |to: &str| {
+        let mut peer = way.relay.peer(Door::Relay).await;
+        peer.hello().await;
+        peer.envelope(ALICE, &[to]).await;
+        peer.data("Subject: x\r\n\r\ny\r\n").await
+    };
+    assert!(answer(dave).await.starts_with("452 4.3.1 "));
+    assert!(answer(BOB).await.starts_with("550 5.1.1 "));
+    somebody_listed(&way).await;
+    assert!(rcpt(&way, ALICE, BOB).await.starts_with("550 5.1.1 bob@there.example is on the"));
+    assert!(rcpt(&way, ALICE, dave).await.starts_with("250"));
+    assert!(way.alice.mails().is_empty(), "nobody is told twice");
     way.relay.stop().await;
 }
 

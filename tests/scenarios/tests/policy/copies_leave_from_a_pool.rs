@@ -96,3 +96,39 @@ async fn or_wait_for_one() {
     eventually("other mail goes there", || upstream.mails().len() == 1).await;
     relay.stop().await;
 }
+
+/// A route that is for cut-through names the pool: its submitter hears what was said to that address, and
+/// waits for no other one.
+#[tokio::test]
+async fn also_while_the_submitter_waits() {
+    let upstream = Upstream::new();
+    let (address, seen) = noting(&upstream).await;
+    let pools = r#"{ bulk = { addresses = [{ address = "127.0.0.2", ehlo = "bulk.relay.example" }] }, six = { addresses = ["::1"] } }"#;
+    let route = |pool: &str| {
+        let (ip, port) = (address.ip(), address.port());
+        format!(
+            "via = [{{ host = \"{ip}\", port = {port} }}]\ncut-through = true\nsource = \"{pool}\"\n"
+        )
+    };
+    let relay = Home::new()
+        .trusting()
+        .set("policy", "sources", pools)
+        .route_as("six.example", &route("six"))
+        .route_as("*", &route("bulk"))
+        .start()
+        .await;
+    let mut peer = relay.peer(Door::Relay).await;
+    peer.hello().await;
+    let mut answer = async |to: &str| {
+        peer.envelope("a@sender.example", &[to]).await;
+        peer.data("Subject: x\r\n\r\ny\r\n").await
+    };
+    let reply = answer("b@dest.example").await;
+    assert!(reply.contains(" delivered to "), "{reply}");
+    let reply = answer("b@six.example").await;
+    assert!(reply.starts_with("250 2.0.0 OK queued as "), "{reply}");
+    assert_eq!(*seen.lock().unwrap(), ["127.0.0.2".parse::<IpAddr>().unwrap()]);
+    assert!(upstream.heard().contains("EHLO bulk.relay.example\r\n"), "{}", upstream.heard());
+    assert!(relay.queued()[0].why.as_ref().is_some_and(|why| why.contains("family")));
+    relay.stop().await;
+}
