@@ -17,7 +17,7 @@ use waypost_simulation::mutants::{MUTANTS, Mutant, PREFIX};
 use waypost_simulation::storm::run;
 
 /// A bug that so many seeds do not find is a hole in the simulation.
-const PATIENCE: u64 = 300;
+const PATIENCE: u64 = 1000;
 
 /// In place of a law: another run of the same seed ended in another way.
 const UNSTEADY: &str = "ANOTHER STORY WHEN REPLAYED";
