@@ -57,6 +57,11 @@ impl Space {
         self.free() > self.tight().saturating_mul(2).saturating_add(bytes)
     }
 
+    /// True when it may soon be the reserve that is written to: nothing should wait for that in memory then.
+    pub(crate) fn is_scarce(&self) -> bool {
+        self.free() < self.keep_free.saturating_mul(2)
+    }
+
     /// `bytes` were written; twice as many may be gone, as sled writes too.
     pub(crate) fn spend(&self, bytes: u64) {
         let less = |free: u64| Some(free.saturating_sub(bytes.saturating_mul(2)));

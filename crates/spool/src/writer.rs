@@ -48,7 +48,8 @@ pub(crate) struct Writer {
     remembered: usize,
     /// Since when there is something that sled does not have on the disk.
     unflushed: Option<Instant>,
-    /// sled is flushed with each group: while index and log are brought to one opinion, and by tools.
+    /// sled is flushed with each group: while index and log are brought to one opinion, and by tools. So it is
+    /// while the disk is nearly full.
     pub(crate) eager: bool,
 }
 
@@ -497,7 +498,7 @@ impl Writer {
         group.born.into_iter().for_each(|place| self.log.born(place));
         group.died.into_iter().for_each(|place| self.log.died(place));
         self.unflushed.get_or_insert_with(Instant::now);
-        if self.eager || self.shared.index.is_heavy() {
+        if self.eager || self.shared.index.is_heavy() || self.shared.space.is_scarce() {
             self.flush()?;
         }
         if self.remembered > REMEMBERED {
