@@ -70,6 +70,8 @@ struct State {
     script: Vec<Line>,
     mails: Vec<Mail>,
     connections: usize,
+    /// So many connections, the first ones, hear nothing more.
+    forsaken: usize,
     heard: String,
 }
 
@@ -185,6 +187,12 @@ impl Upstream {
         self.state().script.clear();
     }
 
+    /// Who has connected so far gets no answer any more, whatever it has said already.
+    pub fn forsake(&self) {
+        let mut state = self.state();
+        state.forsaken = state.connections;
+    }
+
     fn add(self, phase: Phase, recipient: Option<String>, act: Act, times: usize) -> Upstream {
         let upstream = if phase == Phase::Data { self.without("CHUNKING") } else { self };
         upstream.put(phase, recipient, act, times)
@@ -243,8 +251,12 @@ impl Upstream {
 
     /// Serves one connection to its end.
     pub async fn serve<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(self, stream: S) {
-        self.state().connections += 1;
-        let mut visit = Visit::new(self, Box::new(stream));
+        let number = {
+            let mut state = self.state();
+            state.connections += 1;
+            state.connections
+        };
+        let mut visit = Visit::new(self, number, Box::new(stream));
         if visit.upstream.setup.implicit_tls && visit.encrypt().await.is_none() {
             return;
         }
@@ -259,6 +271,8 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Pipe for T {}
 /// One connection. Its steps give nothing when the connection is to be closed.
 struct Visit {
     upstream: Upstream,
+    /// Of its connection, from 1 on.
+    number: usize,
     stream: Option<Box<dyn Pipe>>,
     conversation: Conversation,
     mail: Mail,
@@ -267,7 +281,7 @@ struct Visit {
 }
 
 impl Visit {
-    fn new(upstream: Upstream, stream: Box<dyn Pipe>) -> Visit {
+    fn new(upstream: Upstream, number: usize, stream: Box<dyn Pipe>) -> Visit {
         let Setup { tls, implicit_tls, login, extensions, max_size, .. } = &upstream.setup;
         let rules = Rules {
             hostname: "upstream.example".to_owned(),
@@ -302,6 +316,7 @@ impl Visit {
             conversation: Conversation::new(rules),
             stream: Some(stream),
             upstream,
+            number,
             mail,
             messages: 0,
             greeting: false,
@@ -519,6 +534,9 @@ impl Visit {
     /// What the script has for this place, used up if it is for once.
     fn act(&self, phase: Phase, recipient: Option<&str>) -> Option<Act> {
         let mut state = self.upstream.state();
+        if self.number <= state.forsaken {
+            return Some(Act::Hang);
+        }
         let line = state.script.iter_mut().find(|line| {
             let for_it = line.recipient.is_none() || line.recipient.as_deref() == recipient;
             line.phase == phase && line.times > 0 && for_it
