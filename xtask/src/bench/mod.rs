@@ -302,6 +302,8 @@ impl<'a> Bench<'a> {
             thread::sleep(PAUSE);
             times.push(patient.submit(self.sink)?.as_secs_f64() * 1e3);
         }
+        // What a relay has not heard the answer about would come once more when it starts again.
+        thread::sleep(AFTERMATH);
         running.stop()?;
         let spread = Spread::of(times).context("no message was timed")?;
         Ok(Latency {
