@@ -366,7 +366,7 @@ impl Delivery {
     async fn try_once(&self, ticket: &Ticket) -> Tried {
         let limit = LONGEST + Duration::from_secs(ticket.entry.size / SLOWEST);
         let mut account = Account::open(self, ticket);
-        let attempt = attempt::attempt(self, ticket, account.log());
+        let attempt = Box::pin(attempt::attempt(self, ticket, account.log()));
         let tried = tokio::time::timeout(limit, attempt).await;
         let tried = tried.unwrap_or_else(|_| Tried::cut_off(ticket, self.parts.clock.now()));
         Tried { log: account.close(), ..tried }
