@@ -96,12 +96,13 @@ impl Pool {
     /// Keeps a connection, unless it was used often enough or somebody waits for its place.
     pub(crate) fn park(&self, key: Key, demand: &Demand, mut connection: Connection) {
         connection.record(Tape::blank());
+        let mut idle = self.idle();
+        // Asked with the lock held: who has a claim looks at what is idle after that, or is seen here.
         let wanted = connection.seat.as_ref().is_some_and(Seat::is_wanted);
         if wanted || connection.is_worn_out() || self.limits.idle_connections == 0 {
             tokio::spawn(connection.quit());
             return;
         }
-        let mut idle = self.idle();
         let surplus =
             if idle.count >= self.limits.idle_connections { idle.oldest(|_| true) } else { None };
         let demand = demand.clone();

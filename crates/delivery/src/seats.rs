@@ -31,10 +31,11 @@ impl Seats {
         self.free.clone().try_acquire_owned().ok().map(|permit| self.seat(permit))
     }
 
-    /// One as soon as there is one; who came first has it first. Nothing when there will be none.
-    pub(crate) async fn wait(&self) -> Option<Seat> {
-        let _waits = Waits::new(&self.waiting);
-        self.free.clone().acquire_owned().await.ok().map(|permit| self.seat(permit))
+    /// Somebody wants one, as long as the answer lives: to be had before idle connections are looked for, so
+    /// that none becomes idle unseen and keeps its seat.
+    pub(crate) fn claim(&self) -> Claim<'_> {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Claim(self)
     }
 
     fn seat(&self, permit: OwnedSemaphorePermit) -> Seat {
@@ -48,25 +49,27 @@ impl Seat {
         Arc::ptr_eq(&self.seats.free, &seats.free)
     }
 
-    /// Somebody waits for one like it.
+    /// Somebody has a claim to one like it.
     pub(crate) fn is_wanted(&self) -> bool {
         self.seats.waiting.load(Ordering::Relaxed) > 0
     }
 }
 
-/// Counts who waits, also when the waiting is cut off.
-struct Waits<'a>(&'a AtomicUsize);
+/// Somebody who wants a seat.
+#[derive(Debug)]
+pub(crate) struct Claim<'a>(&'a Seats);
 
-impl Waits<'_> {
-    fn new(count: &AtomicUsize) -> Waits<'_> {
-        count.fetch_add(1, Ordering::Relaxed);
-        Waits(count)
+impl Claim<'_> {
+    /// A seat as soon as there is one; who came first has it first. Nothing when there will be none.
+    pub(crate) async fn wait(&self) -> Option<Seat> {
+        let seats = self.0;
+        seats.free.clone().acquire_owned().await.ok().map(|permit| seats.seat(permit))
     }
 }
 
-impl Drop for Waits<'_> {
+impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -84,11 +87,15 @@ mod tests {
         let (one, two) = (seats.take().unwrap(), seats.take().unwrap());
         assert!(seats.take().is_none() && others.take().is_some_and(|seat| !seat.is_of(&seats)));
         assert!(one.is_of(&seats) && !one.is_wanted());
-        let cut_off = timeout(Duration::from_secs(1), seats.wait()).await;
+        let cut_off = {
+            let claim = seats.claim();
+            assert!(one.is_wanted(), "before anybody waits");
+            timeout(Duration::from_secs(1), claim.wait()).await
+        };
         assert!(cut_off.is_err() && !one.is_wanted(), "nobody waits any more");
         let waiting = tokio::spawn({
             let seats = seats.clone();
-            async move { seats.wait().await }
+            async move { seats.claim().wait().await }
         });
         tokio::task::yield_now().await;
         assert!(one.is_wanted());

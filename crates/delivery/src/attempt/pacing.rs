@@ -154,15 +154,18 @@ impl Attempt<'_> {
     /// Leave for a connection where there may be so many: an idle one makes room, or one that ends.
     async fn seat(&self) -> Result<Option<Seat>, Elapsed> {
         let Some(seats) = &self.seats else { return Ok(None) };
-        loop {
+        if let Some(seat) = seats.take() {
+            return Ok(Some(seat));
+        }
+        let claim = seats.claim();
+        while let Some(idle) = self.delivery.pool.make_room(seats) {
+            // It is gone in either case.
+            let _ = timeout(LONGEST_FAREWELL, idle.quit()).await;
             if let Some(seat) = seats.take() {
                 return Ok(Some(seat));
             }
-            let Some(idle) = self.delivery.pool.make_room(seats) else { break };
-            // It is gone in either case.
-            let _ = timeout(LONGEST_FAREWELL, idle.quit()).await;
         }
-        timeout(LONGEST_WAIT, seats.wait()).await
+        timeout(LONGEST_WAIT, claim.wait()).await
     }
 
     /// Tells the schedule how the destination and its site fare; that something was delivered it sees
