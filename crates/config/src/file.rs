@@ -184,8 +184,7 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
     let admin = admin(top.section("admin", notes), notes);
     let log = log(top.section("log", notes), notes);
     let process = process(top.section("process", notes), notes);
-    let listeners = top.sections("listener", notes).into_iter();
-    let listeners = listeners.filter_map(|section| listener::listener(section, notes)).collect();
+    let listeners = listeners(top.sections("listener", notes), notes);
     let tls = door::tls(top.section("tls", notes), notes);
     let users_file = top.section("users", notes).and_then(|mut section| {
         let file = path(&mut section, "file", notes);
@@ -253,6 +252,15 @@ pub(crate) fn read(mut top: Section<'_>, notes: &mut Notes<'_>) -> Option<File> 
         limits,
         strict,
     })
+}
+
+fn listeners(sections: Vec<Section<'_>>, notes: &mut Notes<'_>) -> Vec<Listener> {
+    // One that is wrong is there, and has its own mistakes.
+    if sections.is_empty() {
+        let hint = "[[listener]] with kind = \"relay\" and address = \"0.0.0.0:25\"";
+        notes.add_to_file("there is no listener, so no mail can come in", hint);
+    }
+    sections.into_iter().filter_map(|section| listener::listener(section, notes)).collect()
 }
 
 fn spool(

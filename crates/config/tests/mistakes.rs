@@ -83,6 +83,15 @@ networks = ["192.0.2.1/24", 5]
 }
 
 #[test]
+fn a_listener_that_is_wrong_is_not_called_missing() {
+    let said = mistakes(&GOOD.replace("address =", "adress ="));
+    assert!(said.contains("unknown key 'adress'") && !said.contains("no listener"), "{said}");
+    let listener = "[[listener]]\nkind = \"relay\"\naddress = \"127.0.0.1:2525\"\n";
+    let said = mistakes(&GOOD.replace(listener, ""));
+    assert!(said.contains("there is no listener, so no mail can come in"), "{said}");
+}
+
+#[test]
 fn syntax_errors_have_lines_too() {
     let told = mistakes("hostname = relay\n[spool\npath = 5\n");
     assert!(told.contains("w.toml:1:"), "{told}");
